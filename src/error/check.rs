@@ -1,0 +1,80 @@
+//! What `Client::check` found, or why it found nothing.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::ConnectionError;
+use crate::config::BrokerAddress;
+
+/// What a cluster said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterInfo {
+    /// The id that the cluster has, if it says so.
+    pub cluster_id: Option<String>,
+    /// The node id of the broker that answers as the controller, if there is one.
+    pub controller: Option<i32>,
+    /// The brokers: node id and address, as clients are told to reach them.
+    pub brokers: Vec<(i32, BrokerAddress)>,
+}
+
+/// Why no broker could be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// No broker gave metadata before the time was up.
+    Unreachable {
+        /// How long was tried.
+        after: Duration,
+        /// What was wrong with each address that was tried, its last error.
+        errors: Vec<ConnectionError>,
+    },
+    /// The system has no descriptors left.
+    Io(io::Error),
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { after, errors } => {
+                write!(f, "no broker could be used within {after:?}")?;
+                let mut separator = ": ";
+                for error in errors {
+                    write!(f, "{separator}{error}")?;
+                    separator = "; ";
+                }
+                Ok(())
+            }
+            Self::Io(error) => write!(f, "cannot look for brokers: {error}"),
+        }
+    }
+}
+
+impl Error for CheckError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unreachable { errors, .. } => errors.last().map(|error| error as &(dyn Error + 'static)),
+            Self::Io(error) => Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ConnectionErrorKind;
+    use crate::error::tests::assert_text;
+
+    #[test]
+    fn it_names_every_address_that_was_tried() {
+        let error = |address: &str| ConnectionError { address: address.into(), kind: ConnectionErrorKind::Closed };
+        let errors = vec![error("a:9092"), error("b:9092")];
+        let text = CheckError::Unreachable { after: Duration::from_secs(10), errors }.to_string();
+        assert!(text.starts_with("no broker could be used within 10s: broker a:9092: "), "{text}");
+        assert!(text.contains("; broker b:9092: "), "{text}");
+        let none = CheckError::Unreachable { after: Duration::from_millis(5), errors: Vec::new() };
+        assert_text(none, "no broker could be used within 5ms");
+    }
+}

@@ -1,0 +1,350 @@
+//! Why `produce` refused a message: it comes back in the error.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::DeliveryErrorKind;
+use crate::message::Message;
+
+/// A message that was not accepted, and why. It owns the message, so nothing is lost.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let producer = ottla::Client::builder(["127.0.0.1:1"]).build()?.async_producer().build()?;
+/// if let Err(error) = producer.produce(ottla::Message::new("bad topic!", "v")) {
+///     println!("{error}");
+///     let message = error.into_message();
+///     assert_eq!(message.value(), Some(&b"v"[..]));
+/// }
+/// # Ok(()) }
+/// ```
+pub struct ProduceError {
+    kind: ProduceErrorKind,
+    message: Box<Message<'static>>,
+}
+
+impl ProduceError {
+    pub(crate) fn new(kind: ProduceErrorKind, message: Message<'_>) -> Self {
+        Self { kind, message: Box::new(message.into_owned()) }
+    }
+
+    /// Why the message was refused.
+    #[must_use]
+    pub fn kind(&self) -> &ProduceErrorKind {
+        &self.kind
+    }
+
+    /// The message that was refused.
+    pub fn message(&self) -> &Message<'static> {
+        &self.message
+    }
+
+    /// Takes the message back, to produce it again or to keep it.
+    pub fn into_message(self) -> Message<'static> {
+        *self.message
+    }
+
+    /// Whether the queue or buffer was full, so that trying again later can succeed.
+    #[must_use]
+    pub fn is_buffer_overflow(&self) -> bool {
+        matches!(self.kind, ProduceErrorKind::BufferOverflow(_))
+    }
+}
+
+/// Why `produce` refused a message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProduceErrorKind {
+    /// The queue or buffer is full; try again later, wait with `produce_timeout`, or raise the limit.
+    BufferOverflow(BufferOverflow),
+    /// The message alone would make a batch of `size` bytes, above `max_message_bytes`.
+    MessageTooLarge {
+        /// Bytes of a batch that holds only this message, before compression.
+        size: usize,
+        /// The limit in force, in bytes.
+        limit: usize,
+    },
+    /// `shutdown` was called before; make a new producer to go on.
+    Closed,
+    /// The process forked after this producer had started; make a new producer in the child.
+    AfterFork,
+    /// A thread of the producer could not start.
+    Start(io::Error),
+    /// The topic has a name that Kafka does not allow.
+    InvalidTopic(InvalidTopic),
+    /// The message has something that cannot be sent: the text says what.
+    InvalidMessage(&'static str),
+    /// An interceptor refused the message.
+    Refused(Box<dyn Error + Send + Sync>),
+    /// The producer cannot go on at all, and why.
+    Fatal(Arc<FatalError>),
+}
+
+/// How full the queue was, and what is wrong behind it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BufferOverflow {
+    /// Messages in the queue.
+    pub queued: usize,
+    /// The bound that was reached: messages, or bytes where `bytes` is set.
+    pub limit: usize,
+    /// Whether the limit counts bytes (`max_queue_bytesize`) rather than messages (`max_queue_size`).
+    pub bytes: bool,
+    /// How long the oldest message in the queue has waited.
+    pub oldest_age: Duration,
+    /// The last error that kept messages from being delivered, if there was one.
+    pub last_error: Option<Arc<DeliveryErrorKind>>,
+}
+
+/// Why a producer cannot go on: every message it holds, and every later one, fails with this.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FatalError {
+    /// The broker's or client's error.
+    pub cause: DeliveryErrorKind,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// A topic name that Kafka does not allow, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidTopic {
+    name: String,
+    why: &'static str,
+}
+
+impl InvalidTopic {
+    pub(crate) fn new(name: &str, why: &'static str) -> Self {
+        Self { name: cut(name), why }
+    }
+
+    /// The name, cut after 300 characters.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for ProduceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            ProduceErrorKind::InvalidTopic(error) => write!(f, "cannot produce: {error}"),
+            kind => write!(f, "cannot produce to {}: {kind}", cut(self.message.topic()).escape_debug()),
+        }
+    }
+}
+
+impl fmt::Debug for ProduceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProduceError").field("kind", &self.kind).field("topic", &self.message.topic()).finish()
+    }
+}
+
+impl Error for ProduceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            ProduceErrorKind::Start(error) => Some(error),
+            ProduceErrorKind::InvalidTopic(error) => Some(error),
+            ProduceErrorKind::Refused(error) => Some(&**error),
+            ProduceErrorKind::Fatal(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ProduceErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BufferOverflow(overflow) => fmt::Display::fmt(overflow, f),
+            Self::MessageTooLarge { size, limit } => {
+                write!(
+                    f,
+                    "the message takes {size} bytes, above max_message_bytes ({limit}); make it \
+                     smaller, or raise the limit here and max.message.bytes of the topic"
+                )
+            }
+            Self::Closed => f.write_str("the producer was shut down; make a new one"),
+            Self::AfterFork => {
+                f.write_str("the process forked after the producer had started; make a new one in the child")
+            }
+            Self::Start(error) => write!(
+                f,
+                "the producer's threads did not start ({error}); free resources or raise their \
+                 limits, and produce again"
+            ),
+            Self::InvalidTopic(error) => fmt::Display::fmt(error, f),
+            Self::InvalidMessage(why) => write!(f, "the message cannot be sent: {why}"),
+            Self::Refused(error) => write!(f, "an interceptor refused the message: {error}"),
+            Self::Fatal(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl fmt::Display for BufferOverflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bytes {
+            write!(f, "the queue is full ({} messages, byte limit {})", self.queued, self.limit)?;
+        } else {
+            write!(f, "the queue is full ({} of {} messages)", self.queued, self.limit)?;
+        }
+        write!(f, ", the oldest has waited {:.1} s", self.oldest_age.as_secs_f64())?;
+        match &self.last_error {
+            Some(error) => write!(f, ", last error: {error}"),
+            None => f.write_str(
+                ", no error was seen: messages come faster than they leave; wait for room, or raise \
+                 the limit",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for FatalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the producer cannot go on: {}; {}", self.cause, self.advice)
+    }
+}
+
+impl Error for FatalError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+impl fmt::Display for InvalidTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" is not a topic name: {}", self.name.escape_debug(), self.why)
+    }
+}
+
+impl Error for InvalidTopic {}
+
+/// The beginning of a name, which may be hostile and huge: enough to recognise it.
+fn cut(name: &str) -> String {
+    name.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_reads_well, assert_text};
+    use super::*;
+
+    fn overflow() -> BufferOverflow {
+        BufferOverflow {
+            queued: 1000,
+            limit: 1000,
+            bytes: false,
+            oldest_age: Duration::from_millis(3_260),
+            last_error: None,
+        }
+    }
+
+    #[test]
+    fn an_overflow_says_what_is_behind_it() {
+        assert_text(
+            overflow(),
+            "the queue is full (1000 of 1000 messages), the oldest has waited 3.3 s, no error was \
+             seen: messages come faster than they leave; wait for room, or raise the limit",
+        );
+        let last_error = Some(Arc::new(DeliveryErrorKind::Internal("boom".into())));
+        assert_text(
+            BufferOverflow { queued: 7, bytes: true, last_error, ..overflow() },
+            "the queue is full (7 messages, byte limit 1000), the oldest has waited 3.3 s, last \
+             error: a fault inside ottla, please report it: boom",
+        );
+        let for_ever = BufferOverflow { oldest_age: Duration::MAX, ..overflow() };
+        assert_reads_well(&for_ever.to_string());
+    }
+
+    #[test]
+    fn every_kind_says_what_to_do() {
+        use ProduceErrorKind as Kind;
+        let fatal = FatalError { cause: DeliveryErrorKind::Purged, advice: "make a new one" };
+        for (kind, text) in [
+            (
+                Kind::MessageTooLarge { size: 2_000_000, limit: 1_000_000 },
+                "the message takes 2000000 bytes, above max_message_bytes (1000000); make it \
+                 smaller, or raise the limit here and max.message.bytes of the topic",
+            ),
+            (Kind::Closed, "the producer was shut down; make a new one"),
+            (Kind::AfterFork, "the process forked after the producer had started; make a new one in the child"),
+            (
+                Kind::Start(io::Error::other("no threads left")),
+                "the producer's threads did not start (no threads left); free resources or raise \
+                 their limits, and produce again",
+            ),
+            (Kind::InvalidTopic(InvalidTopic::new("a b", "only letters")), "\"a b\" is not a topic name: only letters"),
+            (
+                Kind::InvalidMessage("the partition is negative"),
+                "the message cannot be sent: the partition is negative",
+            ),
+            (Kind::Refused("no tenant".into()), "an interceptor refused the message: no tenant"),
+            (
+                Kind::Fatal(Arc::new(fatal)),
+                "the producer cannot go on: it was taken back (purge or clear_buffer); make a new one",
+            ),
+        ] {
+            assert_text(kind, text);
+        }
+    }
+
+    #[test]
+    fn the_message_comes_back_and_its_topic_is_named() {
+        let message = Message::new("orders", "v").with_tag(7);
+        let error = ProduceError::new(ProduceErrorKind::Closed, message.clone());
+        assert_text(&error, "cannot produce to orders: the producer was shut down; make a new one");
+        assert!(!error.is_buffer_overflow());
+        assert_eq!(error.message(), &message);
+        assert_eq!(error.into_message(), message);
+        let error = ProduceError::new(ProduceErrorKind::BufferOverflow(overflow()), message);
+        assert!(error.is_buffer_overflow());
+    }
+
+    #[test]
+    fn a_hostile_topic_name_stays_short_and_on_one_line() {
+        let name = "\n".repeat(10_000);
+        let invalid = InvalidTopic::new(&name, "only letters");
+        assert_eq!(invalid.name().len(), 300);
+        for kind in [ProduceErrorKind::Closed, ProduceErrorKind::InvalidTopic(invalid)] {
+            let text = ProduceError::new(kind, Message::new(&name, "v")).to_string();
+            assert_reads_well(&text);
+            assert!(text.len() < 1000, "{}", text.len());
+        }
+    }
+
+    #[test]
+    fn the_debug_form_does_not_show_the_message() {
+        let message = Message::new("orders", "secret").with_key("hidden");
+        let text = format!("{:?}", ProduceError::new(ProduceErrorKind::Closed, message));
+        assert!(text.contains("orders") && text.contains("Closed"), "{text}");
+        assert!(!text.contains("secret") && !text.contains("hidden"), "{text}");
+    }
+
+    #[test]
+    fn an_error_fits_in_few_words_and_crosses_threads() {
+        fn crosses_threads<T: Send + Sync + 'static>() {}
+        crosses_threads::<ProduceError>();
+        crosses_threads::<super::super::DeliveryError>();
+        crosses_threads::<super::super::DeliveryFailed>();
+        crosses_threads::<super::super::ConfigError>();
+        assert!(size_of::<ProduceError>() <= 96, "{}", size_of::<ProduceError>());
+    }
+
+    #[test]
+    fn the_sources_lead_to_the_cause() {
+        let fatal = FatalError { cause: DeliveryErrorKind::Purged, advice: "" };
+        for (kind, source) in [
+            (ProduceErrorKind::Closed, None),
+            (ProduceErrorKind::Start(io::Error::other("why")), Some("why")),
+            (ProduceErrorKind::Refused("why".into()), Some("why")),
+            (ProduceErrorKind::InvalidTopic(InvalidTopic::new("", "why")), Some("\"\" is not a topic name: why")),
+        ] {
+            let error = ProduceError::new(kind, Message::new("orders", "v"));
+            assert_eq!(error.source().map(ToString::to_string).as_deref(), source);
+        }
+        let cause = fatal.source().expect("it has a cause").to_string();
+        assert_eq!(cause, "it was taken back (purge or clear_buffer)");
+    }
+}

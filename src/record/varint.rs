@@ -1,0 +1,219 @@
+//! Zigzag numbers of variable length, as Protocol Buffers have them: seven bits per byte, lowest first.
+
+use super::RecordError;
+
+const MAX_VARINT: usize = 5;
+const MAX_VARLONG: usize = 10;
+const MORE: u8 = 0x80;
+
+/// Appends a 32-bit number: 1 to 5 bytes.
+#[cfg(any(test, feature = "_internal"))]
+pub fn put_varint(out: &mut Vec<u8>, value: i32) {
+    // A number of 32 bits has the same bytes as a varlong.
+    put_varlong(out, i64::from(value));
+}
+
+/// Appends a 64-bit number: 1 to 10 bytes.
+#[inline]
+pub fn put_varlong(out: &mut Vec<u8>, value: i64) {
+    let bits = zigzag(value);
+    if bits < u64::from(MORE) {
+        out.push(bits as u8);
+    } else {
+        put_many(out, value);
+    }
+}
+
+/// How many bytes a 32-bit number takes.
+#[must_use]
+pub fn varint_len(value: i32) -> usize {
+    varlong_len(i64::from(value))
+}
+
+/// How many bytes [`put_varlong`] appends.
+#[inline]
+#[must_use]
+pub fn varlong_len(value: i64) -> usize {
+    // Seven bits per byte, at least one byte; `| 1` makes 0 a number of one bit.
+    let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+/// Takes a 32-bit number from the front of `bytes`; `what` names it in the error.
+///
+/// # Errors
+/// [`RecordError::Truncated`] if the bytes end inside it, [`RecordError::Overlong`] if it has more than 5 bytes
+/// or 32 bits. `bytes` is then unchanged.
+#[inline]
+pub fn take_varint(bytes: &mut &[u8], what: &'static str) -> Result<i32, RecordError> {
+    if let Some((&first, rest)) = bytes.split_first() {
+        if first < MORE {
+            *bytes = rest;
+            return Ok(unzigzag(u64::from(first)) as i32);
+        }
+    }
+    let (bits, rest) = take_many(bytes, MAX_VARINT, what)?;
+    if bits > u64::from(u32::MAX) {
+        return Err(RecordError::Overlong { what });
+    }
+    *bytes = rest;
+    Ok(unzigzag(bits) as i32)
+}
+
+/// Takes a 64-bit number from the front of `bytes`; `what` names it in the error.
+///
+/// # Errors
+/// [`RecordError::Truncated`] if the bytes end inside it, [`RecordError::Overlong`] if it has more than 10 bytes
+/// or 64 bits. `bytes` is then unchanged.
+#[inline]
+pub fn take_varlong(bytes: &mut &[u8], what: &'static str) -> Result<i64, RecordError> {
+    if let Some((&first, rest)) = bytes.split_first() {
+        if first < MORE {
+            *bytes = rest;
+            return Ok(unzigzag(u64::from(first)));
+        }
+    }
+    let (bits, rest) = take_many(bytes, MAX_VARLONG, what)?;
+    *bytes = rest;
+    Ok(unzigzag(bits))
+}
+
+/// Writes a 64-bit number into `out` at `at`, and gives where it ends. It must have room there.
+#[inline]
+pub(super) fn write_varlong(out: &mut [u8], mut at: usize, value: i64) -> usize {
+    let mut bits = zigzag(value);
+    while bits >= u64::from(MORE) {
+        out[at] = bits as u8 | MORE;
+        bits >>= 7;
+        at += 1;
+    }
+    out[at] = bits as u8;
+    at + 1
+}
+
+fn put_many(out: &mut Vec<u8>, value: i64) {
+    let mut bytes = [0; MAX_VARLONG];
+    let end = write_varlong(&mut bytes, 0, value);
+    out.extend_from_slice(&bytes[..end]);
+}
+
+fn take_many<'a>(bytes: &'a [u8], max: usize, what: &'static str) -> Result<(u64, &'a [u8]), RecordError> {
+    let mut bits = 0;
+    for (index, &byte) in bytes.iter().take(max).enumerate() {
+        let part = u64::from(byte & !MORE);
+        // The tenth byte has room for one bit only.
+        if index == MAX_VARLONG - 1 && part > 1 {
+            return Err(RecordError::Overlong { what });
+        }
+        bits |= part << (7 * index);
+        if byte & MORE == 0 {
+            return Ok((bits, &bytes[index + 1..]));
+        }
+    }
+    if bytes.len() >= max {
+        return Err(RecordError::Overlong { what });
+    }
+    Err(RecordError::Truncated { what, needed: bytes.len() + 1, available: bytes.len() })
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn unzigzag(bits: u64) -> i64 {
+    (bits >> 1) as i64 ^ -((bits & 1) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn varint(value: i32) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varint(&mut out, value);
+        out
+    }
+
+    fn varlong(value: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varlong(&mut out, value);
+        out
+    }
+
+    #[test]
+    fn matches_java_vectors() {
+        // From org.apache.kafka.common.utils.ByteUtilsTest.
+        assert_eq!(varint(0), [0x00]);
+        assert_eq!(varint(-1), [0x01]);
+        assert_eq!(varint(1), [0x02]);
+        assert_eq!(varint(63), [0x7e]);
+        assert_eq!(varint(-64), [0x7f]);
+        assert_eq!(varint(64), [0x80, 0x01]);
+        assert_eq!(varint(-65), [0x81, 0x01]);
+        assert_eq!(varint(8191), [0xfe, 0x7f]);
+        assert_eq!(varint(8192), [0x80, 0x80, 0x01]);
+        assert_eq!(varint(i32::MAX), [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+        assert_eq!(varint(i32::MIN), [0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert_eq!(varlong(i64::MAX), [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(varlong(i64::MIN), [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    }
+
+    #[test]
+    fn round_trip_at_every_power_of_two() {
+        for shift in 0..64 {
+            for value in [1_i64 << shift, (1_i64 << shift).wrapping_sub(1), (1_i64 << shift).wrapping_neg()] {
+                let bytes = varlong(value);
+                assert_eq!(bytes.len(), varlong_len(value));
+                assert_eq!(take_varlong(&mut &bytes[..], "n"), Ok(value));
+                let Ok(value) = i32::try_from(value) else {
+                    continue;
+                };
+                assert_eq!(bytes.len(), varint_len(value));
+                assert_eq!(take_varint(&mut &bytes[..], "n"), Ok(value));
+            }
+        }
+    }
+
+    #[test]
+    fn truncated() {
+        for bytes in [varint(i32::MIN), varlong(i64::MIN)] {
+            for len in 0..bytes.len() {
+                let mut cut = &bytes[..len];
+                assert!(take_varlong(&mut cut, "n").is_err());
+                assert_eq!(cut.len(), len, "the bytes stay");
+            }
+        }
+        let error = take_varint(&mut &[0x80, 0x80][..], "key length");
+        assert_eq!(error, Err(RecordError::Truncated { what: "key length", needed: 3, available: 2 }));
+    }
+
+    #[test]
+    fn hostile_length() {
+        let overlong = RecordError::Overlong { what: "n" };
+        let six = [0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+        assert_eq!(take_varint(&mut &six[..], "n"), Err(overlong.clone()));
+        let bit_33 = [0x80, 0x80, 0x80, 0x80, 0x10];
+        assert_eq!(take_varint(&mut &bit_33[..], "n"), Err(overlong.clone()));
+        let eleven = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+        assert_eq!(take_varlong(&mut &eleven[..], "n"), Err(overlong.clone()));
+        let bit_65 = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02];
+        assert_eq!(take_varlong(&mut &bit_65[..], "n"), Err(overlong));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+            let mut rest = &bytes[..];
+            if let Ok(value) = take_varlong(&mut rest, "n") {
+                prop_assert!(varlong_len(value) <= bytes.len() - rest.len());
+            }
+            let mut rest = &bytes[..];
+            if let Ok(value) = take_varint(&mut rest, "n") {
+                prop_assert!(varint_len(value) <= bytes.len() - rest.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Requests and responses as bytes: one file for each API, with a `request` that gives a whole frame and a `decode`
+//! that reads a response. The only place that names `kafka_protocol`.
+//!
+//! Responses are untrusted. They are read by our own [`reader`], because kafka-protocol reserves memory for any count
+//! that the wire claims: here a count is checked against the bytes that are left before anything is reserved. Bytes
+//! behind the last field of a response are ignored, as in Kafka's own clients: frames have a size, so they cannot
+//! disturb what comes next. Nothing here does I/O or keeps state.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::error::{ApiRange, ConnectionErrorKind};
+
+pub mod api_versions;
+pub mod error_code;
+pub mod frame;
+pub mod init_producer_id;
+pub mod metadata;
+#[cfg(test)]
+mod oracle;
+pub mod produce;
+pub mod reader;
+mod request;
+
+pub use error_code::ErrorCode;
+pub use frame::{CorrelationId, Frame};
+
+/// A kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::enum_variant_names, reason = "these are Kafka's names")]
+pub enum Api {
+    /// Appends batches to partitions.
+    Produce,
+    /// Tells brokers, topics, partitions and their leaders.
+    Metadata,
+    /// Tells which APIs a broker has, in which versions.
+    ApiVersions,
+    /// Gives a producer id and epoch.
+    InitProducerId,
+}
+
+impl Api {
+    /// Every API that ottla knows.
+    pub const ALL: [Self; 4] = [Self::Produce, Self::Metadata, Self::ApiVersions, Self::InitProducerId];
+
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn key(self) -> i16 {
+        match self {
+            Self::Produce => 0,
+            Self::Metadata => 3,
+            Self::ApiVersions => 18,
+            Self::InitProducerId => 22,
+        }
+    }
+
+    /// The API with this number, if ottla knows it.
+    #[must_use]
+    pub fn from_key(key: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|api| api.key() == key)
+    }
+
+    /// Its name in Kafka.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Produce => "Produce",
+            Self::Metadata => "Metadata",
+            Self::ApiVersions => "ApiVersions",
+            Self::InitProducerId => "InitProducerId",
+        }
+    }
+
+    /// The versions that ottla speaks.
+    ///
+    /// Produce begins at 3, the first with record batches of version 2 (KIP-98); Metadata at 1, because version 0 has
+    /// no way to ask for no topic.
+    #[must_use]
+    pub const fn ours(self) -> ApiRange {
+        match self {
+            Self::Produce => ApiRange::new(3, 13),
+            Self::Metadata => ApiRange::new(1, 13),
+            Self::ApiVersions => ApiRange::new(0, 4),
+            Self::InitProducerId => ApiRange::new(0, 5),
+        }
+    }
+
+    /// Whether this version has compact lengths and tagged fields (KIP-482).
+    #[must_use]
+    pub const fn is_flexible(self, version: i16) -> bool {
+        version
+            >= match self {
+                Self::Produce | Self::Metadata => 9,
+                Self::ApiVersions => 3,
+                Self::InitProducerId => 2,
+            }
+    }
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a response cannot be read, and at which field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireError {
+    /// The field, by its name in Kafka's message schema.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub kind: WireErrorKind,
+}
+
+/// What is wrong with a field of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WireErrorKind {
+    /// The response ends inside the field.
+    Truncated {
+        /// Bytes that the field needs.
+        needed: usize,
+        /// Bytes that are left.
+        remaining: usize,
+    },
+    /// An array claims more elements than the bytes that are left can hold.
+    CountTooLarge {
+        /// The elements it claims.
+        count: u32,
+        /// Bytes that are left.
+        remaining: usize,
+    },
+    /// A length or count below -1.
+    NegativeLength(i32),
+    /// Null where Kafka allows none.
+    Null,
+    /// A text that is not UTF-8.
+    BadUtf8,
+    /// A variable-length number that does not fit 32 bits.
+    BadVarint,
+    /// A number that the field cannot have.
+    OutOfRange(i64),
+}
+
+impl WireError {
+    /// What it means for the connection: the response to this API cannot be understood.
+    #[must_use]
+    pub fn in_response_to(&self, api: Api) -> ConnectionErrorKind {
+        ConnectionErrorKind::BadResponse { api: api.name(), what: self.to_string() }
+    }
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.field)?;
+        match &self.kind {
+            WireErrorKind::Truncated { needed, remaining } => {
+                write!(f, "is cut off: it needs {needed} bytes, {remaining} are left")
+            }
+            WireErrorKind::CountTooLarge { count, remaining } => {
+                write!(f, "claims {count} elements in {remaining} bytes")
+            }
+            WireErrorKind::NegativeLength(length) => write!(f, "has the length {length}"),
+            WireErrorKind::Null => f.write_str("is null"),
+            WireErrorKind::BadUtf8 => f.write_str("is not UTF-8"),
+            WireErrorKind::BadVarint => f.write_str("has a variable-length number above 32 bits"),
+            WireErrorKind::OutOfRange(value) => write!(f, "cannot be {value}"),
+        }
+    }
+}
+
+impl Error for WireError {}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{
+        ApiKey, ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, InitProducerIdResponse,
+        MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
+    };
+    use kafka_protocol::protocol::{HeaderVersion, Message};
+
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_kafka_protocol() {
+        for api in Api::ALL {
+            let theirs = ApiKey::try_from(api.key()).unwrap();
+            assert_eq!(format!("{theirs:?}"), api.name());
+            assert_eq!(Api::from_key(api.key()), Some(api));
+        }
+        assert_eq!(Api::from_key(1), None);
+    }
+
+    #[test]
+    fn an_error_says_which_response_and_which_field() {
+        let error = metadata::decode(9, &[0, 0, 0, 7, 0, 1]).unwrap_err().in_response_to(Api::Metadata);
+        let text = "the Metadata response cannot be read (throttle_time_ms is cut off: it needs 4 bytes, 1 are left)";
+        assert!(error.to_string().starts_with(text), "{error}");
+    }
+
+    #[test]
+    fn versions_are_those_of_kafka_protocol_and_flexible_where_it_says() {
+        fn check<Q: Message + HeaderVersion, S: Message + HeaderVersion>(api: Api) {
+            let ours = api.ours();
+            assert!(Q::VERSIONS.min <= ours.min && ours.max <= Q::VERSIONS.max.min(S::VERSIONS.max), "{api}");
+            for version in ours.min..=ours.max {
+                assert_eq!(api.is_flexible(version), Q::header_version(version) == 2, "{api} {version}");
+                let tags = api.is_flexible(version) && api != Api::ApiVersions;
+                assert_eq!(tags, S::header_version(version) == 1, "{api} {version}");
+            }
+        }
+        check::<ProduceRequest, ProduceResponse>(Api::Produce);
+        check::<MetadataRequest, MetadataResponse>(Api::Metadata);
+        check::<ApiVersionsRequest, ApiVersionsResponse>(Api::ApiVersions);
+        check::<InitProducerIdRequest, InitProducerIdResponse>(Api::InitProducerId);
+    }
+}
