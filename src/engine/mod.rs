@@ -1,7 +1,14 @@
 //! The producer's logic without I/O: no socket, clock, lock or thread. Inputs and the time go in, actions and
 //! fates come out; `threads::driver` connects it to the world, and the simulation to a simulated one.
 
+pub mod backoff;
+pub mod chunk;
+pub mod connection;
+pub mod deadline;
+pub mod entry;
 pub mod partitioner;
+pub mod producer;
+pub mod queue;
 
 /// A moment from which tests count.
 #[cfg(test)]

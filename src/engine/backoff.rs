@@ -1,0 +1,69 @@
+//! How long to wait after the n-th failure in a row: exponential, bounded, with jitter.
+
+use std::time::Duration;
+
+/// Bounds of a growing pause.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    /// The pause after the first failure.
+    pub first: Duration,
+    /// The longest pause.
+    pub max: Duration,
+}
+
+impl Backoff {
+    /// The pause after `failures` failures in a row (1 or more), within 20 % of its middle, by `random`.
+    ///
+    /// KIP-580: doubles each time up to the bound; the jitter keeps clients from returning in step.
+    #[must_use]
+    pub fn pause(&self, failures: u32, random: u64) -> Duration {
+        let doublings = failures.saturating_sub(1).min(30);
+        let middle = self.first.saturating_mul(1 << doublings).min(self.max);
+        let share = (random >> 11) as f64 / (1u64 << 53) as f64;
+        middle.mul_f64(0.8 + 0.4 * share)
+    }
+}
+
+/// A small generator of numbers for jitter and random choices (xorshift64*). Not for secrets.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator whose numbers follow from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_up_to_its_bound_within_a_fifth() {
+        let backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) };
+        let mut random = Random::new(7);
+        for (failures, middle) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (u32::MAX, 1000)] {
+            for _ in 0..100 {
+                let pause = backoff.pause(failures, random.draw());
+                assert!(pause >= Duration::from_millis(middle * 8 / 10), "{pause:?} after {failures}");
+                assert!(pause <= Duration::from_millis(middle * 12 / 10), "{pause:?} after {failures}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_huge_bound_does_not_overflow() {
+        let backoff = Backoff { first: Duration::MAX, max: Duration::from_secs(3600) };
+        assert!(backoff.pause(9, u64::MAX) <= Duration::from_secs(3600 * 12 / 10));
+    }
+}

@@ -1,0 +1,232 @@
+//! Requests that were handed to a connection and have no answer yet, in their order.
+//!
+//! A broker answers the requests of one connection in the order in which they came, so an answer belongs to the
+//! oldest request or the connection is out of step and must be closed.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::wire::Api;
+use crate::wire::frame::CorrelationId;
+
+/// Requests without an answer.
+#[derive(Debug)]
+pub struct InFlight {
+    requests: VecDeque<Request>,
+    /// Of these, so many had their first byte accepted by the socket, and so many their last.
+    started: usize,
+    finished: usize,
+    produce: usize,
+    last_progress: Instant,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Request {
+    /// Its number.
+    pub correlation: CorrelationId,
+    /// The version it was written in.
+    pub version: i16,
+    /// What it asks for.
+    pub purpose: Purpose,
+    /// Whether the broker answers it at all.
+    pub answer: Answer,
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// The handshake.
+    ApiVersions,
+    /// Brokers and topics.
+    Metadata,
+    /// A producer id.
+    InitProducerId,
+    /// One batch for each of these partitions, ascending by topic index and partition.
+    Produce(Vec<(u32, i32)>),
+}
+
+/// Whether a broker answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It does.
+    Expected,
+    /// It does not: Produce with acks 0.
+    None,
+}
+
+impl InFlight {
+    /// Nothing in flight.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { requests: VecDeque::new(), started: 0, finished: 0, produce: 0, last_progress: now }
+    }
+
+    /// Whether nothing is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// How many requests are in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// How many Produce requests are in flight.
+    #[must_use]
+    pub fn produce_requests(&self) -> usize {
+        self.produce
+    }
+
+    /// The API of the oldest request.
+    #[must_use]
+    pub fn oldest_api(&self) -> Option<&'static str> {
+        let api = match self.requests.front()?.purpose {
+            Purpose::ApiVersions => Api::ApiVersions,
+            Purpose::Metadata => Api::Metadata,
+            Purpose::InitProducerId => Api::InitProducerId,
+            Purpose::Produce(_) => Api::Produce,
+        };
+        Some(api.name())
+    }
+
+    /// The later of the last byte written and the last answer: a broker serves one request of a connection at a
+    /// time, so its patience begins anew with each answer.
+    #[must_use]
+    pub fn last_progress(&self) -> Instant {
+        self.last_progress
+    }
+
+    /// Notes a request that is being handed to the socket.
+    pub fn sent(&mut self, request: Request, now: Instant) {
+        if self.requests.is_empty() {
+            self.last_progress = now;
+        }
+        self.produce += usize::from(matches!(request.purpose, Purpose::Produce(_)));
+        self.requests.push_back(request);
+    }
+
+    /// Notes bytes that the socket accepted; calls `on_start` for each request whose first byte was among them.
+    ///
+    /// Returns the requests that are done with that, because nobody answers them.
+    pub fn wrote(
+        &mut self,
+        started: usize,
+        finished: usize,
+        now: Instant,
+        mut on_start: impl FnMut(&Request),
+    ) -> Vec<Request> {
+        self.last_progress = now;
+        for request in self.requests.iter().skip(self.started).take(started) {
+            on_start(request);
+        }
+        self.started = (self.started + started).min(self.requests.len());
+        self.finished = (self.finished + finished).min(self.started);
+        let mut done = Vec::new();
+        let mut at = 0;
+        while at < self.finished {
+            if self.requests[at].answer == Answer::None {
+                done.extend(self.requests.remove(at));
+                self.started -= 1;
+                self.finished -= 1;
+                self.produce -= 1;
+            } else {
+                at += 1;
+            }
+        }
+        done
+    }
+
+    /// The request that an answer with this number belongs to, or `None` if the connection is out of step.
+    pub fn answered(&mut self, correlation: CorrelationId, now: Instant) -> Option<Request> {
+        if self.finished == 0 || self.requests.front()?.correlation != correlation {
+            return None;
+        }
+        self.last_progress = now;
+        self.started -= 1;
+        self.finished -= 1;
+        let request = self.requests.pop_front()?;
+        self.produce -= usize::from(matches!(request.purpose, Purpose::Produce(_)));
+        Some(request)
+    }
+
+    /// All that is left when the connection ends, each with whether its first byte was accepted by the socket.
+    pub fn into_rest(self) -> impl Iterator<Item = (Request, bool)> {
+        let started = self.started;
+        self.requests.into_iter().enumerate().map(move |(index, request)| (request, index < started))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn request(number: i32, answer: Answer) -> Request {
+        let purpose = Purpose::Produce(vec![(0, number)]);
+        Request { correlation: CorrelationId(number), version: 9, purpose, answer }
+    }
+
+    fn in_flight(numbers: std::ops::Range<i32>, now: Instant) -> InFlight {
+        let mut in_flight = InFlight::new(now);
+        for number in numbers {
+            in_flight.sent(request(number, Answer::Expected), now);
+        }
+        in_flight
+    }
+
+    #[test]
+    fn answers_come_in_the_order_of_the_requests() {
+        let now = crate::engine::test_clock();
+        let mut in_flight = in_flight(0..2, now);
+        in_flight.wrote(2, 2, now, |_| ());
+        assert!(in_flight.answered(CorrelationId(1), now).is_none(), "swapped");
+        assert_eq!(
+            in_flight.answered(CorrelationId(0), now).map(|request| request.correlation),
+            Some(CorrelationId(0))
+        );
+        assert!(in_flight.answered(CorrelationId(0), now).is_none(), "twice");
+        assert!(in_flight.answered(CorrelationId(1), now).is_some());
+        assert!(in_flight.answered(CorrelationId(2), now).is_none(), "unsolicited");
+        assert_eq!(in_flight.produce_requests(), 0);
+    }
+
+    #[test]
+    fn an_answer_before_the_request_was_written_is_out_of_step() {
+        let now = crate::engine::test_clock();
+        let mut in_flight = in_flight(0..1, now);
+        assert!(in_flight.answered(CorrelationId(0), now).is_none());
+        in_flight.wrote(1, 0, now, |_| ());
+        assert!(in_flight.answered(CorrelationId(0), now).is_none());
+    }
+
+    #[test]
+    fn a_request_that_nobody_answers_is_done_with_its_last_byte() {
+        let now = crate::engine::test_clock();
+        let mut in_flight = InFlight::new(now);
+        in_flight.sent(request(0, Answer::Expected), now);
+        in_flight.sent(request(1, Answer::None), now);
+        in_flight.sent(request(2, Answer::None), now);
+        let mut started = 0;
+        assert!(in_flight.wrote(3, 1, now, |_| started += 1).is_empty());
+        assert_eq!(started, 3);
+        let done = in_flight.wrote(0, 1, now, |_| ());
+        assert_eq!(done.iter().map(|request| request.correlation).collect::<Vec<_>>(), [CorrelationId(1)]);
+        assert!(in_flight.answered(CorrelationId(0), now).is_some());
+        assert_eq!(in_flight.wrote(0, 1, now, |_| ()).len(), 1);
+        assert!(in_flight.is_empty());
+    }
+
+    #[test]
+    fn the_rest_tells_what_the_socket_has_seen() {
+        let now = crate::engine::test_clock();
+        let mut in_flight = in_flight(0..3, now);
+        in_flight.wrote(2, 1, now + Duration::from_secs(1), |_| ());
+        assert_eq!(in_flight.last_progress(), now + Duration::from_secs(1));
+        let rest: Vec<_> = in_flight.into_rest().map(|(request, started)| (request.correlation.0, started)).collect();
+        assert_eq!(rest, [(0, true), (1, true), (2, false)]);
+    }
+}

@@ -1,0 +1,361 @@
+//! One broker as the engine sees it: its address, the state of the connection to it, and what is in flight.
+//!
+//! Decides when to connect, when a connection has failed, and how long to stay away after a failure. Opens
+//! nothing: the engine turns its answers into actions.
+
+pub mod in_flight;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::in_flight::InFlight;
+use super::backoff::Backoff;
+use super::deadline::Deadline;
+use crate::config::BrokerAddress;
+use crate::wire::api_versions::Versions;
+use crate::wire::frame::{ConnId, CorrelationId};
+
+/// Which broker a link leads to: one that the user named, or one that the cluster told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// A bootstrap address, by its place in the list.
+    Seed(usize),
+    /// A broker, by its node id.
+    Node(i32),
+}
+
+/// The way to one broker.
+#[derive(Debug)]
+pub struct Link {
+    /// Where it is.
+    pub address: BrokerAddress,
+    /// The same for error texts.
+    pub name: Arc<str>,
+    /// Whether the last metadata named it. A link that it no longer names is dropped when its connection ends.
+    pub listed: bool,
+    state: State,
+    /// Failures in a row since something other than the handshake was answered.
+    failures: u32,
+    not_before: Deadline,
+    /// KIP-219: the broker asked for silence until then.
+    muted_until: Deadline,
+}
+
+#[derive(Debug)]
+enum State {
+    Down,
+    Connecting { conn: ConnId, until: Deadline },
+    Up(Box<Live>),
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Live {
+    /// Its number.
+    pub conn: ConnId,
+    /// Requests without an answer, in the order in which they were sent.
+    pub in_flight: InFlight,
+    /// What the broker speaks, once the handshake is done.
+    pub versions: Option<Versions>,
+    /// The handshake must be done by then.
+    handshake_until: Deadline,
+    next_correlation: i32,
+    last_used: Instant,
+    /// Whether something other than the handshake was answered.
+    has_answered: bool,
+}
+
+/// How patient links are.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// From the start of a look-up to the end of the handshake.
+    pub connect_timeout: Duration,
+    /// For an answer, or for a byte to be accepted.
+    pub socket_timeout: Duration,
+    /// For a connection without requests.
+    pub max_idle: Duration,
+    /// Between attempts.
+    pub backoff: Backoff,
+}
+
+/// What a passed deadline of a link means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// The connection was not ready in time.
+    Connect,
+    /// No answer, or no byte accepted, in time.
+    Answer,
+    /// Nothing was asked for a long time: close it without a word.
+    Idle,
+}
+
+impl Peer {
+    /// The node id, or -1 for a bootstrap address, whose node is not known.
+    #[must_use]
+    pub fn node(self) -> i32 {
+        match self {
+            Self::Seed(_) => -1,
+            Self::Node(node) => node,
+        }
+    }
+
+    /// Whether it is a broker of which `is_so` holds.
+    pub fn is_node_of(self, is_so: impl FnOnce(i32) -> bool) -> bool {
+        matches!(self, Self::Node(node) if is_so(node))
+    }
+}
+
+impl Link {
+    /// A link to a broker that was not tried yet.
+    #[must_use]
+    pub fn new(address: BrokerAddress) -> Self {
+        let name = address.to_string().into();
+        let (not_before, muted_until) = (Deadline::NEVER, Deadline::NEVER);
+        Self { address, name, listed: true, state: State::Down, failures: 0, not_before, muted_until }
+    }
+
+    /// Whether a connection may be opened now.
+    #[must_use]
+    pub fn may_connect(&self, now: Instant) -> bool {
+        matches!(self.state, State::Down) && (self.not_before == Deadline::NEVER || self.not_before.passed(now))
+    }
+
+    /// When a connection may be opened, if that is what one has to wait for.
+    #[must_use]
+    pub fn may_connect_at(&self) -> Deadline {
+        if matches!(self.state, State::Down) { self.not_before } else { Deadline::NEVER }
+    }
+
+    /// Whether it failed since it last answered.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Whether there is neither a connection nor an attempt at one.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        matches!(self.state, State::Down)
+    }
+
+    /// Whether a connection is on its way: connecting, or in its handshake.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        match &self.state {
+            State::Down => false,
+            State::Connecting { .. } => true,
+            State::Up(live) => live.versions.is_none(),
+        }
+    }
+
+    /// The number of the connection, or of the attempt at one.
+    #[must_use]
+    pub fn conn(&self) -> Option<ConnId> {
+        match &self.state {
+            State::Down => None,
+            State::Connecting { conn, .. } => Some(*conn),
+            State::Up(live) => Some(live.conn),
+        }
+    }
+
+    /// The open connection.
+    #[must_use]
+    pub fn live(&self) -> Option<&Live> {
+        match &self.state {
+            State::Up(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// The open connection.
+    pub fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.state {
+            State::Up(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// The open connection and its versions, if the handshake is done.
+    #[must_use]
+    pub fn ready(&self) -> Option<(&Live, &Versions)> {
+        let live = self.live()?;
+        Some((live, live.versions.as_ref()?))
+    }
+
+    /// Notes that a connection is being opened.
+    pub fn connecting(&mut self, conn: ConnId, now: Instant, patience: &Patience) {
+        self.state = State::Connecting { conn, until: Deadline::after(now, patience.connect_timeout) };
+        self.not_before = Deadline::NEVER;
+    }
+
+    /// Notes that the connection is open: the handshake begins.
+    pub fn opened(&mut self, now: Instant) {
+        if let State::Connecting { conn, until } = self.state {
+            self.state = State::Up(Box::new(Live {
+                conn,
+                in_flight: InFlight::new(now),
+                versions: None,
+                handshake_until: until,
+                next_correlation: 0,
+                last_used: now,
+                has_answered: false,
+            }));
+        }
+    }
+
+    /// Whether the connection did its work and has nothing to do now, so that its end is no failure. One that ended
+    /// right after its handshake was of no use, and is not opened again without a pause.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.live().is_some_and(|live| live.has_answered && live.in_flight.is_empty())
+    }
+
+    /// Notes that the connection, or the attempt at one, has failed, and stays away for a while.
+    ///
+    /// Returns the connection as it was, with what was in flight.
+    pub fn failed(&mut self, now: Instant, patience: &Patience, random: u64) -> Option<Box<Live>> {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Deadline::after(now, patience.backoff.pause(self.failures, random));
+        self.down()
+    }
+
+    /// Notes that the connection was closed in peace: it may be opened again at once.
+    pub fn down(&mut self) -> Option<Box<Live>> {
+        match std::mem::replace(&mut self.state, State::Down) {
+            State::Up(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// Notes that the broker answered a request other than the handshake.
+    pub fn answered(&mut self) {
+        self.failures = 0;
+        if let Some(live) = self.live_mut() {
+            live.has_answered = true;
+        }
+    }
+
+    /// Takes over the connection of another link that leads to the same address.
+    pub fn adopt(&mut self, other: &mut Self) {
+        self.state = std::mem::replace(&mut other.state, State::Down);
+        self.failures = 0;
+        self.not_before = Deadline::NEVER;
+    }
+
+    /// Sends no more until `until`.
+    pub fn mute(&mut self, until: Deadline) {
+        self.muted_until = until;
+    }
+
+    /// Ends the silence that the broker asked for, once it is over.
+    pub fn end_silence(&mut self, now: Instant) {
+        if self.muted_until.passed(now) {
+            self.muted_until = Deadline::NEVER;
+        }
+    }
+
+    /// Whether nothing is to be sent, because the broker asked for silence.
+    #[must_use]
+    pub fn is_muted(&self) -> bool {
+        self.muted_until != Deadline::NEVER
+    }
+
+    /// When it may be sent to again after a pause that it asked for; never if there is none.
+    #[must_use]
+    pub fn mute_deadline(&self) -> Deadline {
+        self.muted_until
+    }
+
+    /// What is overdue, if anything is.
+    #[must_use]
+    pub fn overdue(&self, now: Instant, patience: &Patience) -> Option<Overdue> {
+        let (deadline, meaning) = self.next(patience)?;
+        deadline.passed(now).then_some(meaning)
+    }
+
+    /// The next moment at which something can be overdue.
+    #[must_use]
+    pub fn next_deadline(&self, patience: &Patience) -> Deadline {
+        self.next(patience).map_or(Deadline::NEVER, |(deadline, _)| deadline)
+    }
+
+    fn next(&self, patience: &Patience) -> Option<(Deadline, Overdue)> {
+        match &self.state {
+            State::Down => None,
+            State::Connecting { until, .. } => Some((*until, Overdue::Connect)),
+            State::Up(live) if live.versions.is_none() => Some((live.handshake_until, Overdue::Connect)),
+            State::Up(live) if live.in_flight.is_empty() => {
+                Some((Deadline::after(live.last_used, patience.max_idle), Overdue::Idle))
+            }
+            State::Up(live) => {
+                Some((Deadline::after(live.in_flight.last_progress(), patience.socket_timeout), Overdue::Answer))
+            }
+        }
+    }
+}
+
+impl Live {
+    /// The number for the next request, which is about to be sent.
+    pub fn next_correlation(&mut self, now: Instant) -> CorrelationId {
+        self.last_used = now;
+        let correlation = CorrelationId(self.next_correlation);
+        self.next_correlation = self.next_correlation.wrapping_add(1) & i32::MAX;
+        correlation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience() -> Patience {
+        Patience {
+            connect_timeout: Duration::from_secs(10),
+            socket_timeout: Duration::from_secs(30),
+            max_idle: Duration::from_secs(540),
+            backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(10) },
+        }
+    }
+
+    fn link() -> Link {
+        Link::new(BrokerAddress { host: "b".into(), port: 9092 })
+    }
+
+    #[test]
+    fn a_dead_broker_is_tried_at_most_fifteen_times_in_ten_seconds() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (mut link, mut connects) = (link(), 0);
+        for millis in 0..10_000 {
+            let now = start + Duration::from_millis(millis);
+            if link.may_connect(now) {
+                connects += 1;
+                link.connecting(ConnId(connects), now, &patience);
+                link.failed(now, &patience, 0);
+            }
+        }
+        assert!((5..=15).contains(&connects), "{connects}");
+    }
+
+    #[test]
+    fn a_broker_that_accepts_and_closes_is_not_a_working_one() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let mut link = link();
+        for _ in 0..5 {
+            link.connecting(ConnId(1), start, &patience);
+            link.opened(start);
+            link.failed(start, &patience, u64::MAX / 2);
+        }
+        assert!(!link.may_connect(start + Duration::from_secs(1)), "backoff keeps growing");
+        assert!(link.may_connect(start + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn the_handshake_counts_towards_the_connect_timeout() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let mut link = link();
+        link.connecting(ConnId(1), start, &patience);
+        link.opened(start + Duration::from_secs(9));
+        assert_eq!(link.overdue(start + Duration::from_secs(9), &patience), None);
+        assert_eq!(link.overdue(start + Duration::from_secs(10), &patience), Some(Overdue::Connect));
+    }
+}

@@ -1,0 +1,273 @@
+//! What an answer means for the batches that waited for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ProducerEngine;
+use super::batch::Batch;
+use super::fate::Ack;
+use super::partition::Settled;
+use super::verdict::{Action, Verdict};
+use crate::config::BrokerAddress;
+use crate::engine::connection::in_flight::{Purpose, Request};
+use crate::engine::connection::{Link, Peer};
+use crate::engine::deadline::Deadline;
+use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, Persistence};
+use crate::wire::frame::{ConnId, CorrelationId};
+use crate::wire::produce::{self, PartitionResult, ProduceResponse};
+use crate::wire::{Api, api_versions, init_producer_id, metadata};
+
+impl ProducerEngine {
+    /// Takes the answer to a request in.
+    pub(super) fn answer(
+        &mut self,
+        peer: Peer,
+        conn: ConnId,
+        request: Request,
+        frame: &[u8],
+        now: Instant,
+    ) -> Result<(), ConnectionErrorKind> {
+        let version = request.version;
+        match request.purpose {
+            Purpose::ApiVersions => {
+                let answer =
+                    api_versions::decode(version, frame).map_err(|error| error.in_response_to(Api::ApiVersions))?;
+                return self.handshake(peer, conn, version, answer, now);
+            }
+            Purpose::Metadata => {
+                let answer = metadata::decode(version, frame).map_err(|error| error.in_response_to(Api::Metadata))?;
+                self.link_answered(peer, answer.throttle, now);
+                self.metadata_answer(peer, answer, now);
+            }
+            Purpose::InitProducerId => {
+                let answer = init_producer_id::decode(version, frame)
+                    .map_err(|error| error.in_response_to(Api::InitProducerId))?;
+                self.link_answered(peer, answer.throttle, now);
+                self.identity_answer(peer.node(), &answer, now);
+            }
+            Purpose::Produce(sent) => match produce::decode(version, frame) {
+                Ok(answer) => {
+                    self.link_answered(peer, answer.throttle, now);
+                    self.produce_answer(peer, (conn, request.correlation), &sent, answer, now);
+                }
+                Err(error) => {
+                    let kind = error.in_response_to(Api::Produce);
+                    let why = self.connection_error(peer, kind.clone());
+                    self.unanswered(&sent, (conn, request.correlation), &why, now);
+                    return Err(kind);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// With acks 0 nobody answers: a batch is delivered when its last byte is written.
+    pub(super) fn delivered_unanswered(&mut self, conn: ConnId, request: Request, now: Instant) {
+        let Purpose::Produce(sent) = request.purpose else { return };
+        for (topic, number) in sent {
+            let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
+                continue;
+            };
+            let Some(index) = partition.find(conn, request.correlation) else { continue };
+            let ack = Ack { base_offset: None, log_append_time: None };
+            let freed = partition.delivered(index, ack, &mut self.settled);
+            self.outbox.free(freed);
+            self.settle(topic, number);
+            self.touch(topic, number, now);
+        }
+    }
+
+    fn link_answered(&mut self, peer: Peer, throttle: std::time::Duration, now: Instant) {
+        if let Some(link) = self.brokers.links.get_mut(&peer) {
+            link.answered();
+            if !throttle.is_zero() {
+                log::info!("broker {}: asks for {throttle:?} of silence (quota)", link.name);
+                link.mute(Deadline::after(now, throttle));
+            }
+        }
+    }
+
+    fn produce_answer(
+        &mut self,
+        peer: Peer,
+        number: (ConnId, CorrelationId),
+        sent: &[(u32, i32)],
+        answer: ProduceResponse,
+        now: Instant,
+    ) {
+        // KIP-951: where the new leaders are.
+        for broker in &answer.node_endpoints {
+            let address = BrokerAddress { host: broker.host.clone(), port: broker.port };
+            self.note_broker(broker.node, &address, now);
+        }
+        let mut answered = vec![false; sent.len()];
+        let mut refused: Option<(Arc<DeliveryErrorKind>, usize)> = None;
+        for topic in answer.topics {
+            let index = match topic.id {
+                Some(id) => self.by_id.get(&id),
+                None => self.by_name.get(&*topic.name),
+            };
+            let Some(index) = index.copied() else { continue };
+            for result in topic.partitions {
+                let Ok(place) = sent.binary_search(&(index, result.index)) else { continue };
+                if std::mem::replace(&mut answered[place], true) {
+                    continue;
+                }
+                if let Some(why) = self.judge(peer, index, number, result, now) {
+                    refused.get_or_insert((why, 0)).1 += 1;
+                }
+            }
+        }
+        if let Some((why, count)) = refused {
+            if count > 1 {
+                log::debug!("{why}, and {} more partitions", count - 1);
+            }
+            self.note_error(why, now);
+        }
+        let missing: Vec<(u32, i32)> =
+            sent.iter().zip(answered).filter(|(_, answered)| !answered).map(|(sent, _)| *sent).collect();
+        if !missing.is_empty() {
+            let what = format!("{} partitions of the request are missing", missing.len());
+            let why = self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what });
+            self.note_error(Arc::clone(&why), now);
+            self.unanswered(&missing, number, &why, now);
+        }
+    }
+
+    /// Judges the answer for one partition; returns the error if it was refused.
+    fn judge(
+        &mut self,
+        peer: Peer,
+        topic: u32,
+        (conn, correlation): (ConnId, CorrelationId),
+        result: PartitionResult,
+        now: Instant,
+    ) -> Option<Arc<DeliveryErrorKind>> {
+        let verdict = Verdict::of(result.error);
+        let number = result.index;
+        let name = self.topics.get(topic as usize)?.name.clone();
+        let broker_error = |message: Option<&str>| {
+            Arc::new(DeliveryErrorKind::Broker(BrokerError {
+                node: peer.node(),
+                api: Api::Produce.name(),
+                partition: Some((name.clone(), number)),
+                code: result.error.0,
+                name: result.error.name(),
+                message: message.map(Arc::from),
+            }))
+        };
+        let why = broker_error(result.error_message.as_deref());
+        let pause = |failures, random| Deadline::after(now, self.retry.pause(failures, random));
+        let random = self.random.draw();
+        let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
+        let index = partition.find(conn, correlation)?;
+        let batch = partition.batch(index)?;
+        let (count, doubtful) = (batch.count(), batch.unproven || batch.ghost);
+        let proves = verdict.proves_not_appended;
+        let settled = &mut self.settled;
+        let freed = match verdict.action {
+            Action::Delivered => {
+                let ack = Ack {
+                    base_offset: (result.base_offset >= 0).then_some(result.base_offset),
+                    log_append_time: (result.log_append_time >= 0).then_some(result.log_append_time),
+                };
+                partition.delivered(index, ack, settled)
+            }
+            Action::Retry => {
+                let until = pause(partition.count_failure(), random);
+                partition.retry(index, proves, Arc::clone(&why), until, settled)
+            }
+            Action::Refresh => {
+                let until = pause(partition.count_failure(), random);
+                let freed = partition.retry(index, proves, Arc::clone(&why), until, settled);
+                match result.current_leader {
+                    // A newer leader ends the pause.
+                    Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch => {
+                        partition.lead_by(leader, epoch);
+                    }
+                    _ => self.refresh.want(),
+                }
+                freed
+            }
+            Action::RetryOnce => {
+                let until = pause(partition.count_failure(), random);
+                partition.puzzle(index, Arc::clone(&why), until, settled)
+            }
+            Action::Split if count > 1 && !doubtful => {
+                partition.split(index, |batch| batch.cut(count.div_ceil(2), |_| true).0)
+            }
+            Action::Records if !doubtful => {
+                let culprits: Vec<(u32, Option<&str>)> = result
+                    .record_errors
+                    .iter()
+                    .filter_map(|(at, text)| Some((u32::try_from(*at).ok()?, text.as_deref())))
+                    .filter(|(at, _)| *at < count)
+                    .collect();
+                if culprits.is_empty() || culprits.len() as u32 >= count {
+                    partition.refuse(index, proves, &why, settled)
+                } else {
+                    partition.replace(index, |batch| {
+                        let (kept, refused) = batch.cut(count, |at| culprits.iter().all(|(bad, _)| *bad != at));
+                        let texts = culprits_in_order(&culprits);
+                        for (batch, text) in refused.into_iter().zip(texts) {
+                            settled.push(refused_record(batch, broker_error(text)));
+                        }
+                        kept
+                    })
+                }
+            }
+            Action::NextEpoch => {
+                let until = pause(partition.count_failure(), random);
+                partition.out_of_order(index, proves, &why, until, settled)
+            }
+            Action::Split | Action::Records | Action::Fail | Action::Fatal => {
+                partition.refuse(index, proves, &why, settled)
+            }
+        };
+        self.outbox.free(freed);
+        self.settle(topic, number);
+        self.touch(topic, number, now);
+        if verdict.action == Action::Fatal {
+            let advice = "check the permissions of this client and whether another producer replaced it";
+            self.fail_for_good((*why).clone(), advice, now);
+        }
+        (verdict.action != Action::Delivered).then_some(why)
+    }
+
+    /// No answer will come for these.
+    fn unanswered(
+        &mut self,
+        sent: &[(u32, i32)],
+        number: (ConnId, CorrelationId),
+        why: &Arc<DeliveryErrorKind>,
+        now: Instant,
+    ) {
+        for &(topic, partition) in sent {
+            let Some(state) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(partition)) else {
+                continue;
+            };
+            let freed = state.lost(number, true, why, &mut self.settled);
+            self.outbox.free(freed);
+            self.settle(topic, partition);
+            self.touch(topic, partition, now);
+        }
+    }
+
+    fn connection_error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
+        let address = self.brokers.links.get(&peer).map_or_else(|| "?".into(), |link: &Link| Arc::clone(&link.name));
+        Arc::new(DeliveryErrorKind::Connection(ConnectionError { address, kind }))
+    }
+}
+
+/// What the broker said of each refused record, in the order of the records.
+fn culprits_in_order<'a>(culprits: &[(u32, Option<&'a str>)]) -> Vec<Option<&'a str>> {
+    let mut sorted: Vec<(u32, Option<&str>)> = culprits.to_vec();
+    sorted.sort_by_key(|(at, _)| *at);
+    sorted.dedup_by_key(|(at, _)| *at);
+    sorted.into_iter().map(|(_, text)| text).collect()
+}
+
+fn refused_record(batch: Batch, why: Arc<DeliveryErrorKind>) -> Settled {
+    let queued = batch.queued;
+    Settled { parts: batch.into_parts(), outcome: Err((why, Persistence::No)), queued }
+}

@@ -1,0 +1,253 @@
+//! Messages of one partition that are sent, answered and retried together.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::deadline::Deadline;
+use crate::engine::entry::Entry;
+use crate::error::DeliveryErrorKind;
+use crate::fate::Slot;
+use crate::record::batch::{BatchBuilder, Records, Stamp};
+use crate::record::tail;
+use crate::wire::frame::{ConnId, CorrelationId};
+
+/// A batch, from its first message to its fate.
+#[derive(Debug)]
+pub struct Batch {
+    body: Body,
+    /// What only some messages have, ascending by index.
+    pub extras: Vec<Extra>,
+    /// Ticket of its oldest message.
+    pub first_ticket: u64,
+    /// When its first message became due.
+    pub due: Instant,
+    /// When its messages fail.
+    pub deadline: Deadline,
+    /// Bytes that its messages hold in the queue until it is first written; zero messages once they let go.
+    pub queued: Queued,
+    /// Whether it waits, or for which answer.
+    pub state: State,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// Whether its first byte was ever accepted by a socket.
+    pub written: bool,
+    /// Whether an attempt ended without proof that it appended nothing.
+    pub unproven: bool,
+    /// Whether its messages were already reported, possibly written: it is only kept to settle its sequence.
+    pub ghost: bool,
+    /// Whether a broker answered it with a code that nobody knows.
+    pub puzzled: bool,
+    /// Whether it goes out again under the next epoch, because something before it did not get its sequence.
+    pub restamp: bool,
+    /// What the last attempt met.
+    pub last_error: Option<Arc<DeliveryErrorKind>>,
+    /// Producer id, epoch and sequence that it was first sent with.
+    pub stamp: Option<Stamp>,
+    /// The header for that stamp, so that a retry sends the same bytes.
+    header: Option<Box<[u8; 61]>>,
+}
+
+/// Places in the queue that are still held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// Whether a batch waits to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits for its turn.
+    Waiting,
+    /// It was handed to this connection with this request.
+    InFlight(ConnId, CorrelationId),
+}
+
+/// What only some messages of a batch have.
+#[derive(Debug)]
+pub struct Extra {
+    /// Index of the message in its batch.
+    pub index: u32,
+    /// Where a handle waits for its fate.
+    pub slot: Option<Arc<Slot>>,
+    /// The user's tag.
+    pub tag: u64,
+    /// What chose the partition in place of the key.
+    pub partition_key: Option<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Open(BatchBuilder),
+    Sealed(Records),
+}
+
+impl Batch {
+    /// An empty batch that uses this buffer.
+    #[must_use]
+    pub fn new(buffer: Vec<u8>, first_ticket: u64, due: Instant, deadline: Deadline) -> Self {
+        Self {
+            body: Body::Open(BatchBuilder::new(buffer)),
+            extras: Vec::new(),
+            first_ticket,
+            due,
+            deadline,
+            queued: Queued::default(),
+            state: State::Waiting,
+            attempts: 0,
+            written: false,
+            unproven: false,
+            ghost: false,
+            puzzled: false,
+            restamp: false,
+            last_error: None,
+            stamp: None,
+            header: None,
+        }
+    }
+
+    /// Whether a message with this tail still fits, within `max` bytes. The first always does.
+    #[must_use]
+    pub fn fits(&self, create_time: i64, tail_len: usize, max: usize) -> bool {
+        match &self.body {
+            Body::Open(builder) => {
+                builder.is_empty() || builder.len_with(create_time, tail_len).is_some_and(|len| len <= max)
+            }
+            Body::Sealed(_) => false,
+        }
+    }
+
+    /// Appends a message that [`fits`](Self::fits). `queued` is what it holds in the queue.
+    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<Arc<Slot>>, queued: usize) {
+        let Body::Open(builder) = &mut self.body else { return };
+        if slot.is_some() || entry.tag != 0 || entry.partition_key.is_some() {
+            let partition_key = entry.partition_key.map(Box::from);
+            self.extras.push(Extra { index: builder.count(), slot, tag: entry.tag, partition_key });
+        }
+        builder.append(entry.create_time, entry.tail);
+        if queued > 0 {
+            self.queued.messages += 1;
+            self.queued.bytes += queued;
+        }
+    }
+
+    /// How many messages.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        match &self.body {
+            Body::Open(builder) => builder.count(),
+            Body::Sealed(records) => records.count(),
+        }
+    }
+
+    /// Bytes on the wire, header included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.body {
+            Body::Open(builder) => builder.len(),
+            Body::Sealed(records) => records.len(),
+        }
+    }
+
+    /// Whether it has no message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// Whether an answer is awaited.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self.state, State::InFlight(..))
+    }
+
+    /// Its records; from now on it takes no more.
+    pub fn seal(&mut self) -> &Records {
+        if let Body::Open(builder) = &mut self.body {
+            let builder = std::mem::replace(builder, BatchBuilder::new(Vec::new()));
+            self.body = Body::Sealed(builder.finish());
+        }
+        match &self.body {
+            Body::Sealed(records) => records,
+            Body::Open(_) => unreachable!("sealed above"),
+        }
+    }
+
+    /// The header under this stamp, computed at the first call for a stamp.
+    pub fn header(&mut self, stamp: Stamp) -> [u8; 61] {
+        if self.stamp != Some(stamp) || self.header.is_none() {
+            let header = self.seal().header(stamp);
+            self.header = Some(Box::new(header));
+            self.stamp = Some(stamp);
+        }
+        self.header.as_deref().copied().unwrap_or([0; 61])
+    }
+
+    /// Makes it as if it was never sent, for the next epoch.
+    pub fn forget_stamp(&mut self) {
+        self.stamp = None;
+        self.header = None;
+        self.restamp = false;
+        self.unproven = false;
+        self.state = State::Waiting;
+    }
+
+    /// Its records and what only some messages have.
+    #[must_use]
+    pub fn into_parts(mut self) -> (Records, Vec<Extra>) {
+        self.seal();
+        match self.body {
+            Body::Sealed(records) => (records, self.extras),
+            Body::Open(_) => unreachable!("sealed above"),
+        }
+    }
+
+    /// The same messages for a report, while this one stays as a ghost. Costs no copy of the records.
+    pub fn report(&mut self) -> (Records, Vec<Extra>) {
+        let records = self.seal().clone();
+        (records, std::mem::take(&mut self.extras))
+    }
+
+    /// The messages cut into batches: those that `keep` says no to go to the second list, each alone; the others go
+    /// to the first, in order, at most `most` in each.
+    #[must_use]
+    pub fn cut(self, most: u32, keep: impl Fn(u32) -> bool) -> (Vec<Self>, Vec<Self>) {
+        let (first_ticket, due, deadline) = (self.first_ticket, self.due, self.deadline);
+        let (attempts, written, last_error) = (self.attempts, self.written, self.last_error.clone());
+        let (records, extras) = self.into_parts();
+        let fresh = || {
+            let mut batch = Self::new(Vec::new(), first_ticket, due, deadline);
+            (batch.attempts, batch.written, batch.last_error) = (attempts, written, last_error.clone());
+            batch
+        };
+        let (mut kept, mut refused): (Vec<Self>, Vec<Self>) = (Vec::new(), Vec::new());
+        let mut extras = extras.into_iter().peekable();
+        let mut bytes = Vec::new();
+        for (index, record) in (0u32..).zip(records.iter()) {
+            bytes.clear();
+            let headers: Vec<_> = record.headers.flatten().collect();
+            tail::put(&mut bytes, record.key, record.value, headers.iter().copied());
+            let extra = extras.next_if(|extra| extra.index == index);
+            let entry = Entry {
+                topic: 0,
+                partition: None,
+                create_time: record.timestamp,
+                tag: extra.as_ref().map_or(0, |extra| extra.tag),
+                partition_key: extra.as_ref().and_then(|extra| extra.partition_key.as_deref()),
+                tail: &bytes,
+            };
+            let list = if keep(index) { &mut kept } else { &mut refused };
+            let full = !keep(index) || list.last().is_none_or(|batch| batch.count() >= most);
+            if full {
+                list.push(fresh());
+            }
+            let slot = extra.as_ref().and_then(|extra| extra.slot.clone());
+            if let Some(batch) = list.last_mut() {
+                batch.append(&entry, slot, 0);
+            }
+        }
+        (kept, refused)
+    }
+}

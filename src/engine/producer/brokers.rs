@@ -1,0 +1,385 @@
+//! The links to the brokers: which to open, what their events mean, and requests that any of them can answer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Action, ProducerEngine};
+use crate::config::ClientConfig;
+use crate::engine::backoff::Backoff;
+use crate::engine::connection::in_flight::{Answer, Purpose, Request};
+use crate::engine::connection::{Link, Live, Overdue, Patience, Peer};
+use crate::engine::deadline::Deadline;
+use crate::error::{ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::frame::{ConnId, CorrelationId, Frame};
+use crate::wire::{Api, api_versions};
+
+/// Every broker that is known, and every bootstrap address.
+#[derive(Debug)]
+pub struct Brokers {
+    pub(super) links: BTreeMap<Peer, Link>,
+    pub(super) patience: Patience,
+    /// Which link a connection belongs to. A connection that is not here is closed already.
+    conns: HashMap<ConnId, Peer>,
+    next_conn: u64,
+    /// The place in the round of bootstrap addresses and brokers that may be asked for metadata.
+    turn: usize,
+    /// When the last connection for metadata was begun.
+    last_attempt: Option<Instant>,
+}
+
+/// A connection that is not ready after this long is not waited for alone: another address is tried beside it.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(1);
+
+impl Brokers {
+    pub(super) fn new(client: &ClientConfig, random: u64) -> Self {
+        let links =
+            client.seeds.iter().enumerate().map(|(at, seed)| (Peer::Seed(at), Link::new(seed.clone()))).collect();
+        Self {
+            links,
+            patience: Patience {
+                connect_timeout: client.connect_timeout,
+                socket_timeout: client.socket_timeout,
+                max_idle: client.connections_max_idle,
+                backoff: Backoff { first: client.reconnect_backoff, max: client.reconnect_backoff_max },
+            },
+            conns: HashMap::new(),
+            next_conn: 1,
+            turn: random as usize % client.seeds.len().max(1),
+            last_attempt: None,
+        }
+    }
+
+    pub(super) fn rename(&mut self, conn: ConnId, peer: Peer) {
+        self.conns.insert(conn, peer);
+    }
+}
+
+impl ProducerEngine {
+    /// A connection is open.
+    pub fn connected(&mut self, conn: ConnId, now: Instant) {
+        let Some(&peer) = self.brokers.conns.get(&conn) else { return };
+        let Some(link) = self.brokers.links.get_mut(&peer) else { return };
+        link.opened(now);
+        // KIP-511: the newest version we have; a broker that does not know it says in version 0 what it knows.
+        self.shake_hands(peer, Api::ApiVersions.ours().max, now);
+    }
+
+    /// A connection could not be opened, or ended.
+    pub fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant) {
+        let Some(peer) = self.brokers.conns.remove(&conn) else { return };
+        let Some(link) = self.brokers.links.get_mut(&peer) else { return };
+        let name = Arc::clone(&link.name);
+        if link.is_at_rest() && matches!(why, ConnectionErrorKind::Closed) {
+            // The broker closes what is idle for long: no failure.
+            log::debug!("broker {name}: closed an idle connection");
+            let _ = link.down();
+            self.drop_unlisted(peer);
+            return;
+        }
+        let again = link.is_failing();
+        let random = self.random.draw();
+        let live = link.failed(now, &self.brokers.patience, random);
+        let error = ConnectionError { address: name, kind: why };
+        let requests = live.as_ref().map_or(0, |live| live.in_flight.len());
+        if requests > 0 {
+            log::warn!("{error}; {requests} requests will be retried");
+        } else if again {
+            log::debug!("{error}");
+        } else {
+            log::warn!("{error}; it is tried again, in silence");
+        }
+        let error = Arc::new(DeliveryErrorKind::Connection(error));
+        self.last_error = Some(Arc::clone(&error));
+        self.identity.lost(conn);
+        self.metadata_lost(conn);
+        if self.unfinished > 0 {
+            // KIP-899: what is unreachable may have moved; ask where the partitions are now.
+            self.refresh.want();
+        }
+        if let Some(live) = live {
+            self.retry_all(*live, &error, now);
+        }
+        self.drop_unlisted(peer);
+    }
+
+    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first
+    /// byte accepted and `finished` more their last.
+    pub fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) {
+        let Some(&peer) = self.brokers.conns.get(&conn) else { return };
+        let Some(live) = self.brokers.links.get_mut(&peer).and_then(Link::live_mut) else { return };
+        let (topics, released) = (&mut self.topics, &mut self.released);
+        let done = live.in_flight.wrote(started, finished, now, |request| {
+            let Purpose::Produce(sent) = &request.purpose else { return };
+            for &(topic, number) in sent {
+                if let Some(partition) = topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) {
+                    let queued = partition.started(conn, request.correlation);
+                    released.messages += queued.messages;
+                    released.bytes += queued.bytes;
+                }
+            }
+        });
+        for request in done {
+            self.delivered_unanswered(conn, request, now);
+        }
+    }
+
+    /// A whole response, without its size field.
+    pub fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant) {
+        let Some(&peer) = self.brokers.conns.get(&conn) else { return };
+        let Some(live) = self.brokers.links.get_mut(&peer).and_then(Link::live_mut) else { return };
+        let request = crate::wire::frame::correlation_of(frame)
+            .ok()
+            .and_then(|correlation| live.in_flight.answered(correlation, now));
+        let Some(request) = request else {
+            let what = "it does not belong to the oldest request".to_owned();
+            let api = live.in_flight.oldest_api().unwrap_or("unexpected");
+            return self.fail_link(peer, ConnectionErrorKind::BadResponse { api, what }, now);
+        };
+        if let Err(error) = self.answer(peer, conn, request, frame, now) {
+            self.fail_link(peer, error, now);
+        }
+    }
+
+    /// Closes a connection that cannot be used any more, as if it had ended by itself.
+    pub(super) fn fail_link(&mut self, peer: Peer, why: ConnectionErrorKind, now: Instant) {
+        let Some(conn) = self.brokers.links.get(&peer).and_then(Link::conn) else { return };
+        self.actions.push_back(Action::Close { conn });
+        self.closed(conn, why, now);
+    }
+
+    /// Closes every connection without a word.
+    pub(super) fn close_links(&mut self) {
+        for link in self.brokers.links.values_mut() {
+            if let Some(conn) = link.conn() {
+                self.actions.push_back(Action::Close { conn });
+                self.brokers.conns.remove(&conn);
+                let _ = link.down();
+            }
+        }
+    }
+
+    /// Fails the links whose time is up, and closes those that were idle for long.
+    pub(super) fn judge_links(&mut self, now: Instant) {
+        self.brokers.links.values_mut().for_each(|link| link.end_silence(now));
+        let patience = &self.brokers.patience;
+        let overdue: Vec<(Peer, Overdue)> =
+            self.brokers.links.iter().filter_map(|(peer, link)| Some((*peer, link.overdue(now, patience)?))).collect();
+        for (peer, overdue) in overdue {
+            match overdue {
+                Overdue::Connect => {
+                    let after = self.brokers.patience.connect_timeout;
+                    self.fail_link(peer, ConnectionErrorKind::ConnectTimeout(after), now);
+                }
+                Overdue::Answer => {
+                    let after = self.brokers.patience.socket_timeout;
+                    self.fail_link(peer, ConnectionErrorKind::SocketTimeout(after), now);
+                }
+                Overdue::Idle => self.hang_up(peer),
+            }
+        }
+    }
+
+    pub(super) fn links_deadline(&self) -> Deadline {
+        let (brokers, mut earliest) = (&self.brokers, Deadline::NEVER);
+        let needs_any = self.needs_any_broker();
+        // While one address hangs the next one gets its turn.
+        let turn = match brokers.last_attempt {
+            Some(last) if brokers.links.values().any(Link::is_starting) => Deadline::after(last, NEXT_ADDRESS_AFTER),
+            _ => Deadline::NEVER,
+        };
+        for (peer, link) in &brokers.links {
+            earliest = earliest.min(link.next_deadline(&brokers.patience));
+            if peer.is_node_of(|node| self.outbox.has(node)) {
+                earliest = earliest.min(link.may_connect_at()).min(link.mute_deadline());
+            } else if needs_any && link.is_down() {
+                earliest = earliest.min(link.may_connect_at().max(turn));
+            }
+        }
+        earliest
+    }
+
+    /// Opens the connections that something waits for.
+    pub(super) fn connect_as_needed(&mut self, now: Instant) {
+        let nodes: Vec<i32> = self.outbox.nodes().collect();
+        for node in nodes {
+            let peer = Peer::Node(node);
+            match self.brokers.links.get(&peer) {
+                Some(link) if link.may_connect(now) => self.connect(peer, now),
+                Some(_) => {}
+                // A leader that metadata does not list as a broker: ask again.
+                None => self.refresh.want(),
+            }
+        }
+        if !self.needs_any_broker() {
+            return;
+        }
+        let hurried = self.brokers.last_attempt.is_none_or(|last| now >= last + NEXT_ADDRESS_AFTER);
+        if self.brokers.links.values().any(Link::is_starting) && !hurried {
+            return;
+        }
+        if let Some(peer) = self.next_candidate(now) {
+            self.brokers.last_attempt = Some(now);
+            self.connect(peer, now);
+        }
+    }
+
+    /// A connection that is ready for a request that any broker can answer: the one with the least to do.
+    pub(super) fn any_ready(&self) -> Option<Peer> {
+        let ready = self.brokers.links.iter().filter(|(_, link)| link.ready().is_some());
+        ready.min_by_key(|(_, link)| link.live().map_or(0, |live| live.in_flight.len())).map(|(peer, _)| *peer)
+    }
+
+    /// Sends a small request; returns the connection it went to.
+    pub(super) fn request(
+        &mut self,
+        peer: Peer,
+        api: Api,
+        purpose: Purpose,
+        now: Instant,
+        write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
+    ) -> Option<ConnId> {
+        let link = self.brokers.links.get_mut(&peer)?;
+        let version = link.ready()?.1.choose(api).ok()?;
+        self.send(peer, version, purpose, now, write)
+    }
+
+    /// Remembers an error that keeps messages from being delivered, and logs it unless that was done not long ago.
+    pub(super) fn note_error(&mut self, error: Arc<DeliveryErrorKind>, now: Instant) {
+        if let Some(line) = self.told.line(&error, now) {
+            log::warn!("{line}");
+        }
+        self.last_error = Some(error);
+    }
+
+    /// Closes a connection that nobody needs.
+    pub(super) fn hang_up(&mut self, peer: Peer) {
+        let Some(link) = self.brokers.links.get_mut(&peer) else { return };
+        if let Some(conn) = link.conn() {
+            log::debug!("broker {}: closing an idle connection", link.name);
+            self.actions.push_back(Action::Close { conn });
+            self.brokers.conns.remove(&conn);
+            let _ = link.down();
+        }
+        self.drop_unlisted(peer);
+    }
+
+    /// The handshake's answer.
+    pub(super) fn handshake(
+        &mut self,
+        peer: Peer,
+        conn: ConnId,
+        version: i16,
+        answer: api_versions::ApiVersionsResponse,
+        now: Instant,
+    ) -> Result<(), ConnectionErrorKind> {
+        if answer.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
+            // KIP-511: it came in version 0 and says which versions there are; none known means 0.
+            let theirs = answer.versions.range(Api::ApiVersions).map_or(0, |range| range.max);
+            self.shake_hands(peer, theirs.clamp(0, version - 1), now);
+            return Ok(());
+        }
+        if answer.error != ErrorCode::NONE {
+            let (code, name) = (answer.error.0, answer.error.name());
+            return Err(ConnectionErrorKind::Refused { api: Api::ApiVersions.name(), code, name });
+        }
+        for api in [Api::Metadata, Api::Produce] {
+            answer.versions.choose(api)?;
+        }
+        if self.config.idempotent {
+            answer.versions.choose(Api::InitProducerId)?;
+        }
+        let Some(link) = self.brokers.links.get_mut(&peer) else { return Ok(()) };
+        if let Some(live) = link.live_mut() {
+            live.versions = Some(answer.versions);
+        }
+        if link.is_failing() {
+            log::info!("broker {}: connected again", link.name);
+        } else {
+            log::debug!("broker {}: connected", link.name);
+        }
+        self.actions.push_back(Action::Limit { conn, max_response_bytes: self.client.max_response_bytes });
+        Ok(())
+    }
+
+    fn shake_hands(&mut self, peer: Peer, version: i16, now: Instant) {
+        let _ = self.send(peer, version, Purpose::ApiVersions, now, api_versions::request);
+    }
+
+    fn send(
+        &mut self,
+        peer: Peer,
+        version: i16,
+        purpose: Purpose,
+        now: Instant,
+        write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
+    ) -> Option<ConnId> {
+        let live = self.brokers.links.get_mut(&peer)?.live_mut()?;
+        let correlation = live.next_correlation(now);
+        let frame = write(version, correlation, &self.client.client_id);
+        live.in_flight.sent(Request { correlation, version, purpose, answer: Answer::Expected }, now);
+        let conn = live.conn;
+        self.actions.push_back(Action::Send { conn, frame });
+        Some(conn)
+    }
+
+    fn connect(&mut self, peer: Peer, now: Instant) {
+        let Some(link) = self.brokers.links.get_mut(&peer) else { return };
+        let conn = ConnId(self.brokers.next_conn);
+        self.brokers.next_conn += 1;
+        self.brokers.conns.insert(conn, peer);
+        link.connecting(conn, now, &self.brokers.patience);
+        let (address, within) = (link.address.clone(), self.brokers.patience.connect_timeout);
+        log::debug!("broker {address}: connecting");
+        self.actions.push_back(Action::Connect { conn, address, within });
+    }
+
+    /// Whether a request waits that any broker can answer, and no broker is ready for it.
+    fn needs_any_broker(&self) -> bool {
+        let wanted = self.refresh.is_wanted() || (self.unfinished > 0 && self.identity.current().is_err());
+        wanted && self.any_ready().is_none()
+    }
+
+    /// Whom to try for metadata: a broker that has not failed, else all in turn, bootstrap addresses included
+    /// (KIP-899).
+    fn next_candidate(&mut self, now: Instant) -> Option<Peer> {
+        let free: Vec<(Peer, bool)> = self
+            .brokers
+            .links
+            .iter()
+            .filter(|(_, link)| link.may_connect(now))
+            .map(|(peer, link)| (*peer, matches!(peer, Peer::Node(_)) && !link.is_failing()))
+            .collect();
+        let good: Vec<Peer> = free.iter().filter(|(_, good)| *good).map(|(peer, _)| *peer).collect();
+        let candidates = if good.is_empty() { free.into_iter().map(|(peer, _)| peer).collect() } else { good };
+        if candidates.is_empty() {
+            return None;
+        }
+        self.brokers.turn = self.brokers.turn.wrapping_add(1);
+        candidates.get(self.brokers.turn % candidates.len()).copied()
+    }
+
+    /// What was in flight on a connection that ended goes out again.
+    fn retry_all(&mut self, live: Live, error: &Arc<DeliveryErrorKind>, now: Instant) {
+        let conn = live.conn;
+        for (request, started) in live.in_flight.into_rest() {
+            let Purpose::Produce(sent) = request.purpose else { continue };
+            for (topic, number) in sent {
+                let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
+                    continue;
+                };
+                let freed = partition.lost((conn, request.correlation), started, error, &mut self.settled);
+                self.outbox.free(freed);
+                self.settle(topic, number);
+                self.touch(topic, number, now);
+            }
+        }
+    }
+
+    fn drop_unlisted(&mut self, peer: Peer) {
+        if self.brokers.links.get(&peer).is_some_and(|link| !link.listed && link.is_down()) {
+            self.brokers.links.remove(&peer);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! From batches to requests: what goes to which broker, and how much at a time.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::partition::{Freed, Pick};
+use super::{Action, ProducerEngine};
+use crate::engine::connection::Peer;
+use crate::engine::connection::in_flight::{Answer, Purpose, Request};
+use crate::wire::Api;
+use crate::wire::frame::ConnId;
+use crate::wire::produce::{self, ProduceBatch, ProduceRequest};
+
+/// Partitions that have something to send, and the account of what was sent and has no fate.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// By node id of the leader, first come first served. `ProducerEngine::touch` keeps it exact: a partition stands
+    /// here once if it may send now, and under its leader, else not at all.
+    ready: BTreeMap<i32, BTreeMap<u64, (u32, i32)>>,
+    next_place: u64,
+    /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
+    fresh: Vec<(u32, i32)>,
+    held: Freed,
+}
+
+/// Where a partition stands among those that have something to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    node: i32,
+    number: u64,
+}
+
+impl Outbox {
+    /// Puts a partition where it belongs, behind those that are there: under `leader`, or nowhere.
+    pub(super) fn list(&mut self, (topic, number): (u32, i32), leader: Option<i32>, place: &mut Option<Place>) {
+        if place.map(|place| place.node) == leader {
+            return;
+        }
+        self.unlist(place);
+        if let Some(node) = leader {
+            *place = Some(Place { node, number: self.next_place });
+            self.ready.entry(node).or_default().insert(self.next_place, (topic, number));
+            self.next_place += 1;
+        }
+    }
+
+    pub(super) fn unlist(&mut self, place: &mut Option<Place>) {
+        let Some(Place { node, number }) = place.take() else { return };
+        if let Some(list) = self.ready.get_mut(&node) {
+            list.remove(&number);
+            if list.is_empty() {
+                self.ready.remove(&node);
+            }
+        }
+    }
+
+    pub(super) fn fresh(&mut self, topic: u32, partition: i32) {
+        self.fresh.push((topic, partition));
+    }
+
+    pub(super) fn next_fresh(&mut self) -> Option<(u32, i32)> {
+        self.fresh.pop()
+    }
+
+    pub(super) fn hold(&mut self, more: Freed) {
+        self.held.add(more);
+    }
+
+    pub(super) fn free(&mut self, less: Freed) {
+        self.held.messages = self.held.messages.saturating_sub(less.messages);
+        self.held.bytes = self.held.bytes.saturating_sub(less.bytes);
+    }
+
+    #[cfg(any(test, feature = "_internal"))]
+    pub(super) fn held(&self) -> Freed {
+        self.held
+    }
+
+    /// Whether anything waits for this broker.
+    pub(super) fn has(&self, node: i32) -> bool {
+        self.ready.contains_key(&node)
+    }
+
+    /// Nodes that something waits for.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = i32> {
+        self.ready.keys().copied()
+    }
+}
+
+impl ProducerEngine {
+    /// Sends what can be sent.
+    pub(super) fn dispatch(&mut self, now: Instant) {
+        if self.identity.current().is_err() {
+            return;
+        }
+        let nodes: Vec<i32> = self.outbox.nodes().collect();
+        for node in nodes {
+            while self.send_to(node, now) {}
+        }
+    }
+
+    /// Sends one request to a broker, if it may have one more and something waits for it.
+    fn send_to(&mut self, node: i32, now: Instant) -> bool {
+        let peer = Peer::Node(node);
+        let Some(link) = self.brokers.links.get(&peer) else { return false };
+        let Some((live, versions)) = link.ready() else { return false };
+        if link.is_muted() || live.in_flight.produce_requests() >= self.config.max_in_flight {
+            return false;
+        }
+        let conn = live.conn;
+        let Ok(version) = versions.choose(Api::Produce) else { return false };
+        let Some(chosen) = self.choose_batches(node, version, now) else { return false };
+        // KIP-516: topic ids from version 13 on; a topic without one is named.
+        let version = if chosen.ids { version } else { version.min(12) };
+        self.send_produce(peer, conn, version, chosen.partitions, now);
+        true
+    }
+
+    /// Which partitions go into the next request to a broker, ascending; `None` if none can.
+    fn choose_batches(&mut self, node: i32, version: i16, now: Instant) -> Option<Chosen> {
+        let mut chosen = Chosen { partitions: Vec::new(), ids: true };
+        let mut bytes = produce::request_overhead(&self.client.client_id);
+        let mut more = Freed::default();
+        for &(topic, number) in self.outbox.ready.get(&node)?.values() {
+            let Some(state) = self.topics.get_mut(topic as usize) else { continue };
+            let has_id = state.id.is_some();
+            let overhead = produce::topic_overhead(state.name.name());
+            let Some(partition) = state.partition(number) else { continue };
+            let Some(pick) = partition.pick(now) else { continue };
+            let (messages, len) = partition.picked_len(pick);
+            if !chosen.partitions.is_empty() && bytes + overhead + len > self.config.max_request_bytes {
+                break;
+            }
+            let mixed = version >= 13 && !chosen.partitions.is_empty() && chosen.ids != has_id;
+            if mixed || (pick == Pick::Fresh && !self.has_room(more, messages, len)) {
+                continue;
+            }
+            if pick == Pick::Fresh {
+                more.add(Freed { messages, bytes: len });
+            }
+            bytes += overhead + len;
+            chosen.ids &= has_id;
+            chosen.partitions.push((topic, number, pick));
+        }
+        self.outbox.hold(more);
+        chosen.partitions.sort_unstable_by_key(|(topic, number, _)| (*topic, *number));
+        (!chosen.partitions.is_empty()).then_some(chosen)
+    }
+
+    /// Whether beside what is held, and `more`, so much may be sent. One batch always may, or nothing would ever
+    /// leave.
+    fn has_room(&self, more: Freed, messages: usize, bytes: usize) -> bool {
+        let mut held = self.outbox.held;
+        held.add(more);
+        held.messages == 0
+            || (held.bytes + bytes <= self.config.max_buffer_bytesize
+                && self.config.max_buffer_size.is_none_or(|most| held.messages + messages <= most))
+    }
+
+    fn send_produce(
+        &mut self,
+        peer: Peer,
+        conn: ConnId,
+        version: i16,
+        partitions: Vec<(u32, i32, Pick)>,
+        now: Instant,
+    ) {
+        let Some(live) = self.brokers.links.get_mut(&peer).and_then(|link| link.live_mut()) else { return };
+        let correlation = live.next_correlation(now);
+        let current = self.identity.current().ok().flatten();
+        let mut sent = Vec::with_capacity(partitions.len());
+        let mut parts = Vec::with_capacity(partitions.len());
+        for (topic, number, pick) in partitions {
+            let Some(partition) = self.topics[topic as usize].partition(number) else { continue };
+            // What it has left goes behind the others.
+            self.outbox.unlist(&mut partition.place);
+            if let Some((header, records)) = partition.send(pick, current, conn, correlation) {
+                sent.push((topic, number));
+                parts.push((header, records));
+            }
+        }
+        let batches: Vec<ProduceBatch<'_>> = sent
+            .iter()
+            .zip(parts)
+            .map(|(&(topic, partition), (header, records))| {
+                let state = &self.topics[topic as usize];
+                let topic_id = state.id.unwrap_or_default();
+                ProduceBatch { topic: state.name.name(), topic_id, partition, header, records }
+            })
+            .collect();
+        let acks = self.config.required_acks.code();
+        let timeout_ms = i32::try_from(self.config.ack_timeout.as_millis()).unwrap_or(i32::MAX);
+        let client_id = &self.client.client_id;
+        let frame = ProduceRequest { version, correlation, client_id, acks, timeout_ms, batches: &batches }.frame();
+        drop(batches);
+        let again = sent.clone();
+        let answer = if acks == 0 { Answer::None } else { Answer::Expected };
+        live.in_flight.sent(Request { correlation, version, purpose: Purpose::Produce(sent), answer }, now);
+        self.actions.push_back(Action::Send { conn, frame });
+        for (topic, number) in again {
+            self.touch(topic, number, now);
+        }
+    }
+}
+
+/// What goes into one request.
+struct Chosen {
+    partitions: Vec<(u32, i32, Pick)>,
+    /// Whether every topic has an id.
+    ids: bool,
+}

@@ -1,0 +1,139 @@
+//! The shared fate of a batch's messages, on its way to handles, callbacks and reports.
+
+use std::sync::Arc;
+
+use super::batch::Extra;
+use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
+use crate::fate::{Delivered, Slot};
+use crate::message::{Header, Message, Payload, Timestamp, Topic};
+use crate::record::batch::Records;
+
+/// Messages of one partition that share a fate.
+#[derive(Debug)]
+pub struct BatchFate {
+    topic: Topic,
+    partition: Option<i32>,
+    records: Records,
+    extras: Vec<Extra>,
+    outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>,
+    buffer_bytes: usize,
+}
+
+/// What the broker said of a delivered batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    /// Offset of the first message.
+    pub base_offset: Option<i64>,
+    /// The broker's time, where the topic stores that instead of the message's.
+    pub log_append_time: Option<i64>,
+}
+
+impl BatchFate {
+    pub(super) fn new(
+        topic: Topic,
+        partition: Option<i32>,
+        (records, extras): (Records, Vec<Extra>),
+        outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>,
+    ) -> Self {
+        let buffer_bytes = records.len();
+        Self { topic, partition, records, extras, outcome, buffer_bytes }
+    }
+
+    /// How many messages.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.records.count() as usize
+    }
+
+    /// Whether they were delivered.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
+    /// Why they were not delivered, and whether they may be in the log.
+    #[must_use]
+    pub fn error(&self) -> Option<(&Arc<DeliveryErrorKind>, Persistence)> {
+        self.outcome.as_ref().err().map(|(kind, persistence)| (kind, *persistence))
+    }
+
+    /// Whether any message has a handle.
+    #[must_use]
+    pub fn has_slots(&self) -> bool {
+        self.extras.iter().any(|extra| extra.slot.is_some())
+    }
+
+    /// Bytes that the messages hold in the buffer until their callbacks have returned.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// The values of the messages, in order, for the simulation.
+    #[cfg(any(test, feature = "_internal"))]
+    pub fn values(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.records.iter().map(|record| record.value)
+    }
+
+    /// Calls `f` for each delivered message in order, with its slot if it has one; not at all if they failed.
+    pub fn for_each_delivered(&self, f: &mut dyn FnMut(&Delivered, Option<&Arc<Slot>>)) {
+        let Ok(ack) = &self.outcome else { return };
+        let mut delivered = Delivered {
+            topic: self.topic.clone(),
+            partition: self.partition.unwrap_or(-1),
+            offset: None,
+            timestamp: None,
+            tag: 0,
+        };
+        let mut extras = self.extras.iter().peekable();
+        for (index, create_time) in (0u32..).zip(self.records.create_times()) {
+            let extra = extras.next_if(|extra| extra.index == index);
+            delivered.offset = ack.base_offset.map(|base| base.saturating_add(i64::from(index)));
+            // With acks 0 nobody says what was stored.
+            delivered.timestamp =
+                ack.base_offset.map(|_| Timestamp::from_millis(ack.log_append_time.unwrap_or(create_time)));
+            delivered.tag = extra.map_or(0, |extra| extra.tag);
+            f(&delivered, extra.and_then(|extra| extra.slot.as_ref()));
+        }
+    }
+
+    /// The failed messages in order, each with its slot if it has one; none if they were delivered.
+    #[must_use]
+    pub fn into_errors(self) -> Vec<(DeliveryError, Option<Arc<Slot>>)> {
+        let Err((kind, persistence)) = self.outcome else { return Vec::new() };
+        let mut extras = self.extras.into_iter().peekable();
+        let mut errors = Vec::with_capacity(self.records.count() as usize);
+        for (index, record) in (0u32..).zip(self.records.iter()) {
+            let extra = extras.next_if(|extra| extra.index == index);
+            let owned = |bytes: Option<&[u8]>| bytes.map(|bytes| Payload::from(bytes.to_vec()));
+            let mut message = Message::bare(self.topic.clone().into(), owned(record.value), owned(record.key));
+            message.headers = record
+                .headers
+                .flatten()
+                .map(|(name, value)| Header { name: name.to_owned().into(), value: owned(value) })
+                .collect();
+            message.partition = self.partition;
+            message.create_time = Some(Timestamp::from_millis(record.timestamp));
+            let (mut slot, mut partition_key) = (None, None);
+            if let Some(extra) = extra {
+                message.tag = extra.tag;
+                (slot, partition_key) = (extra.slot, extra.partition_key);
+            }
+            message.partition_key = partition_key.map(|key| Payload::from(key.into_vec()));
+            errors.push((DeliveryError::new(Arc::clone(&kind), persistence, message), slot));
+        }
+        errors
+    }
+
+    /// The buffer, for the next batch, if nothing else uses it.
+    #[must_use]
+    pub fn into_buffer(self) -> Option<Vec<u8>> {
+        self.records.into_buffer()
+    }
+}

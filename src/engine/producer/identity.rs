@@ -1,0 +1,127 @@
+//! The producer's id and epoch, and when to ask for one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ProducerEngine;
+use super::partition::Epoch;
+use crate::config::ProducerConfig;
+use crate::engine::connection::in_flight::Purpose;
+use crate::engine::deadline::Deadline;
+use crate::error::{BrokerError, DeliveryErrorKind};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::frame::ConnId;
+use crate::wire::{Api, init_producer_id};
+
+/// Who this producer is to the brokers.
+#[derive(Debug)]
+pub struct Identity {
+    needed: bool,
+    current: Option<Epoch>,
+    asked: Option<ConnId>,
+    not_before: Deadline,
+    failures: u32,
+}
+
+impl Identity {
+    pub(super) fn new(config: &ProducerConfig) -> Self {
+        let (current, asked) = (None, None);
+        Self { needed: config.idempotent, current, asked, not_before: Deadline::NEVER, failures: 0 }
+    }
+
+    /// The id and epoch, once there is one. `Err` if one is needed and not there.
+    pub(super) fn current(&self) -> Result<Option<Epoch>, ()> {
+        if self.needed && self.current.is_none() { Err(()) } else { Ok(self.current) }
+    }
+
+    /// The epoch for a partition that cannot go on in `old`: the current one if it is another, else the next.
+    ///
+    /// KIP-360: an idempotent producer raises its epoch by itself; only a used-up epoch needs a new id.
+    pub(super) fn after(&mut self, old: Option<Epoch>) -> Option<Epoch> {
+        let current = self.current?;
+        if Some(current) != old {
+            return Some(current);
+        }
+        self.current = (current.epoch < i16::MAX).then(|| Epoch { epoch: current.epoch + 1, ..current });
+        self.current
+    }
+
+    /// Goes on to the next epoch, for partitions whose sequences were forgotten: under the old one a first sequence
+    /// could be taken for a repeat, and its messages be lost.
+    pub(super) fn leave_epoch(&mut self) {
+        let _ = self.after(self.current);
+    }
+
+    pub(super) fn lost(&mut self, conn: ConnId) {
+        if self.asked == Some(conn) {
+            self.asked = None;
+        }
+    }
+}
+
+impl ProducerEngine {
+    /// Asks a broker for a producer id, if one is needed and something waits to be sent.
+    pub(super) fn ask_for_identity(&mut self, now: Instant) {
+        let identity = &self.identity;
+        let pause = identity.not_before != Deadline::NEVER && !identity.not_before.passed(now);
+        let idle = self.unfinished == 0;
+        if !identity.needed || identity.current.is_some() || identity.asked.is_some() || pause || idle {
+            return;
+        }
+        let Some(peer) = self.any_ready() else { return };
+        let sent =
+            self.request(peer, Api::InitProducerId, Purpose::InitProducerId, now, |version, correlation, client| {
+                init_producer_id::request(version, correlation, client)
+            });
+        self.identity.asked = sent;
+    }
+
+    pub(super) fn identity_deadline(&self) -> Deadline {
+        let identity = &self.identity;
+        let waits = self.identity.current().is_err() && identity.asked.is_none() && self.unfinished > 0;
+        // Without a connection it is that which has to be waited for.
+        if waits && self.any_ready().is_some() { identity.not_before } else { Deadline::NEVER }
+    }
+
+    pub(super) fn identity_answer(
+        &mut self,
+        node: i32,
+        answer: &init_producer_id::InitProducerIdResponse,
+        now: Instant,
+    ) {
+        self.identity.asked = None;
+        if answer.error == ErrorCode::NONE && answer.producer_id >= 0 {
+            self.identity.failures = 0;
+            self.identity.not_before = Deadline::NEVER;
+            self.identity.current = Some(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
+            return;
+        }
+        let cause = DeliveryErrorKind::Broker(BrokerError {
+            node,
+            api: Api::InitProducerId.name(),
+            partition: None,
+            code: answer.error.0,
+            name: answer.error.name(),
+            message: None,
+        });
+        match answer.error {
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED => self.fail_for_good(
+                cause,
+                "grant IdempotentWrite on the cluster, or switch the protection off with idempotent(false)",
+                now,
+            ),
+            _ => {
+                // A cluster that has just started loads its coordinators first: nothing is wrong.
+                if answer.error == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
+                    log::debug!("{cause}");
+                    self.last_error = Some(Arc::new(cause));
+                } else {
+                    self.note_error(Arc::new(cause), now);
+                }
+                self.identity.failures = self.identity.failures.saturating_add(1);
+                let pause = self.retry.pause(self.identity.failures, self.random.draw());
+                self.identity.not_before = Deadline::after(now, pause);
+            }
+        }
+    }
+}

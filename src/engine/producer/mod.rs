@@ -1,0 +1,473 @@
+//! The producer's engine: messages and answers go in, requests and fates come out.
+//!
+//! Owns the topics with their partitions, the links to the brokers, and the producer's id. Pure: no socket, clock,
+//! lock or thread. One driver calls it: it hands in chunks, connection events and the time, calls
+//! [`advance`](ProducerEngine::advance), and then carries out the actions and passes on the fates.
+//!
+//! Every message that was appended gets exactly one fate, by [`next_fate`](ProducerEngine::next_fate).
+
+mod answers;
+pub mod batch;
+mod brokers;
+mod dispatch;
+mod fate;
+mod identity;
+mod intake;
+mod metadata;
+pub mod partition;
+mod told;
+mod topic;
+pub mod verdict;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::fate::BatchFate;
+pub use self::partition::Freed;
+#[cfg(feature = "_internal")]
+pub use self::{fate::Ack, metadata::Cluster};
+
+use self::brokers::Brokers;
+use self::dispatch::Outbox;
+use self::identity::Identity;
+use self::metadata::Refresh;
+use self::partition::{Rules, Settled};
+use self::told::Told;
+use self::topic::TopicState;
+use super::backoff::{Backoff, Random};
+use super::chunk::Chunk;
+use super::deadline::Deadline;
+use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use crate::error::{DeliveryErrorKind, FatalError, Persistence};
+use crate::message::Topic;
+use crate::wire::frame::{ConnId, Frame};
+
+/// The logic of a producer.
+#[derive(Debug)]
+pub struct ProducerEngine {
+    client: Arc<ClientConfig>,
+    config: Arc<ProducerConfig>,
+    rules: Rules,
+    retry: Backoff,
+    random: Random,
+    topics: Vec<TopicState>,
+    /// Topics by name and, where the cluster has them, by id.
+    by_name: HashMap<Topic, u32>,
+    by_id: HashMap<[u8; 16], u32>,
+    brokers: Brokers,
+    refresh: Refresh,
+    identity: Identity,
+    outbox: Outbox,
+    /// When to look at a partition again, or at a whole topic (partition -1): one moment for each.
+    alarms: BTreeSet<(Instant, u32, i32)>,
+    actions: VecDeque<Action>,
+    fates: VecDeque<BatchFate>,
+    settled: Vec<Settled>,
+    released: Released,
+    unfinished: usize,
+    /// Whether delivered messages keep their buffer place until their callback has returned.
+    callbacks: bool,
+    last_error: Option<Arc<DeliveryErrorKind>>,
+    told: Told,
+    fatal: Option<Arc<FatalError>>,
+    /// Buffers of finished batches, for the next ones.
+    buffers: Vec<Vec<u8>>,
+}
+
+/// What the driver must do for the engine.
+#[derive(Debug)]
+pub enum Action {
+    /// Open a connection; [`connected`](ProducerEngine::connected) or [`closed`](ProducerEngine::closed) answers.
+    Connect {
+        /// Its number.
+        conn: ConnId,
+        /// Where to.
+        address: BrokerAddress,
+        /// Bounds the look-up and the connecting.
+        within: Duration,
+    },
+    /// Queue a frame for writing; [`wrote`](ProducerEngine::wrote) reports progress.
+    Send {
+        /// On this connection.
+        conn: ConnId,
+        /// The request.
+        frame: Frame,
+    },
+    /// Close without a word: no `closed` follows.
+    Close {
+        /// This connection.
+        conn: ConnId,
+    },
+    /// Responses on this connection may have up to this many bytes from now on.
+    Limit {
+        /// This connection.
+        conn: ConnId,
+        /// Bytes.
+        max_response_bytes: usize,
+    },
+}
+
+/// What is left of an engine after a panic.
+#[derive(Debug)]
+pub struct Salvage {
+    /// Fates that were not passed on yet, and those of what was ever sent: failed, possibly written.
+    pub fates: Vec<BatchFate>,
+    /// What was never sent, in order, to append to a new engine that was told the same topics.
+    pub chunks: Vec<Chunk>,
+    /// Queue places that are free now.
+    pub released: Released,
+}
+
+/// How many queue places became free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// Buffers that are kept for the next batches, and how large one may be.
+const SPARE_BUFFERS: usize = 16;
+
+impl ProducerEngine {
+    /// An engine that knows nothing yet. `seed` feeds jitter and random choices.
+    #[must_use]
+    pub fn new(client: Arc<ClientConfig>, config: Arc<ProducerConfig>, seed: u64) -> Self {
+        let rules = Rules {
+            idempotent: config.idempotent,
+            max_in_flight: if config.idempotent { config.max_in_flight } else { 1 },
+            max_batch_bytes: config.max_batch_bytes,
+            delivery_timeout: config.delivery_timeout,
+            max_retries: config.max_retries,
+        };
+        let mut random = Random::new(seed);
+        Self {
+            rules,
+            retry: Backoff { first: config.retry_backoff, max: config.retry_backoff_max },
+            brokers: Brokers::new(&client, random.draw()),
+            refresh: Refresh::new(&client, &config),
+            identity: Identity::new(&config),
+            outbox: Outbox::default(),
+            client,
+            config,
+            random,
+            topics: Vec::new(),
+            by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            alarms: BTreeSet::new(),
+            actions: VecDeque::new(),
+            fates: VecDeque::new(),
+            settled: Vec::new(),
+            released: Released::default(),
+            unfinished: 0,
+            callbacks: false,
+            last_error: None,
+            told: Told::default(),
+            fatal: None,
+            buffers: Vec::new(),
+        }
+    }
+
+    /// Makes delivered and failed messages keep their buffer place until
+    /// [`callbacks_done`](Self::callbacks_done) says that their callbacks have returned.
+    #[must_use]
+    pub fn with_callbacks(mut self, callbacks: bool) -> Self {
+        self.callbacks = callbacks;
+        self
+    }
+
+    /// Tells the next topic of the queue's table: the first call is index 0.
+    pub fn add_topic(&mut self, topic: Topic) {
+        self.by_name.insert(topic.clone(), self.topics.len() as u32);
+        self.topics.push(TopicState::new(topic));
+    }
+
+    /// How many topics it was told.
+    #[must_use]
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Judges deadlines and decides what to send. Call it after inputs, and when
+    /// [`next_deadline`](Self::next_deadline) has come.
+    pub fn advance(&mut self, now: Instant) {
+        self.judge_links(now);
+        while let Some((_, topic, partition)) = self.alarms.first().copied().filter(|(moment, ..)| *moment <= now) {
+            self.alarms.pop_first();
+            if partition < 0 {
+                self.visit_topic(topic, now);
+            } else {
+                self.visit(topic, partition, now);
+            }
+        }
+        self.refresh_metadata(now);
+        self.ask_for_identity(now);
+        self.dispatch(now);
+        self.connect_as_needed(now);
+    }
+
+    /// When [`advance`](Self::advance) has something to do without any input.
+    #[must_use]
+    pub fn next_deadline(&self) -> Deadline {
+        let alarm = self.alarms.first().map_or(Deadline::NEVER, |(moment, ..)| Deadline::at(*moment));
+        alarm.min(self.links_deadline()).min(self.refresh_deadline()).min(self.identity_deadline())
+    }
+
+    /// The next thing to do for the engine.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next fate.
+    pub fn next_fate(&mut self) -> Option<BatchFate> {
+        self.fates.pop_front()
+    }
+
+    /// Takes the buffer of a fate that was passed on.
+    pub fn recycle(&mut self, fate: BatchFate) {
+        if self.buffers.len() < SPARE_BUFFERS {
+            // A buffer that was made for one huge message would be kept for small ones.
+            let most = self.rules.max_batch_bytes.saturating_mul(2);
+            self.buffers.extend(fate.into_buffer().filter(|buffer| buffer.capacity() <= most));
+        }
+    }
+
+    /// Queue places that became free since the last call.
+    pub fn take_released(&mut self) -> Released {
+        std::mem::take(&mut self.released)
+    }
+
+    /// The callbacks for so many messages and bytes (see [`BatchFate::buffer_bytes`]) have returned.
+    pub fn callbacks_done(&mut self, messages: usize, bytes: usize) {
+        self.outbox.free(Freed { messages, bytes });
+    }
+
+    /// Ticket of the oldest message without a fate, or `None` if every message has its own.
+    #[must_use]
+    pub fn oldest_unfinished(&self) -> Option<u64> {
+        if self.unfinished == 0 {
+            return None;
+        }
+        self.topics.iter().filter_map(TopicState::oldest_ticket).min()
+    }
+
+    /// How many messages have no fate yet.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// What was sent and has no fate, or no callback that returned: messages and bytes.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn held(&self) -> Freed {
+        self.outbox.held()
+    }
+
+    /// What kept messages from being delivered last, if nothing was delivered since.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&Arc<DeliveryErrorKind>> {
+        self.last_error.as_ref()
+    }
+
+    /// Set once the producer cannot go on: all later messages fail with it.
+    #[must_use]
+    pub fn fatal(&self) -> Option<&Arc<FatalError>> {
+        self.fatal.as_ref()
+    }
+
+    /// Hands back, as fates with [`DeliveryErrorKind::Purged`], what was never written to a socket.
+    pub fn purge(&mut self, now: Instant) {
+        let why = Arc::new(DeliveryErrorKind::Purged);
+        self.for_each_partition(now, |partition, settled| partition.purge(&why, settled));
+        for topic in 0..self.topics.len() as u32 {
+            self.fail_parked(topic, &why);
+        }
+    }
+
+    /// Counts `delivery_timeout` and attempts anew from `now` for every message that is left.
+    pub fn extend(&mut self, now: Instant) {
+        self.for_each_partition(now, |partition, _| {
+            partition.extend(now);
+            Freed::default()
+        });
+        for topic in &mut self.topics {
+            topic.extend(now);
+        }
+    }
+
+    /// Whether no answer is awaited, and some batch was attempted more than `retries` times after the first.
+    #[must_use]
+    pub fn is_exhausted(&self, retries: u32) -> bool {
+        let partitions = || self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions().any(|it| it.is_exhausted(retries)) && !partitions().any(partition::Partition::is_in_flight)
+    }
+
+    /// Gives every unfinished message the fate [`DeliveryErrorKind::ShutDown`], and closes the connections.
+    pub fn abandon(&mut self, now: Instant) {
+        let why = Arc::new(DeliveryErrorKind::ShutDown { last: self.last_error.clone() });
+        self.close_links();
+        self.for_each_partition(now, |partition, _| {
+            partition.unsend();
+            Freed::default()
+        });
+        self.fail_everything(&why, now);
+    }
+
+    /// Takes the engine apart after a panic inside it: its own account of what it knows is not trusted any more, but
+    /// the messages are still there.
+    #[must_use]
+    pub fn salvage(mut self, what: &str) -> Salvage {
+        let why = Arc::new(DeliveryErrorKind::Internal(what.to_owned()));
+        let mut salvage =
+            Salvage { fates: self.fates.drain(..).collect(), chunks: Vec::new(), released: self.released };
+        for (index, topic) in (0u32..).zip(&mut self.topics) {
+            salvage.chunks.extend(topic.take_parked());
+            let name = topic.name.clone();
+            for (number, partition) in (0i32..).zip(&mut topic.partitions) {
+                let (sent, unsent) = partition.dismantle();
+                for batch in sent {
+                    let outcome = Err((Arc::clone(&why), Persistence::Possibly));
+                    salvage.released.messages += batch.queued.messages;
+                    salvage.released.bytes += batch.queued.bytes;
+                    salvage.fates.push(BatchFate::new(name.clone(), Some(number), batch.into_parts(), outcome));
+                }
+                salvage.chunks.extend(unsent.into_iter().map(|batch| intake::chunk_of(index, number, batch)));
+            }
+        }
+        // A batch holds messages of one partition only, so the order that is kept is that of each partition.
+        salvage.chunks.sort_by_key(|chunk| chunk.first);
+        salvage
+    }
+
+    /// Fails every message, whatever its state.
+    fn fail_everything(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
+        self.for_each_partition(now, |partition, settled| partition.fail_all(why, settled));
+        for topic in 0..self.topics.len() as u32 {
+            self.fail_parked(topic, why);
+        }
+    }
+
+    /// Stops the producer for good.
+    fn fail_for_good(&mut self, cause: DeliveryErrorKind, advice: &'static str, now: Instant) {
+        log::error!("the producer cannot go on: {cause}; {advice}");
+        let fatal = Arc::new(FatalError { cause, advice });
+        let why = Arc::new(DeliveryErrorKind::Fatal(Arc::clone(&fatal)));
+        self.fatal = Some(fatal);
+        self.fail_everything(&why, now);
+    }
+
+    fn for_each_partition(
+        &mut self,
+        now: Instant,
+        mut act: impl FnMut(&mut partition::Partition, &mut Vec<Settled>) -> Freed,
+    ) {
+        for topic in 0..self.topics.len() {
+            for number in 0..self.topics[topic].partitions.len() {
+                let partition = &mut self.topics[topic].partitions[number];
+                if partition.is_idle() {
+                    continue;
+                }
+                let freed = act(partition, &mut self.settled);
+                self.outbox.free(freed);
+                self.settle(topic as u32, number as i32);
+                self.touch(topic as u32, number as i32, now);
+            }
+        }
+    }
+
+    /// Turns what a partition settled into fates (partition -1: of messages that had none yet).
+    fn settle(&mut self, topic: u32, partition: i32) {
+        for settled in self.settled.drain(..) {
+            let count = settled.parts.0.count() as usize;
+            self.unfinished -= count;
+            self.released.messages += settled.queued.messages;
+            self.released.bytes += settled.queued.bytes;
+            if settled.outcome.is_ok() {
+                self.last_error = None;
+                self.told.over();
+            }
+            let name = self.topics[topic as usize].name.clone();
+            let partition = (partition >= 0).then_some(partition);
+            let fate = BatchFate::new(name, partition, settled.parts, settled.outcome);
+            if self.callbacks {
+                // Until its callback has returned; what it held before was freed when it left its partition.
+                self.outbox.hold(Freed { messages: fate.count(), bytes: fate.buffer_bytes() });
+            }
+            self.fates.push_back(fate);
+        }
+    }
+
+    /// Looks at a partition whose alarm went off.
+    fn visit(&mut self, topic: u32, number: i32, now: Instant) {
+        let (after, last) = (self.config.delivery_timeout, self.last_error.clone());
+        let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
+            return;
+        };
+        partition.alarm = None;
+        partition.end_pause(now);
+        let why = |error: Option<&Arc<DeliveryErrorKind>>| {
+            Arc::new(DeliveryErrorKind::Timeout { after, last: error.or(last.as_ref()).cloned() })
+        };
+        let freed = partition.expire(now, why, &mut self.settled);
+        self.outbox.free(freed);
+        self.settle(topic, number);
+        self.touch(topic, number, now);
+    }
+
+    /// Brings what depends on a partition up to date, after anything about it has changed: its epoch, its place in
+    /// the list of those that have something to send, and its alarm.
+    fn touch(&mut self, topic: u32, number: i32, now: Instant) {
+        let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
+            return;
+        };
+        let mut freed = Freed::default();
+        if partition.needs_epoch(&mut freed) {
+            let epoch = self.identity.after(partition.epoch());
+            freed.add(partition.adopt(epoch, &mut self.settled));
+        }
+        self.outbox.free(freed);
+        let sends = partition.pick(now).is_some();
+        if sends && partition.leader < 0 {
+            self.refresh.want();
+        }
+        let leader = (sends && partition.leader >= 0).then_some(partition.leader);
+        self.outbox.list((topic, number), leader, &mut partition.place);
+        if let Some(moment) = partition.next_alarm().moment() {
+            set_alarm(&mut self.alarms, &mut partition.alarm, (moment, topic, number));
+        }
+        self.settle(topic, number);
+    }
+}
+
+/// Sets the one alarm of a partition or a topic to a moment, unless it goes off before that anyway.
+fn set_alarm(
+    alarms: &mut BTreeSet<(Instant, u32, i32)>,
+    set: &mut Option<Instant>,
+    (moment, topic, number): (Instant, u32, i32),
+) {
+    if set.is_none_or(|set| moment < set) {
+        if let Some(before) = set.replace(moment) {
+            alarms.remove(&(before, topic, number));
+        }
+        alarms.insert((moment, topic, number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_alarm_takes_the_place_of_the_later_one() {
+        let start = super::super::test_clock();
+        let (mut alarms, mut set) = (BTreeSet::new(), None);
+        for seconds in [120, 3, 60, 1] {
+            set_alarm(&mut alarms, &mut set, (start + Duration::from_secs(seconds), 0, 0));
+        }
+        assert_eq!(alarms.iter().copied().collect::<Vec<_>>(), [(start + Duration::from_secs(1), 0, 0)]);
+        assert_eq!(set, Some(start + Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,135 @@
+//! How the messages of a partition end other than by an answer: too old, purged, given up, or the topic is gone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Batch, Freed, Gap, Partition, Settled, State, freed, settle};
+use crate::engine::deadline::Deadline;
+use crate::error::{DeliveryErrorKind, Persistence};
+
+impl Partition {
+    /// The topic was made anew: what was sent to the old one and not answered is possibly in nobody's log.
+    pub fn recreated(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
+        let mut freed_here = Freed::default();
+        let mut kept = VecDeque::new();
+        for mut batch in std::mem::take(&mut self.flight) {
+            freed_here.add(freed(&batch));
+            if batch.ghost {
+                continue;
+            }
+            if batch.unproven || batch.is_in_flight() {
+                settle(batch, Err((Arc::clone(why), Persistence::Possibly)), out);
+            } else {
+                batch.forget_stamp();
+                kept.push_back(batch);
+            }
+        }
+        kept.append(&mut self.unsent);
+        self.unsent = kept;
+        (self.epoch, self.next_sequence) = (None, 0);
+        (self.proven, self.gap, self.retry_at) = (false, Gap::None, Deadline::NEVER);
+        freed_here
+    }
+
+    /// Fails what is too old. `why` makes the error from the last one of the batch.
+    pub fn expire(
+        &mut self,
+        now: Instant,
+        why: impl Fn(Option<&Arc<DeliveryErrorKind>>) -> Arc<DeliveryErrorKind>,
+        out: &mut Vec<Settled>,
+    ) -> Freed {
+        let mut freed_here = Freed::default();
+        let mut index = 0;
+        while index < self.flight.len() {
+            let batch = &self.flight[index];
+            let before = self.flight.len();
+            if !batch.ghost && batch.deadline.passed(now) {
+                let why = why(batch.last_error.as_ref());
+                freed_here.add(self.give_up(index, &why, out));
+            }
+            if self.flight.len() == before {
+                index += 1;
+            }
+        }
+        while self.unsent.front().is_some_and(|batch| batch.deadline.passed(now)) {
+            if let Some(batch) = self.unsent.pop_front() {
+                let why = why(batch.last_error.as_ref());
+                settle(batch, Err((why, Persistence::No)), out);
+            }
+        }
+        freed_here
+    }
+
+    /// Fails what was never written to a socket.
+    pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
+        let mut freed_here = Freed::default();
+        for index in (0..self.flight.len()).rev() {
+            let batch = &self.flight[index];
+            if !batch.written && !batch.is_in_flight() && !batch.ghost {
+                freed_here.add(self.give_up(index, why, out));
+            }
+        }
+        for batch in std::mem::take(&mut self.unsent) {
+            // It was written under the epoch before this one: it goes on.
+            if batch.written {
+                self.unsent.push_back(batch);
+            } else {
+                settle(batch, Err((Arc::clone(why), Persistence::No)), out);
+            }
+        }
+        freed_here
+    }
+
+    /// Fails everything, and forgets what was in flight.
+    pub fn fail_all(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
+        let mut freed_here = Freed::default();
+        let unknown_gap = self.gap == Gap::Unknown;
+        for batch in std::mem::take(&mut self.flight) {
+            freed_here.add(freed(&batch));
+            if batch.ghost {
+                continue;
+            }
+            let unproven = if batch.restamp { batch.unproven && unknown_gap } else { batch.unproven };
+            // What no socket took yet may still leave.
+            let persistence = if unproven || batch.is_in_flight() { Persistence::Possibly } else { Persistence::No };
+            settle(batch, Err((Arc::clone(why), persistence)), out);
+        }
+        for batch in std::mem::take(&mut self.unsent) {
+            settle(batch, Err((Arc::clone(why), Persistence::No)), out);
+        }
+        (self.epoch, self.next_sequence, self.proven, self.gap) = (None, 0, false, Gap::None);
+        freed_here
+    }
+
+    /// The connections are closed: of what waits for an answer, that no socket took a byte of never leaves.
+    pub fn unsend(&mut self) {
+        for batch in self.flight.iter_mut().filter(|batch| !batch.written) {
+            batch.state = State::Waiting;
+        }
+    }
+
+    /// Sets every deadline anew, counted from `now`: the messages stay, for another try.
+    pub fn extend(&mut self, now: Instant) {
+        for batch in self.flight.iter_mut().chain(&mut self.unsent) {
+            batch.deadline = Deadline::after(now, self.rules.delivery_timeout);
+            batch.attempts = 0;
+        }
+    }
+
+    /// Whether a batch waits that was attempted more than `retries` times after the first.
+    pub fn is_exhausted(&self, retries: u32) -> bool {
+        self.flight.iter().any(|batch| !batch.ghost && !batch.is_in_flight() && batch.attempts > retries)
+    }
+
+    /// Whether an answer is awaited.
+    pub fn is_in_flight(&self) -> bool {
+        self.flight.iter().any(Batch::is_in_flight)
+    }
+
+    /// Takes out what was never written, and what was, for a report after a panic.
+    pub fn dismantle(&mut self) -> (Vec<Batch>, Vec<Batch>) {
+        let all = std::mem::take(&mut self.flight).into_iter().chain(std::mem::take(&mut self.unsent));
+        all.filter(|batch| !batch.ghost && !batch.is_empty()).partition(|batch| batch.written || batch.is_in_flight())
+    }
+}

@@ -1,0 +1,612 @@
+//! One partition: its open and unsent batches, the ones in flight, and the sequence that keeps them in order.
+//!
+//! Batches wait in `unsent` until their first send, which gives them a sequence; from then on they are in `flight`,
+//! in the order of their sequences, until their fate is settled. KIP-98: a broker appends a batch only if its
+//! sequence follows the last one it has, so a batch that leaves `flight` without having been appended leaves a gap:
+//! what is behind it waits until nothing is in flight and then goes out again under the next epoch (KIP-360).
+//!
+//! A batch whose fate nobody knows is never sent under another sequence. When its time is up its messages are
+//! reported as possibly written, and it stays as a *ghost*: sent again under its old sequence while later batches
+//! need that, and dropped, with a new epoch, once none does.
+
+mod endings;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::{Batch, Extra, Queued, State};
+use super::dispatch::Place;
+use super::fate::Ack;
+use crate::engine::deadline::Deadline;
+use crate::engine::entry::Entry;
+use crate::error::{DeliveryErrorKind, Persistence};
+use crate::fate::Slot;
+use crate::record::batch::{Records, Stamp};
+use crate::wire::frame::{ConnId, CorrelationId};
+
+/// The state of one partition.
+#[derive(Debug)]
+pub struct Partition {
+    /// Node id of the leader, or -1.
+    pub leader: i32,
+    /// Epoch of the leader, or -1.
+    pub leader_epoch: i32,
+    /// Where it stands among the partitions that have something to send, if it has.
+    pub place: Option<Place>,
+    /// The earliest moment for which an alarm is set.
+    pub alarm: Option<Instant>,
+    rules: Rules,
+    unsent: VecDeque<Batch>,
+    flight: VecDeque<Batch>,
+    epoch: Option<Epoch>,
+    next_sequence: i32,
+    /// Whether a batch succeeded under this producer id, leader and topic id. Until then one batch is sent at a
+    /// time: a broker without state accepts any first sequence, so a second batch could overtake a refused first.
+    proven: bool,
+    gap: Gap,
+    failures: u32,
+    retry_at: Deadline,
+}
+
+/// What holds for every partition of a producer.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Whether batches carry sequences.
+    pub idempotent: bool,
+    /// Batches in flight once the order is proven.
+    pub max_in_flight: usize,
+    /// Bytes of a batch.
+    pub max_batch_bytes: usize,
+    /// From due to failed.
+    pub delivery_timeout: std::time::Duration,
+    /// Attempts after the first.
+    pub max_retries: Option<u32>,
+}
+
+/// A producer id and its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// The producer id.
+    pub producer_id: i64,
+    /// The epoch.
+    pub epoch: i16,
+}
+
+/// A message's place on its way into a batch.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its ticket.
+    pub ticket: u64,
+    /// When it became due.
+    pub due: Instant,
+    /// What it holds in the queue, in bytes; zero if nothing.
+    pub queued: usize,
+    /// Where its handle waits.
+    pub slot: Option<Arc<Slot>>,
+}
+
+/// Messages whose fate is settled.
+#[derive(Debug)]
+pub struct Settled {
+    /// The messages.
+    pub parts: (Records, Vec<Extra>),
+    /// What became of them.
+    pub outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>,
+    /// Queue places that they still held.
+    pub queued: Queued,
+}
+
+/// Which batch goes out next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// This one in flight, again.
+    Again(usize),
+    /// The first unsent.
+    Fresh,
+}
+
+/// What changed in the account of bytes that were sent and have no fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// A broker's refusals do not make batches smaller than this, in bytes; a message alone always goes.
+const SMALLEST_BATCH: usize = 1024;
+
+/// Whether a sequence is missing at the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gap {
+    None,
+    /// Nothing behind the gap can have been appended, because what left it was not.
+    Clean,
+    /// What left the gap may have been appended, and so may what is behind it.
+    Unknown,
+}
+
+impl Partition {
+    /// A partition without a leader and without messages.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            leader: -1,
+            leader_epoch: -1,
+            place: None,
+            alarm: None,
+            rules,
+            unsent: VecDeque::new(),
+            flight: VecDeque::new(),
+            epoch: None,
+            next_sequence: 0,
+            proven: false,
+            gap: Gap::None,
+            failures: 0,
+            retry_at: Deadline::NEVER,
+        }
+    }
+
+    /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives.
+    pub fn append(&mut self, entry: &Entry<'_>, arrival: Arrival, buffer: impl FnOnce() -> Vec<u8>) {
+        let fits = self.unsent.back().is_some_and(|batch| {
+            !batch.written
+                && batch.fits(entry.create_time, entry.tail.len(), self.rules.max_batch_bytes)
+                // A batch fails as a whole: one that waits for long takes no more, or late messages fail early.
+                && arrival.due.saturating_duration_since(batch.due) <= self.rules.delivery_timeout / 16
+        });
+        if !fits {
+            if let Some(full) = self.unsent.back_mut() {
+                full.seal();
+            }
+            let deadline = Deadline::after(arrival.due, self.rules.delivery_timeout);
+            self.unsent.push_back(Batch::new(buffer(), arrival.ticket, arrival.due, deadline));
+        }
+        if let Some(batch) = self.unsent.back_mut() {
+            batch.append(entry, arrival.slot, arrival.queued);
+        }
+    }
+
+    /// The batch that may be sent now, if any.
+    #[must_use]
+    pub fn pick(&self, now: Instant) -> Option<Pick> {
+        if self.retry_at != Deadline::NEVER && !self.retry_at.passed(now) {
+            return None;
+        }
+        let mut in_flight = 0;
+        let mut waiting = None;
+        for (index, batch) in self.flight.iter().enumerate() {
+            if batch.is_in_flight() {
+                // Something before it has to go again: wait until all behind it is answered.
+                if waiting.is_some() {
+                    return None;
+                }
+                in_flight += 1;
+            } else if waiting.is_none() && !batch.restamp {
+                waiting = Some(index);
+            }
+        }
+        if in_flight >= if self.proven { self.rules.max_in_flight } else { 1 } {
+            return None;
+        }
+        match waiting {
+            Some(index) => {
+                let needed = self.flight.iter().skip(index).any(|batch| !batch.ghost && !batch.restamp);
+                needed.then_some(Pick::Again(index))
+            }
+            None if self.gap != Gap::None || self.flight.iter().any(|batch| batch.restamp || batch.ghost) => None,
+            None => (!self.unsent.is_empty()).then_some(Pick::Fresh),
+        }
+    }
+
+    /// Bytes of the batch that `pick` chose.
+    #[must_use]
+    pub fn picked_len(&self, pick: Pick) -> (usize, usize) {
+        let batch = match pick {
+            Pick::Again(index) => self.flight.get(index),
+            Pick::Fresh => self.unsent.front(),
+        };
+        batch.map_or((0, 0), |batch| (batch.count() as usize, batch.len()))
+    }
+
+    /// Marks the picked batch as handed to a connection, and gives its header and records.
+    ///
+    /// `current` is the producer's id and epoch; the partition adopts it with the first batch it sends.
+    pub fn send(
+        &mut self,
+        pick: Pick,
+        current: Option<Epoch>,
+        conn: ConnId,
+        correlation: CorrelationId,
+    ) -> Option<([u8; 61], Arc<Vec<u8>>)> {
+        let index = match pick {
+            Pick::Again(index) => index,
+            Pick::Fresh => {
+                let batch = self.unsent.pop_front()?;
+                self.flight.push_back(batch);
+                self.flight.len() - 1
+            }
+        };
+        if self.epoch.is_none() {
+            (self.epoch, self.next_sequence) = (current, 0);
+        }
+        let (epoch, next_sequence) = (self.epoch, self.next_sequence);
+        let batch = self.flight.get_mut(index)?;
+        let stamp = match (batch.stamp, epoch) {
+            (Some(stamp), _) => stamp,
+            (None, Some(epoch)) if self.rules.idempotent => {
+                self.next_sequence = next_sequence.wrapping_add(batch.count() as i32) & i32::MAX;
+                Stamp { producer_id: epoch.producer_id, epoch: epoch.epoch, base_sequence: next_sequence }
+            }
+            _ => Stamp::NONE,
+        };
+        batch.state = State::InFlight(conn, correlation);
+        batch.attempts += 1;
+        let header = batch.header(stamp);
+        Some((header, batch.seal().shared()))
+    }
+
+    /// Notes that the first byte of this request was accepted by the socket; returns the queue places it let go.
+    pub fn started(&mut self, conn: ConnId, correlation: CorrelationId) -> Queued {
+        match self.find(conn, correlation).and_then(|index| self.flight.get_mut(index)) {
+            Some(batch) => {
+                batch.written = true;
+                std::mem::take(&mut batch.queued)
+            }
+            None => Queued::default(),
+        }
+    }
+
+    /// Which batch in flight waits for the answer to this request.
+    #[must_use]
+    pub fn find(&self, conn: ConnId, correlation: CorrelationId) -> Option<usize> {
+        self.flight.iter().position(|batch| batch.state == State::InFlight(conn, correlation))
+    }
+
+    /// The batch at this place in flight.
+    #[must_use]
+    pub fn batch(&self, index: usize) -> Option<&Batch> {
+        self.flight.get(index)
+    }
+
+    /// The batch in flight at `index` was appended.
+    pub fn delivered(&mut self, index: usize, ack: Ack, out: &mut Vec<Settled>) -> Freed {
+        let Some(batch) = self.flight.remove(index) else { return Freed::default() };
+        self.proven = true;
+        self.failures = 0;
+        self.retry_at = Deadline::NEVER;
+        let freed = freed(&batch);
+        if !batch.ghost {
+            settle(batch, Ok(ack), out);
+        }
+        freed
+    }
+
+    /// The attempt of the batch at `index` failed, and it may be sent again, not before `retry_at`.
+    pub fn retry(
+        &mut self,
+        index: usize,
+        proves_not_appended: bool,
+        why: Arc<DeliveryErrorKind>,
+        retry_at: Deadline,
+        out: &mut Vec<Settled>,
+    ) -> Freed {
+        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
+        batch.state = State::Waiting;
+        batch.unproven |= !proves_not_appended;
+        batch.last_error = Some(Arc::clone(&why));
+        let attempts = batch.attempts;
+        let exhausted = self.rules.max_retries.is_some_and(|max| attempts > max) && !batch.ghost;
+        self.proven = false;
+        self.retry_at = retry_at;
+        if exhausted {
+            return self.give_up(index, &Arc::new(DeliveryErrorKind::RetriesExhausted { attempts, last: why }), out);
+        }
+        Freed::default()
+    }
+
+    /// A broker answered the batch at `index` with a code that nobody knows: as [`retry`](Self::retry) the first
+    /// time, then the batch fails.
+    pub fn puzzle(
+        &mut self,
+        index: usize,
+        why: Arc<DeliveryErrorKind>,
+        retry_at: Deadline,
+        out: &mut Vec<Settled>,
+    ) -> Freed {
+        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
+        if !std::mem::replace(&mut batch.puzzled, true) {
+            return self.retry(index, false, why, retry_at, out);
+        }
+        batch.state = State::Waiting;
+        batch.unproven = true;
+        self.proven = false;
+        self.retry_at = retry_at;
+        self.give_up(index, &why, out)
+    }
+
+    /// Counts one more failure in a row, for the pause that it costs.
+    pub fn count_failure(&mut self) -> u32 {
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
+    /// The connection ended without an answer to this request; `started` if the socket had taken its first byte.
+    pub fn lost(
+        &mut self,
+        (conn, correlation): (ConnId, CorrelationId),
+        started: bool,
+        why: &Arc<DeliveryErrorKind>,
+        out: &mut Vec<Settled>,
+    ) -> Freed {
+        match self.find(conn, correlation) {
+            // The connection has its own pause before it is opened again.
+            Some(index) => self.retry(index, !started, Arc::clone(why), Deadline::NEVER, out),
+            None => Freed::default(),
+        }
+    }
+
+    /// Fails the batch at `index`; if nobody knows whether it was appended it stays as a ghost.
+    pub fn give_up(&mut self, index: usize, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
+        let unknown_gap = self.gap == Gap::Unknown;
+        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
+        let in_flight = batch.is_in_flight();
+        let unknown = if batch.restamp { batch.unproven && unknown_gap } else { batch.unproven } || in_flight;
+        let persistence = if unknown { Persistence::Possibly } else { Persistence::No };
+        if !batch.ghost {
+            let parts = batch.report();
+            let queued = std::mem::take(&mut batch.queued);
+            out.push(Settled { parts, outcome: Err((Arc::clone(why), persistence)), queued });
+            batch.ghost = true;
+        }
+        if in_flight || (unknown && self.rules.idempotent && !batch.restamp) {
+            return Freed::default();
+        }
+        let gap = if unknown { Gap::Unknown } else { Gap::Clean };
+        self.leave(index, gap)
+    }
+
+    /// The broker refused the batch at `index` for good. `proves_not_appended` speaks of this attempt.
+    pub fn refuse(
+        &mut self,
+        index: usize,
+        proves_not_appended: bool,
+        why: &Arc<DeliveryErrorKind>,
+        out: &mut Vec<Settled>,
+    ) -> Freed {
+        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
+        batch.state = State::Waiting;
+        batch.unproven |= !proves_not_appended;
+        let unproven = batch.unproven;
+        if !batch.ghost {
+            let parts = batch.report();
+            let persistence = if unproven { Persistence::Possibly } else { Persistence::No };
+            let queued = std::mem::take(&mut batch.queued);
+            out.push(Settled { parts, outcome: Err((Arc::clone(why), persistence)), queued });
+        }
+        self.leave(index, if unproven { Gap::Unknown } else { Gap::Clean })
+    }
+
+    /// The broker did not follow the sequence of the batch at `index`.
+    ///
+    /// Behind a batch that has to go again that is what one expects. Otherwise the state of the broker and ours
+    /// have parted: what was not appended goes on under the next epoch, not before `retry_at`, and what may have been
+    /// is given up. The next epoch of the same producer id and not a new id, because the broker then refuses copies
+    /// of the old one that come late (KIP-360).
+    pub fn out_of_order(
+        &mut self,
+        index: usize,
+        proves_not_appended: bool,
+        why: &Arc<DeliveryErrorKind>,
+        retry_at: Deadline,
+        out: &mut Vec<Settled>,
+    ) -> Freed {
+        if !self.rules.idempotent {
+            // It has no sequence that could be wrong.
+            return self.retry(index, proves_not_appended, Arc::clone(why), retry_at, out);
+        }
+        let first = self.flight.iter().take(index).all(Batch::is_in_flight);
+        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
+        batch.state = State::Waiting;
+        batch.last_error = Some(Arc::clone(why));
+        batch.unproven |= !proves_not_appended;
+        let attempts = batch.attempts;
+        self.proven = false;
+        if batch.restamp || !first {
+            return Freed::default();
+        }
+        self.retry_at = retry_at;
+        if batch.unproven || batch.ghost {
+            return self.refuse(index, proves_not_appended, why, out);
+        }
+        if self.rules.max_retries.is_some_and(|max| attempts > max) {
+            let why = Arc::new(DeliveryErrorKind::RetriesExhausted { attempts, last: Arc::clone(why) });
+            return self.refuse(index, proves_not_appended, &why, out);
+        }
+        self.open_gap(index, Gap::Clean);
+        Freed::default()
+    }
+
+    /// Puts others in the place of the refused batch at `index`; they go out under the next epoch. The refused one
+    /// must be proven not to be appended.
+    pub fn replace(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Freed {
+        let Some(batch) = self.flight.remove(index) else { return Freed::default() };
+        let freed = freed(&batch);
+        let pieces = make(batch);
+        if self.rules.idempotent {
+            for (offset, mut piece) in pieces.into_iter().enumerate() {
+                piece.restamp = true;
+                self.flight.insert(index + offset, piece);
+            }
+            self.open_gap(index, Gap::Clean);
+        } else {
+            for piece in pieces.into_iter().rev() {
+                self.unsent.push_front(piece);
+            }
+        }
+        freed
+    }
+
+    /// The broker found the batch at `index` too large: puts smaller ones in its place, and makes smaller ones from
+    /// now on.
+    pub fn split(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Freed {
+        let len = self.flight.get(index).map_or(0, Batch::len);
+        self.rules.max_batch_bytes = self.rules.max_batch_bytes.min(SMALLEST_BATCH.max(len / 2));
+        self.replace(index, make)
+    }
+
+    /// Whether nothing stands in the way of the next epoch, which the partition needs.
+    ///
+    /// Ghosts that nothing later needs are dropped here; so are those of a producer without sequences.
+    pub fn needs_epoch(&mut self, freed_here: &mut Freed) -> bool {
+        if !self.rules.idempotent {
+            self.flight.retain(|batch| {
+                let gone = batch.ghost && !batch.is_in_flight();
+                if gone {
+                    freed_here.add(freed(batch));
+                }
+                !gone
+            });
+            self.gap = Gap::None;
+            return false;
+        }
+        if self.flight.iter().any(Batch::is_in_flight) {
+            return false;
+        }
+        let mut old = self.flight.iter().take_while(|batch| !batch.restamp).count();
+        while old > 0 && self.flight[old - 1].ghost {
+            old -= 1;
+            if let Some(ghost) = self.flight.remove(old) {
+                freed_here.add(freed(&ghost));
+            }
+            if self.gap == Gap::None {
+                self.gap = Gap::Unknown;
+            }
+        }
+        old == 0 && self.gap != Gap::None
+    }
+
+    /// The epoch that the partition is in.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// Goes on in another epoch (`None`: the one that comes): sequences begin at 0, and what waited for it is unsent
+    /// again, in order.
+    pub fn adopt(&mut self, epoch: Option<Epoch>, out: &mut Vec<Settled>) -> Freed {
+        let unknown = self.gap == Gap::Unknown;
+        let mut freed_here = Freed::default();
+        while let Some(mut batch) = self.flight.pop_back() {
+            freed_here.add(freed(&batch));
+            if batch.ghost {
+                continue;
+            }
+            if batch.unproven && unknown {
+                let why = batch.last_error.clone().unwrap_or_else(|| {
+                    Arc::new(DeliveryErrorKind::Internal("a batch of unknown fate has no error".to_owned()))
+                });
+                settle(batch, Err((why, Persistence::Possibly)), out);
+                continue;
+            }
+            batch.forget_stamp();
+            self.unsent.push_front(batch);
+        }
+        self.epoch = epoch;
+        self.next_sequence = 0;
+        self.proven = false;
+        self.gap = Gap::None;
+        freed_here
+    }
+
+    /// Another broker leads, or the same one anew: the order has to be proven again, and nothing waits for a pause.
+    pub fn lead_by(&mut self, leader: i32, epoch: i32) {
+        if self.leader != leader || self.leader_epoch != epoch {
+            self.proven = false;
+            self.retry_at = Deadline::NEVER;
+        }
+        (self.leader, self.leader_epoch) = (leader, epoch);
+    }
+
+    /// Whether a message waits for its first send.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Whether it has no message without a fate and nothing to settle.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.unsent.is_empty() && self.flight.is_empty()
+    }
+
+    /// The next moment at which something changes by itself: a batch is too old, or a pause is over.
+    #[must_use]
+    pub fn next_alarm(&self) -> Deadline {
+        let batches = self.flight.iter().filter(|batch| !batch.ghost).chain(self.unsent.front());
+        let deadline = batches.fold(Deadline::NEVER, |earliest, batch| earliest.min(batch.deadline));
+        if self.is_idle() { deadline } else { deadline.min(self.retry_at) }
+    }
+
+    /// Ends a pause that is over.
+    pub fn end_pause(&mut self, now: Instant) {
+        if self.retry_at.passed(now) {
+            self.retry_at = Deadline::NEVER;
+        }
+    }
+
+    /// Ticket of the oldest message without a fate.
+    #[must_use]
+    pub fn oldest_ticket(&self) -> Option<u64> {
+        let mut batches = self.flight.iter().filter(|batch| !batch.ghost).chain(self.unsent.front());
+        batches.next().map(|batch| batch.first_ticket)
+    }
+
+    /// Removes the batch at `index`, which nobody needs any more, and minds the gap.
+    fn leave(&mut self, index: usize, gap: Gap) -> Freed {
+        let Some(batch) = self.flight.remove(index) else { return Freed::default() };
+        let freed = freed(&batch);
+        if self.rules.idempotent && !batch.restamp {
+            self.open_gap(index, gap);
+        }
+        freed
+    }
+
+    /// Everything from `index` on goes out under the next epoch.
+    fn open_gap(&mut self, index: usize, gap: Gap) {
+        for batch in self.flight.iter_mut().skip(index) {
+            batch.restamp = true;
+        }
+        if self.gap == Gap::None || gap == Gap::Unknown {
+            self.gap = gap;
+        }
+        self.proven = false;
+    }
+}
+
+impl Freed {
+    /// Adds another.
+    pub fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+}
+
+fn freed(batch: &Batch) -> Freed {
+    // Only what was sent counts; a piece of a split batch was not.
+    if batch.stamp.is_some() {
+        Freed { messages: batch.count() as usize, bytes: batch.len() }
+    } else {
+        Freed::default()
+    }
+}
+
+fn settle(mut batch: Batch, outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>, out: &mut Vec<Settled>) {
+    let queued = std::mem::take(&mut batch.queued);
+    out.push(Settled { parts: batch.into_parts(), outcome, queued });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,407 @@
+use std::time::Duration;
+
+use super::*;
+use crate::record::tail;
+
+const CONN: ConnId = ConnId(1);
+const FIRST: Epoch = Epoch { producer_id: 7, epoch: 0 };
+const SECOND: Epoch = Epoch { producer_id: 7, epoch: 1 };
+
+/// A partition under test: messages are their own numbers, each in a batch of its own.
+struct Bench {
+    partition: Partition,
+    now: Instant,
+    next: u64,
+    correlation: i32,
+    settled: Vec<Settled>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut Rules)) -> Self {
+        let mut rules = Rules {
+            idempotent: true,
+            max_in_flight: 5,
+            max_batch_bytes: 1,
+            delivery_timeout: Duration::from_secs(120),
+            max_retries: None,
+        };
+        change(&mut rules);
+        let now = crate::engine::test_clock();
+        Self { partition: Partition::new(rules), now, next: 0, correlation: 0, settled: Vec::new() }
+    }
+
+    fn append(&mut self, count: u64) {
+        for _ in 0..count {
+            let mut bytes = Vec::new();
+            tail::put(&mut bytes, None, Some(&self.next.to_be_bytes()), std::iter::empty());
+            let entry = Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &bytes };
+            let arrival = Arrival { ticket: self.next, due: self.now, queued: bytes.len(), slot: None };
+            self.partition.append(&entry, arrival, Vec::new);
+            self.next += 1;
+        }
+    }
+
+    /// Sends all that may be sent; the numbers of the requests.
+    fn send(&mut self) -> Vec<CorrelationId> {
+        let mut sent = Vec::new();
+        while let Some(pick) = self.partition.pick(self.now) {
+            let correlation = CorrelationId(self.correlation);
+            self.correlation += 1;
+            assert!(self.partition.send(pick, Some(FIRST), CONN, correlation).is_some());
+            self.partition.started(CONN, correlation);
+            sent.push(correlation);
+        }
+        sent
+    }
+
+    fn stamp(&self, request: CorrelationId) -> (i16, i32) {
+        let batch = self.partition.batch(self.at(request)).expect("in flight");
+        batch.stamp.map(|stamp| (stamp.epoch, stamp.base_sequence)).expect("sent")
+    }
+
+    fn stamps(&self, requests: &[CorrelationId]) -> Vec<(i16, i32)> {
+        requests.iter().map(|request| self.stamp(*request)).collect()
+    }
+
+    fn at(&self, request: CorrelationId) -> usize {
+        self.partition.find(CONN, request).expect("in flight")
+    }
+
+    fn ack(&mut self, request: CorrelationId) {
+        let ack = Ack { base_offset: Some(0), log_append_time: None };
+        self.partition.delivered(self.at(request), ack, &mut self.settled);
+        self.touch();
+    }
+
+    fn retriable(&mut self, request: CorrelationId, proves: bool) {
+        let index = self.at(request);
+        self.partition.retry(index, proves, why(), Deadline::NEVER, &mut self.settled);
+        self.touch();
+    }
+
+    fn out_of_order(&mut self, request: CorrelationId) {
+        self.partition.out_of_order(self.at(request), true, &why(), Deadline::NEVER, &mut self.settled);
+        self.touch();
+    }
+
+    fn lose(&mut self, request: CorrelationId) {
+        self.partition.lost((CONN, request), true, &why(), &mut self.settled);
+        self.touch();
+    }
+
+    fn refuse(&mut self, request: CorrelationId) {
+        self.partition.refuse(self.at(request), true, &why(), &mut self.settled);
+        self.touch();
+    }
+
+    fn expire(&mut self) {
+        self.now += Duration::from_secs(200);
+        self.partition.expire(self.now, |_| why(), &mut self.settled);
+        self.touch();
+    }
+
+    fn touch(&mut self) {
+        if self.partition.needs_epoch(&mut Freed::default()) {
+            self.partition.adopt(Some(SECOND), &mut self.settled);
+        }
+    }
+
+    /// The fates so far, by message: `+` delivered, `-` not persisted, `?` possibly.
+    fn fates(&self) -> String {
+        let mut fates: Vec<(u64, char)> = Vec::new();
+        for settled in &self.settled {
+            let fate = match &settled.outcome {
+                Ok(_) => '+',
+                Err((_, Persistence::No)) => '-',
+                Err((_, Persistence::Possibly)) => '?',
+            };
+            for record in settled.parts.0.iter() {
+                let value = record.value.and_then(|value| value.try_into().ok()).expect("a number");
+                fates.push((u64::from_be_bytes(value), fate));
+            }
+        }
+        fates.sort_unstable();
+        fates.iter().map(|(number, fate)| format!("{number}{fate}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn why() -> Arc<DeliveryErrorKind> {
+    Arc::new(DeliveryErrorKind::Purged)
+}
+
+/// Five in flight with sequences 1 to 5, after the first was acknowledged.
+fn five() -> (Bench, Vec<CorrelationId>) {
+    let mut bench = Bench::new();
+    bench.append(7);
+    let first = bench.send();
+    assert_eq!(first.len(), 1, "one batch alone until the first success");
+    bench.ack(first[0]);
+    let five = bench.send();
+    assert_eq!(bench.stamps(&five), [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5)]);
+    (bench, five)
+}
+
+#[test]
+fn a_failed_batch_goes_again_before_those_behind_it() {
+    let (mut bench, five) = five();
+    bench.retriable(five[0], true);
+    assert!(bench.send().is_empty(), "four are still in flight");
+    for request in &five[1..] {
+        bench.out_of_order(*request);
+    }
+    let again = bench.send();
+    assert_eq!(bench.stamps(&again), [(0, 1)], "alone, with its sequence");
+    bench.ack(again[0]);
+    let rest = bench.send();
+    assert_eq!(bench.stamps(&rest), [(0, 2), (0, 3), (0, 4), (0, 5), (0, 6)]);
+    rest.iter().for_each(|request| bench.ack(*request));
+    assert_eq!(bench.fates(), "0+ 1+ 2+ 3+ 4+ 5+ 6+");
+}
+
+#[test]
+fn a_lost_connection_sends_the_same_sequences_again() {
+    let (mut bench, five) = five();
+    five.iter().for_each(|request| bench.lose(*request));
+    let again = bench.send();
+    assert_eq!(bench.stamps(&again), [(0, 1)]);
+    bench.ack(again[0]);
+    assert_eq!(bench.send().len(), 5);
+}
+
+#[test]
+fn a_refused_batch_fails_alone_and_those_behind_it_take_the_next_epoch() {
+    let (mut bench, five) = five();
+    bench.ack(five[0]);
+    bench.refuse(five[1]);
+    for request in &five[2..] {
+        bench.out_of_order(*request);
+    }
+    let again = bench.send();
+    assert_eq!(bench.stamps(&again), [(1, 0)]);
+    bench.ack(again[0]);
+    bench.send().iter().for_each(|request| bench.ack(*request));
+    assert_eq!(bench.fates(), "0+ 1+ 2- 3+ 4+ 5+ 6+");
+}
+
+#[test]
+fn a_refusal_waits_for_what_is_before_it() {
+    let (mut bench, five) = five();
+    bench.retriable(five[0], false);
+    bench.refuse(five[1]);
+    for request in &five[2..] {
+        bench.out_of_order(*request);
+    }
+    let again = bench.send();
+    assert_eq!(bench.stamps(&again), [(0, 1)], "its fate is settled under its old sequence first");
+    bench.ack(again[0]);
+    let rest = bench.send();
+    assert_eq!(bench.stamps(&rest), [(1, 0)]);
+}
+
+#[test]
+fn a_late_ghost_keeps_its_sequence_while_later_batches_need_it() {
+    let mut bench = Bench::with(|rules| rules.delivery_timeout = Duration::from_secs(300));
+    bench.append(1);
+    let first = bench.send();
+    bench.ack(first[0]);
+    bench.append(1);
+    bench.now += Duration::from_secs(150);
+    bench.append(1);
+    let two = bench.send();
+    two.iter().for_each(|request| bench.lose(*request));
+    bench.expire();
+    assert_eq!(bench.fates(), "0+ 1?", "reported at once");
+    let again = bench.send();
+    assert_eq!(bench.stamps(&again), [(0, 1)], "and sent again, because the next one needs it");
+    bench.ack(again[0]);
+    let last = bench.send();
+    assert_eq!(bench.stamps(&last), [(0, 2)]);
+    bench.ack(last[0]);
+    assert_eq!(bench.fates(), "0+ 1? 2+");
+    assert!(bench.partition.is_idle());
+}
+
+#[test]
+fn a_ghost_that_nobody_needs_ends_the_epoch() {
+    let mut bench = Bench::new();
+    bench.append(1);
+    let first = bench.send();
+    bench.lose(first[0]);
+    bench.expire();
+    assert_eq!(bench.fates(), "0?");
+    bench.append(1);
+    let next = bench.send();
+    assert_eq!(bench.stamps(&next), [(1, 0)]);
+}
+
+#[test]
+fn a_ghost_in_flight_may_still_be_answered() {
+    let mut bench = Bench::new();
+    bench.append(1);
+    let first = bench.send();
+    bench.expire();
+    assert_eq!(bench.fates(), "0?");
+    bench.append(1);
+    assert!(bench.send().is_empty(), "its answer decides the epoch");
+    bench.ack(first[0]);
+    let next = bench.send();
+    assert_eq!(bench.stamps(&next), [(0, 1)]);
+    assert_eq!(bench.fates(), "0?", "one fate only");
+}
+
+#[test]
+fn what_was_never_sent_expires_as_not_persisted() {
+    let (mut bench, five) = five();
+    bench.expire();
+    assert_eq!(bench.fates(), "0+ 1? 2? 3? 4? 5? 6-");
+    five.iter().for_each(|request| bench.lose(*request));
+    assert!(bench.partition.is_idle());
+}
+
+#[test]
+fn an_order_that_is_lost_after_a_success_takes_the_next_epoch() {
+    let (mut bench, five) = five();
+    five.iter().for_each(|request| bench.out_of_order(*request));
+    let again = bench.send();
+    assert_eq!(bench.stamps(&again), [(1, 0)]);
+    assert_eq!(bench.fates(), "0+");
+}
+
+#[test]
+fn what_may_have_been_written_never_takes_another_sequence() {
+    let (mut bench, five) = five();
+    five.iter().for_each(|request| bench.lose(*request));
+    let again = bench.send();
+    bench.out_of_order(again[0]);
+    assert_eq!(bench.fates(), "0+ 1? 2? 3? 4? 5?", "they may be in the log, all of them");
+    let next = bench.send();
+    assert_eq!(bench.stamps(&next), [(1, 0)]);
+    bench.ack(next[0]);
+    assert_eq!(bench.fates(), "0+ 1? 2? 3? 4? 5? 6+");
+}
+
+#[test]
+fn retries_end_with_max_retries() {
+    let mut bench = Bench::with(|rules| rules.max_retries = Some(1));
+    bench.append(1);
+    let first = bench.send();
+    bench.retriable(first[0], true);
+    let second = bench.send();
+    bench.retriable(second[0], true);
+    assert_eq!(bench.fates(), "0-");
+    assert!(bench.partition.is_idle());
+}
+
+#[test]
+fn without_idempotence_one_batch_is_in_flight() {
+    let mut bench = Bench::with(|rules| (rules.idempotent, rules.max_in_flight) = (false, 1));
+    bench.append(3);
+    let first = bench.send();
+    assert_eq!(first.len(), 1);
+    bench.lose(first[0]);
+    let again = bench.send();
+    assert_eq!(again.len(), 1);
+    bench.refuse(again[0]);
+    assert_eq!(bench.fates(), "0?");
+    let next = bench.send();
+    bench.ack(next[0]);
+    assert_eq!(bench.fates(), "0? 1+");
+}
+
+#[test]
+fn sequences_go_on_at_zero_after_the_largest() {
+    let (mut bench, five) = five();
+    five.iter().for_each(|request| bench.ack(*request));
+    bench.partition.next_sequence = i32::MAX;
+    bench.append(1);
+    let requests = bench.send();
+    assert_eq!(bench.stamps(&requests), [(0, i32::MAX), (0, 0)]);
+}
+
+#[test]
+fn a_split_keeps_the_order_under_the_next_epoch() {
+    let mut bench = Bench::with(|rules| rules.max_batch_bytes = 10_000);
+    bench.append(4);
+    let first = bench.send();
+    bench.append(1);
+    let index = bench.at(first[0]);
+    bench.partition.split(index, |batch| batch.cut(2, |_| true).0);
+    bench.touch();
+    let mut stamps = Vec::new();
+    loop {
+        let sent = bench.send();
+        if sent.is_empty() {
+            break;
+        }
+        stamps.extend(bench.stamps(&sent));
+        sent.iter().for_each(|request| bench.ack(*request));
+    }
+    assert_eq!(stamps, [(1, 0), (1, 2), (1, 4)]);
+    assert_eq!(bench.fates(), "0+ 1+ 2+ 3+ 4+");
+}
+
+#[test]
+fn only_the_named_records_fail() {
+    let mut bench = Bench::with(|rules| rules.max_batch_bytes = 10_000);
+    bench.append(4);
+    let first = bench.send();
+    let index = bench.at(first[0]);
+    let mut refused = Vec::new();
+    bench.partition.replace(index, |batch| {
+        let (kept, out) = batch.cut(4, |at| at != 1 && at != 2);
+        refused = out;
+        kept
+    });
+    bench.touch();
+    assert_eq!(refused.iter().map(Batch::count).collect::<Vec<_>>(), [1, 1]);
+    let again = bench.send();
+    bench.ack(again[0]);
+    assert_eq!(bench.fates(), "0+ 3+");
+}
+
+#[test]
+fn purge_takes_what_was_never_written() {
+    let (mut bench, five) = five();
+    bench.partition.purge(&why(), &mut bench.settled);
+    assert_eq!(bench.fates(), "0+ 6-");
+    five.iter().for_each(|request| bench.ack(*request));
+    assert_eq!(bench.fates(), "0+ 1+ 2+ 3+ 4+ 5+ 6-");
+}
+
+#[test]
+fn a_new_leader_has_to_prove_the_order() {
+    let (mut bench, five) = five();
+    five.iter().for_each(|request| bench.ack(*request));
+    bench.partition.lead_by(2, 1);
+    bench.append(3);
+    assert_eq!(bench.send().len(), 1);
+}
+
+#[test]
+fn a_refused_batch_does_not_make_later_ones_larger() {
+    let mut bench = Bench::with(|rules| rules.max_batch_bytes = 400);
+    bench.append(4);
+    let sent = bench.send();
+    let index = bench.partition.find(CONN, sent[0]).unwrap();
+    bench.partition.split(index, |batch| batch.cut(2, |_| true).0);
+    assert_eq!(bench.partition.rules.max_batch_bytes, 400);
+}
+
+#[test]
+fn a_purge_leaves_what_was_written_under_the_epoch_before() {
+    let mut bench = Bench::new();
+    bench.append(2);
+    let sent = bench.send();
+    let index = bench.partition.find(CONN, sent[0]).unwrap();
+    let why = Arc::new(DeliveryErrorKind::Purged);
+    bench.partition.out_of_order(index, true, &why, Deadline::NEVER, &mut bench.settled);
+    assert!(bench.partition.needs_epoch(&mut Freed::default()));
+    bench.partition.adopt(Some(SECOND), &mut bench.settled);
+    bench.partition.purge(&why, &mut bench.settled);
+    assert_eq!(bench.settled.len(), 1, "only the second was never written");
+    assert!(bench.partition.has_unsent());
+}

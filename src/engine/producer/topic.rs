@@ -1,0 +1,97 @@
+//! A topic: its partitions once metadata is there, and until then the messages that wait for it.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::partition::Partition;
+use crate::engine::chunk::Chunk;
+use crate::engine::partitioner::sticky::Sticky;
+use crate::message::Topic;
+
+/// A topic that messages were produced to.
+#[derive(Debug)]
+pub struct TopicState {
+    /// Its name.
+    pub name: Topic,
+    /// Its id, where the cluster has ids.
+    pub id: Option<[u8; 16]>,
+    /// By number; empty until metadata is there.
+    pub partitions: Vec<Partition>,
+    /// Numbers of the partitions that have a leader.
+    pub available: Vec<i32>,
+    /// Chooses among these for messages without a key.
+    pub sticky: Sticky,
+    /// Since when brokers say that it does not exist, while something waits for it.
+    pub missing_since: Option<Instant>,
+    /// The moment for which an alarm is set.
+    pub alarm: Option<Instant>,
+    /// In how many metadata responses in a row a leader epoch older than ours was seen (without topic ids).
+    pub stale: u32,
+    /// Messages that came before the metadata did, in runs that became due together.
+    pub parked: VecDeque<(Chunk, Instant)>,
+    /// Until when a caller wants to know the number of partitions.
+    pub asked_until: Option<Instant>,
+}
+
+impl TopicState {
+    /// A topic of which nothing is known.
+    #[must_use]
+    pub fn new(name: Topic) -> Self {
+        Self {
+            name,
+            id: None,
+            partitions: Vec::new(),
+            available: Vec::new(),
+            sticky: Sticky::default(),
+            missing_since: None,
+            alarm: None,
+            stale: 0,
+            parked: VecDeque::new(),
+            asked_until: None,
+        }
+    }
+
+    /// Whether it has partitions to append to.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+
+    /// The partition with this number.
+    pub fn partition(&mut self, number: i32) -> Option<&mut Partition> {
+        usize::try_from(number).ok().and_then(|index| self.partitions.get_mut(index))
+    }
+
+    /// Whether any message has no fate yet.
+    #[must_use]
+    pub fn has_messages(&self) -> bool {
+        !self.parked.is_empty() || !self.partitions.iter().all(Partition::is_idle)
+    }
+
+    /// Whether anything waits for its metadata.
+    #[must_use]
+    pub fn is_waiting(&self, now: Instant) -> bool {
+        !self.parked.is_empty() || (!self.is_known() && self.asked_until.is_some_and(|until| until > now))
+    }
+
+    /// Ticket of the oldest message without a fate.
+    #[must_use]
+    pub fn oldest_ticket(&self) -> Option<u64> {
+        let parked = self.parked.front().map(|(chunk, _)| chunk.first);
+        let batched = self.partitions.iter().filter_map(Partition::oldest_ticket).min();
+        parked.into_iter().chain(batched).min()
+    }
+
+    /// Counts the waiting anew from `now`.
+    pub fn extend(&mut self, now: Instant) {
+        for (_, due) in &mut self.parked {
+            *due = now;
+        }
+        self.missing_since = self.missing_since.map(|_| now);
+    }
+
+    /// Takes the messages that wait for metadata.
+    pub fn take_parked(&mut self) -> impl Iterator<Item = Chunk> + use<> {
+        std::mem::take(&mut self.parked).into_iter().map(|(chunk, _)| chunk)
+    }
+}
