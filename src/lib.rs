@@ -10,6 +10,8 @@ mod config;
 #[cfg(not(feature = "_internal"))]
 mod engine;
 #[cfg(not(feature = "_internal"))]
+mod net;
+#[cfg(not(feature = "_internal"))]
 mod record;
 #[cfg(not(feature = "_internal"))]
 mod wire;
@@ -21,6 +23,9 @@ pub mod config;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod engine;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod net;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod record;

@@ -1,0 +1,154 @@
+//! One connected socket: what it has read and what it still has to write. It reads and writes when told to, until the
+//! socket would block (readiness comes as edges), and remembers whether more may be possible.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+
+use super::inbox::Inbox;
+use super::outbox::{Outbox, Progress};
+use crate::error::ConnectionErrorKind;
+use crate::wire::frame::Frame;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    transport: Transport,
+    inbox: Inbox,
+    outbox: Outbox,
+    readable: bool,
+    writable: bool,
+}
+
+/// How bytes travel. An encrypted connection becomes a second variant here, and its handshake a stage of `Dial`, so
+/// that nothing else learns of it.
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+}
+
+impl Connection {
+    /// A connection just made; it may hold readable bytes already, whose edge has passed.
+    pub(super) fn new(stream: TcpStream, inbox: Inbox, outbox: Outbox) -> Self {
+        Self { transport: Transport::Plain(stream), inbox, outbox, readable: true, writable: true }
+    }
+
+    pub(super) fn limit_responses(&mut self, limit: usize) {
+        self.inbox.set_limit(limit);
+    }
+
+    /// Notes that the socket became readable, and answers whether it was not before.
+    pub(super) fn set_readable(&mut self) -> bool {
+        !std::mem::replace(&mut self.readable, true)
+    }
+
+    pub(super) fn set_writable(&mut self) {
+        self.writable = true;
+    }
+
+    /// Whether a read may find something: the last one stopped for fairness.
+    pub(super) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        match &mut self.transport {
+            Transport::Plain(stream) => stream,
+        }
+    }
+
+    /// Reads until the socket would block, or for its fair share; every whole response goes to `response`.
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        response: &mut impl FnMut(Vec<u8>),
+    ) -> Result<(), ConnectionErrorKind> {
+        for _ in 0..READS_PER_TURN {
+            match self.transport.read(scratch) {
+                Ok(0) => return Err(ConnectionErrorKind::Closed),
+                Ok(read) => {
+                    let mut bytes = &scratch[..read];
+                    while let Some(body) = self.inbox.next(&mut bytes)? {
+                        response(body);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(ConnectionErrorKind::Io(Arc::new(error))),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.outbox.push(frame);
+    }
+
+    /// Writes what the socket takes; says what that was, also if it failed then.
+    pub(super) fn write(&mut self) -> (Option<Progress>, io::Result<()>) {
+        let mut progress = None;
+        while self.writable && !self.outbox.is_empty() {
+            let slices = self.outbox.slices(SLICES_PER_WRITE);
+            let written = if slices.is_empty() { Ok(0) } else { self.transport.write_vectored(&slices) };
+            match written {
+                Ok(0) if !slices.is_empty() => return (progress, Err(ErrorKind::WriteZero.into())),
+                Ok(bytes) => {
+                    let more = self.outbox.accept(bytes);
+                    let all = progress.get_or_insert_with(Progress::default);
+                    all.started += more.started;
+                    all.finished += more.finished;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (progress, Err(error)),
+            }
+        }
+        (progress, Ok(()))
+    }
+
+    /// Reads what the peer sent before a write failed, and answers why the connection ended.
+    ///
+    /// A peer that is no broker often says something and closes: what it said tells more than the failed write.
+    pub(super) fn last_words(
+        &mut self,
+        write_error: io::Error,
+        scratch: &mut [u8],
+        response: &mut impl FnMut(Vec<u8>),
+    ) -> ConnectionErrorKind {
+        self.readable = true;
+        for _ in 0..LAST_TURNS {
+            match self.read(scratch, response) {
+                Ok(()) if self.readable => {}
+                Ok(()) | Err(ConnectionErrorKind::Closed | ConnectionErrorKind::Io(_)) => break,
+                Err(kind) => return kind,
+            }
+        }
+        ConnectionErrorKind::Io(Arc::new(write_error))
+    }
+}
+
+impl Transport {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write_vectored(slices),
+        }
+    }
+}
+
+/// With the scratch buffer of 64 KiB, 1 MiB at most before the other connections have their turn.
+const READS_PER_TURN: usize = 16;
+
+/// Systems take at most 1,024 slices in one write (`IOV_MAX`).
+const SLICES_PER_WRITE: usize = 1024;
+
+/// More than a receive buffer holds; a peer that sends on without end is not listened to for ever.
+const LAST_TURNS: usize = 16;

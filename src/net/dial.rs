@@ -1,0 +1,184 @@
+//! A connection in the making: look-up, then one address after the other, each with its fair share of the time left.
+//! Holds what is to be sent and read afterwards. Never waits; `Net` tells it what happened and what time it is.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::inbox::Inbox;
+use super::outbox::Outbox;
+use super::resolve::Answer;
+use crate::config::BrokerAddress;
+use crate::error::ConnectionErrorKind;
+
+#[derive(Debug)]
+pub(super) struct Dial {
+    pub(super) token: Token,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    port: u16,
+    all_addresses: bool,
+    within: Duration,
+    /// `None` is never.
+    deadline: Option<Instant>,
+    /// Addresses not yet tried.
+    rest: VecDeque<SocketAddr>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    LookUp(Box<str>),
+    Connect {
+        stream: TcpStream,
+        /// When the next address has its turn; `None` is never.
+        until: Option<Instant>,
+    },
+    Failed(ConnectionErrorKind),
+}
+
+impl Dial {
+    /// Begins: an address is tried at once, a name has to be looked up (`host_to_look_up`).
+    pub(super) fn new(
+        token: Token,
+        address: &BrokerAddress,
+        within: Duration,
+        all_addresses: bool,
+        now: Instant,
+        registry: &Registry,
+    ) -> Self {
+        let mut dial = Self {
+            token,
+            inbox: Inbox::new(super::DEFAULT_RESPONSE_BYTES),
+            outbox: Outbox::default(),
+            port: address.port,
+            all_addresses,
+            within,
+            deadline: now.checked_add(within),
+            rest: VecDeque::new(),
+            stage: Stage::LookUp(address.host.clone()),
+        };
+        if let Ok(ip) = address.host.parse::<IpAddr>() {
+            dial.rest.push_back(SocketAddr::new(ip, address.port));
+            dial.try_next(no_address(), now, registry);
+        }
+        dial
+    }
+
+    pub(super) fn host_to_look_up(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::LookUp(host) => Some(host),
+            _ => None,
+        }
+    }
+
+    /// When `judge` has something to say, if nothing happens before; `None` is never.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::LookUp(_) => self.deadline,
+            Stage::Connect { until, .. } => *until,
+            Stage::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.stage, Stage::Failed(_))
+    }
+
+    /// The look-up ended.
+    pub(super) fn looked_up(&mut self, answer: &Answer, now: Instant, registry: &Registry) {
+        match answer {
+            Ok(addresses) => {
+                let most = if self.all_addresses { addresses.len() } else { 1 };
+                self.rest.extend(addresses.iter().take(most));
+                for address in &mut self.rest {
+                    if address.port() == 0 {
+                        address.set_port(self.port);
+                    }
+                }
+                self.try_next(no_address(), now, registry);
+            }
+            Err(error) => self.stage = Stage::Failed(ConnectionErrorKind::Resolve(Arc::clone(error))),
+        }
+    }
+
+    /// The socket has news: `true` if it is connected now, and `finish` gives it.
+    pub(super) fn socket_moved(&mut self, now: Instant, registry: &Registry) -> bool {
+        let Stage::Connect { stream, .. } = &self.stage else { return false };
+        match connected(stream) {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.try_next(error, now, registry);
+                false
+            }
+        }
+    }
+
+    /// Gives up an address, or all, when its time is over.
+    pub(super) fn judge(&mut self, now: Instant, registry: &Registry) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) && !self.has_failed() {
+            self.stage = Stage::Failed(ConnectionErrorKind::ConnectTimeout(self.within));
+        } else if self.until().is_some_and(|until| until <= now) {
+            self.try_next(ErrorKind::TimedOut.into(), now, registry);
+        }
+    }
+
+    /// The connected socket with what it carries, or why there is none.
+    pub(super) fn finish(self) -> Result<(TcpStream, Inbox, Outbox), ConnectionErrorKind> {
+        match self.stage {
+            Stage::Connect { stream, .. } => Ok((stream, self.inbox, self.outbox)),
+            Stage::Failed(kind) => Err(kind),
+            Stage::LookUp(_) => Err(ConnectionErrorKind::Closed),
+        }
+    }
+
+    /// Begins with the next address that lets itself be begun with; if none is left, the last error is the outcome.
+    fn try_next(&mut self, mut last_error: io::Error, now: Instant, registry: &Registry) {
+        while let Some(address) = self.rest.pop_front() {
+            match start(address, self.token, registry) {
+                Ok(stream) => {
+                    self.stage = Stage::Connect { stream, until: self.share(now) };
+                    return;
+                }
+                Err(error) => last_error = error,
+            }
+        }
+        self.stage = Stage::Failed(ConnectionErrorKind::Connect(Arc::new(last_error)));
+    }
+
+    /// The end of a fair share of the time left, between the address that is begun with now and the rest.
+    fn share(&self, now: Instant) -> Option<Instant> {
+        let deadline = self.deadline?;
+        let tries = u32::try_from(self.rest.len()).unwrap_or(u32::MAX).saturating_add(1);
+        Some(now + deadline.saturating_duration_since(now) / tries)
+    }
+}
+
+fn start(address: SocketAddr, token: Token, registry: &Registry) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+    Ok(stream)
+}
+
+/// Whether the connection stands; `false` is not yet.
+fn connected(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        // A port that nobody listens on may be given to the very socket that tries it, which then talks to itself.
+        Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => Err(ErrorKind::ConnectionRefused.into()),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn no_address() -> io::Error {
+    ErrorKind::AddrNotAvailable.into()
+}

@@ -1,0 +1,164 @@
+//! The requests that one connection still has to write, and how far it is. Pure: the socket says how many bytes it took,
+//! and the outbox says which requests that began and finished.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::wire::frame::Frame;
+
+/// Frames in the order they were queued; the first may be written in part.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    frames: VecDeque<Frame>,
+    /// Bytes of the first frame that the socket took already.
+    taken: usize,
+}
+
+/// How many frames had their first byte accepted, and how many their last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Frames whose first byte was accepted.
+    pub started: usize,
+    /// Frames whose last byte was accepted.
+    pub finished: usize,
+}
+
+impl Outbox {
+    /// Queues a frame behind the others.
+    pub fn push(&mut self, frame: Frame) {
+        self.frames.push_back(frame);
+    }
+
+    /// Whether every frame was accepted to its last byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// What to write next: at most `most` slices, and no further frame once they hold `WRITE_BYTES`.
+    ///
+    /// Empty only if all queued frames are.
+    #[must_use]
+    pub fn slices(&self, most: usize) -> Vec<IoSlice<'_>> {
+        let mut slices = Vec::new();
+        let mut bytes = 0;
+        let mut taken = self.taken;
+        for frame in &self.frames {
+            frame.slices(taken, &mut slices, most);
+            bytes += frame.len() - taken;
+            taken = 0;
+            if slices.len() >= most || bytes >= WRITE_BYTES {
+                break;
+            }
+        }
+        slices
+    }
+
+    /// Notes that the socket took `bytes` more. Frames without bytes pass with what comes before them.
+    pub fn accept(&mut self, mut bytes: usize) -> Progress {
+        let mut progress = Progress::default();
+        while let Some(frame) = self.frames.front() {
+            let left = frame.len() - self.taken;
+            if bytes < left {
+                progress.started += usize::from(self.taken == 0 && bytes > 0);
+                self.taken += bytes;
+                break;
+            }
+            progress.started += usize::from(self.taken == 0);
+            progress.finished += 1;
+            bytes -= left;
+            self.taken = 0;
+            self.frames.pop_front();
+        }
+        progress
+    }
+}
+
+/// One write carries about this much: more than a socket takes at once, and far from the 2 GiB that systems refuse.
+const WRITE_BYTES: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn outbox(frames: &[&str]) -> Outbox {
+        let mut outbox = Outbox::default();
+        for frame in frames {
+            outbox.push(Frame::new(frame.as_bytes().to_vec()));
+        }
+        outbox
+    }
+
+    fn next_bytes(outbox: &Outbox) -> Vec<u8> {
+        outbox.slices(usize::MAX).iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+
+    fn progress(started: usize, finished: usize) -> Progress {
+        Progress { started, finished }
+    }
+
+    #[test]
+    fn the_split_does_not_matter() {
+        let frames = ["abc", "d", "ef"];
+        let all = b"abcdef";
+        // How many frames begin and end in the first n bytes.
+        let begun = [0, 1, 1, 1, 2, 3, 3];
+        let ended = [0, 0, 0, 1, 2, 2, 3];
+        for first in 0..=6 {
+            for second in first..=6 {
+                let mut outbox = outbox(&frames);
+                let mut from = 0;
+                for to in [first, second, 6] {
+                    assert_eq!(next_bytes(&outbox), all[from..]);
+                    let expected = progress(begun[to] - begun[from], ended[to] - ended[from]);
+                    assert_eq!(outbox.accept(to - from), expected, "{from} to {to}");
+                    from = to;
+                }
+                assert!(outbox.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_queued_behind_a_half_written_one_comes_after_it() {
+        let mut outbox = outbox(&["abc"]);
+        assert_eq!(outbox.accept(2), progress(1, 0));
+        outbox.push(Frame::with_splices(b"12".to_vec(), vec![(1, Arc::new(b"--".to_vec()))]));
+        assert_eq!(next_bytes(&outbox), b"c1--2");
+        assert_eq!(outbox.accept(2), progress(1, 1));
+        assert_eq!(next_bytes(&outbox), b"--2");
+        assert_eq!(outbox.accept(3), progress(0, 1));
+    }
+
+    #[test]
+    fn empty() {
+        let mut outbox = outbox(&[]);
+        assert!(outbox.is_empty() && outbox.slices(9).is_empty());
+        assert_eq!(outbox.accept(0), progress(0, 0));
+    }
+
+    #[test]
+    fn frames_without_bytes_pass() {
+        let mut outbox = outbox(&["", "a", "", ""]);
+        assert_eq!(outbox.accept(0), progress(1, 1));
+        assert_eq!(outbox.accept(1), progress(3, 3));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_write_has_no_more_slices_than_asked_for() {
+        let outbox = outbox(&["a", "b", "c"]);
+        assert_eq!(outbox.slices(2).len(), 2);
+    }
+
+    #[test]
+    fn a_write_is_not_much_larger_than_a_socket_takes() {
+        let mut outbox = Outbox::default();
+        for _ in 0..10 {
+            outbox.push(Frame::new(vec![0; WRITE_BYTES / 2]));
+        }
+        assert_eq!(outbox.slices(1024).len(), 2);
+    }
+}
