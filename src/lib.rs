@@ -33,6 +33,9 @@ pub mod record;
 #[doc(hidden)]
 pub mod wire;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
 pub use engine::partitioner::{PartitionInput, Partitioner};
 pub use error::*;

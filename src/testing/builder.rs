@@ -1,0 +1,110 @@
+//! What a cluster is made of, before it starts.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::api::Versions;
+use super::state::Settings;
+use super::topic::TopicKind;
+use super::{Api, Cluster};
+
+/// What a [`Cluster`] is made of: brokers, topics, and what it allows.
+///
+/// Without any setting: one broker, no topics, and topics made with 3 partitions when a client asks for them.
+#[derive(Clone, Debug)]
+#[must_use = "a cluster listens once it is started"]
+pub struct ClusterBuilder {
+    pub(super) brokers: i32,
+    pub(super) topics: Vec<NewTopic>,
+    pub(super) settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct NewTopic {
+    pub name: String,
+    pub partitions: i32,
+    pub kind: TopicKind,
+}
+
+impl ClusterBuilder {
+    pub(super) fn new() -> Self {
+        let mut apis: BTreeMap<_, _> = Api::ALL.into_iter().map(|api| (api, api.versions())).collect();
+        // As Kafka 4 does for the sake of old librdkafka, although it refuses versions 0 to 2 (KIP-896).
+        apis.insert(Api::Produce, Versions { min: 0, ..Api::Produce.versions() });
+        Self {
+            brokers: 1,
+            topics: Vec::new(),
+            settings: Settings { auto_create: true, default_partitions: 3, max_message_bytes: MAX_MESSAGE_BYTES, apis },
+        }
+    }
+
+    /// This many brokers, with the node ids 1, 2, ... Default: 1. Every broker is a replica of every partition.
+    pub fn brokers(mut self, brokers: i32) -> Self {
+        self.brokers = brokers;
+        self
+    }
+
+    /// A topic with this many partitions. The brokers lead them in turn: broker 1 leads partition 0.
+    pub fn topic(self, name: impl Into<String>, partitions: i32) -> Self {
+        self.any_topic(name, partitions, TopicKind::default())
+    }
+
+    /// A topic that refuses messages without a key, as compacted topics do. Nothing is ever compacted away.
+    pub fn compacted_topic(self, name: impl Into<String>, partitions: i32) -> Self {
+        self.any_topic(name, partitions, TopicKind { compacted: true, ..TopicKind::default() })
+    }
+
+    /// A topic whose messages get the time at which the broker appends them.
+    pub fn log_append_time_topic(self, name: impl Into<String>, partitions: i32) -> Self {
+        self.any_topic(name, partitions, TopicKind { log_append_time: true, ..TopicKind::default() })
+    }
+
+    fn any_topic(mut self, name: impl Into<String>, partitions: i32, kind: TopicKind) -> Self {
+        self.topics.push(NewTopic { name: name.into(), partitions, kind });
+        self
+    }
+
+    /// Whether topics are made when a client asks for them. Default: true.
+    pub fn auto_create(mut self, auto_create: bool) -> Self {
+        self.settings.auto_create = auto_create;
+        self
+    }
+
+    /// How many partitions a topic gets that is made when a client asks for it. Default: 3.
+    pub fn default_partitions(mut self, partitions: i32) -> Self {
+        self.settings.default_partitions = partitions;
+        self
+    }
+
+    /// The largest batch in bytes that the brokers append (`message.max.bytes`). Default: 1,048,588, as Kafka's.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_message_bytes = bytes;
+        self
+    }
+
+    /// Offers this API in these versions, both included, in place of all that it knows. A version outside of what it
+    /// knows may be offered, and closes the connection when it is used.
+    pub fn api_version(mut self, api: Api, min: i16, max: i16) -> Self {
+        self.settings.apis.insert(api, Versions { min, max });
+        self
+    }
+
+    /// Does not offer this API, and closes a connection on which it is used.
+    pub fn without_api(mut self, api: Api) -> Self {
+        self.settings.apis.remove(&api);
+        self
+    }
+
+    /// Starts the cluster: opens a port on loopback for every broker, and starts a thread for each.
+    ///
+    /// # Errors
+    /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow or that comes twice, or
+    ///   no partitions;
+    /// - any other error of opening a port or starting a thread.
+    pub fn start(self) -> io::Result<Cluster> {
+        Cluster::with(self)
+    }
+}
+
+// message.max.bytes of Kafka: 1 MiB and the overhead of a batch.
+const MAX_MESSAGE_BYTES: usize = 1_048_588;

@@ -1,0 +1,237 @@
+//! The cluster as a test holds it.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::server::{self, Listening, Shared};
+use super::state::ClusterState;
+use super::topic::TopicKind;
+use super::{ClusterBuilder, Fault, FaultGuard, SeenRequest, StoredMessage};
+
+/// A Kafka cluster inside this process, for tests.
+///
+/// Any Kafka client reaches it at [`bootstrap`](Self::bootstrap). Dropping it closes all connections and ports, and
+/// ends its threads.
+///
+/// ```
+/// use ottla::testing::Cluster;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cluster = Cluster::start()?;
+/// // ... the program under test produces to cluster.bootstrap() ...
+/// assert_eq!(cluster.messages("orders").len(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    /// Where several threads of a test stop and restart brokers. Never held while a broker starts or stops.
+    brokers: Mutex<Vec<Broker>>,
+}
+
+#[derive(Debug)]
+struct Broker {
+    port: u16,
+    listening: Option<Listening>,
+}
+
+impl Cluster {
+    /// Starts one broker without topics, which makes topics of 3 partitions when a client asks for them.
+    ///
+    /// # Errors
+    /// Any error of opening a port on loopback or starting a thread.
+    pub fn start() -> io::Result<Self> {
+        Self::builder().start()
+    }
+
+    /// What a cluster is made of, to be changed before it starts.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::new()
+    }
+
+    pub(super) fn with(builder: ClusterBuilder) -> io::Result<Self> {
+        let listeners = (0..builder.brokers).map(|_| server::bind_any(random())).collect::<io::Result<Vec<_>>>()?;
+        let ports = listeners.iter().map(|listener| listener.local_addr().map(|address| address.port()));
+        let ports = ports.collect::<io::Result<Vec<_>>>()?;
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        let state = ClusterState::new(builder, &ports).map_err(invalid)?;
+        let shared = Arc::new(Shared::new(state));
+        let mut brokers = Vec::new();
+        for ((node, listener), port) in (1..).zip(listeners).zip(ports) {
+            let listening = Listening::start(Arc::clone(&shared), listener, node, 1)?;
+            brokers.push(Broker { port, listening: Some(listening) });
+        }
+        Ok(Self { shared, brokers: Mutex::new(brokers) })
+    }
+
+    /// The addresses of all brokers, stopped ones included, as clients take them: `127.0.0.1:p1,127.0.0.1:p2`.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        let brokers = self.brokers.lock();
+        let addresses: Vec<_> = brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.port)).collect();
+        addresses.join(",")
+    }
+
+    /// All messages of a topic, by partition and then by offset; none if there is no such topic.
+    #[must_use]
+    pub fn messages(&self, topic: &str) -> Vec<StoredMessage> {
+        self.shared.look(|state| state.messages(topic))
+    }
+
+    /// Blocks until a topic has at least `count` messages, and gives all it has.
+    ///
+    /// # Errors
+    /// [`Timeout`] if there are fewer when `timeout` has passed.
+    pub fn wait_for(&self, topic: &str, count: usize, timeout: Duration) -> Result<Vec<StoredMessage>, Timeout> {
+        let wanted = count as u64;
+        if self.shared.wait_for(timeout, |state| state.count(topic) >= wanted) {
+            return Ok(self.messages(topic));
+        }
+        let found = self.shared.look(|state| state.count(topic));
+        Err(Timeout::new("messages", wanted, found, timeout))
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Panics
+    /// If there is a topic of this name, if Kafka does not allow the name, or if there are no partitions.
+    pub fn create_topic(&self, name: &str, partitions: i32) {
+        let made = self.shared.change(|state| state.create_topic(name, partitions, TopicKind::default()).is_some());
+        assert!(made, "topic {name:?} with {partitions} partitions cannot be made");
+    }
+
+    /// Removes a topic with its messages, and says whether there was one. A topic made later under the same name has
+    /// another topic id.
+    pub fn delete_topic(&self, name: &str) -> bool {
+        self.shared.change(|state| state.delete_topic(name))
+    }
+
+    /// Stops a broker: its connections are cut and its port is closed when this returns.
+    ///
+    /// Each partition that it led goes to the next broker that is up, under a new leader epoch, or has no leader if
+    /// there is none. Messages and producers' sequences survive. Stopping a stopped broker does nothing.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn stop_broker(&self, node: i32) {
+        let listening = self.with_broker(node, |broker| broker.listening.take());
+        if listening.is_some() {
+            self.shared.change(|state| state.broker_stops(node));
+        }
+    }
+
+    /// Starts a stopped broker again, on the same port. It leads the partitions that have no leader.
+    ///
+    /// Starting a running broker does nothing.
+    ///
+    /// # Errors
+    /// Any error of opening the port, which another program may have taken, or of starting a thread.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn restart_broker(&self, node: i32) -> io::Result<()> {
+        let (port, is_up) = self.with_broker(node, |broker| (broker.port, broker.listening.is_some()));
+        if is_up {
+            return Ok(());
+        }
+        let listener = server::bind(port)?;
+        let start = self.shared.change(|state| state.broker_starts(node));
+        match Listening::start(Arc::clone(&self.shared), listener, node, start) {
+            Ok(listening) => {
+                self.with_broker(node, |broker| broker.listening = Some(listening));
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.change(|state| state.broker_stops(node));
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a broker the leader of a partition, under a new leader epoch. Clients of the old leader learn it from its
+    /// next answer.
+    ///
+    /// # Panics
+    /// If there is no such topic or partition, or if the broker is not up.
+    pub fn move_leader(&self, topic: &str, partition: i32, node: i32) {
+        let moved = self.shared.change(|state| state.move_leader(topic, partition, node));
+        assert!(moved, "{topic}-{partition} cannot be led by broker {node}");
+    }
+
+    /// Lets something go wrong until the guard is dropped.
+    pub fn inject(&self, fault: Fault) -> FaultGuard {
+        FaultGuard::new(Arc::clone(&self.shared), fault)
+    }
+
+    /// The requests that came to any broker, the oldest first; the last 10,000 of them.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.shared.look(ClusterState::requests)
+    }
+
+    /// How many connections are open to all brokers together.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let brokers = self.brokers.lock();
+        let doors: Vec<_> =
+            brokers.iter().filter_map(|broker| broker.listening.as_ref()).map(Listening::doors).collect();
+        drop(brokers);
+        doors.iter().map(|doors| doors.open()).sum()
+    }
+
+    fn with_broker<T>(&self, node: i32, change: impl FnOnce(&mut Broker) -> T) -> T {
+        let mut brokers = self.brokers.lock();
+        let at = usize::try_from(node - 1).ok().filter(|at| *at < brokers.len());
+        let Some(at) = at else { panic!("no broker {node}: there are brokers 1 to {}", brokers.len()) };
+        change(&mut brokers[at])
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let brokers = std::mem::take(self.brokers.get_mut());
+        // Down first, so that requests that wait give up; dropping the brokers then ends their threads.
+        for (node, _) in (1..).zip(&brokers) {
+            self.shared.change(|state| state.broker_stops(node));
+        }
+    }
+}
+
+/// What was waited for did not come in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeout {
+    /// How many were waited for.
+    pub wanted: u64,
+    /// How many there were when the time had passed.
+    pub found: u64,
+    /// How long was waited.
+    pub after: Duration,
+    what: &'static str,
+}
+
+impl Timeout {
+    pub(super) fn new(what: &'static str, wanted: u64, found: u64, after: Duration) -> Self {
+        Self { wanted, found, after, what }
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} {} after {:?}", self.found, self.wanted, self.what, self.after)
+    }
+}
+
+impl std::error::Error for Timeout {}
+
+/// Numbers that differ from process to process, without a source of randomness of our own.
+fn random() -> impl Iterator<Item = u64> {
+    std::iter::repeat_with(|| RandomState::new().build_hasher().finish())
+}

@@ -1,0 +1,51 @@
+//! An in-process Kafka cluster for tests: real TCP listeners on loopback that speak Kafka's protocol.
+//!
+//! A [`Cluster`] needs no set-up, no files and no network beyond loopback. Any Kafka client can talk to it, so a
+//! program's tests run the code that runs in production, and then look at what arrived:
+//!
+//! ```
+//! use ottla::testing::Cluster;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let cluster = Cluster::builder().topic("orders", 3).start()?;
+//! println!("a client connects to {}", cluster.bootstrap());
+//! assert!(cluster.messages("orders").is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It answers ApiVersions, Metadata, Produce, InitProducerId, Fetch, ListOffsets and OffsetForLeaderEpoch, checks
+//! batches, checksums and sequences as a broker does, and misbehaves on demand: brokers [stop](Cluster::stop_broker)
+//! and [come back](Cluster::restart_broker), leaders [move](Cluster::move_leader), and a [`Fault`] refuses, delays or
+//! cuts any answer. It keeps everything in memory, does not replicate, knows no groups, no transactions and no
+//! security, and refuses compressed batches.
+//!
+//! The brokers' logic is in `state`, `log`, `handlers` and the files beside them: it has no socket, no clock and no
+//! thread. `server` gives it those.
+
+mod api;
+#[cfg(test)]
+mod asking;
+mod batch_check;
+mod builder;
+mod cluster;
+mod fault;
+mod frame;
+mod handlers;
+mod log;
+mod message;
+mod producers;
+mod server;
+mod shape;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod state;
+#[cfg(not(feature = "_internal"))]
+mod state;
+mod topic;
+
+pub use api::Api;
+pub use builder::ClusterBuilder;
+pub use cluster::{Cluster, Timeout};
+pub use fault::{Fault, FaultGuard};
+pub use message::{SeenRequest, StoredMessage};

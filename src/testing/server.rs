@@ -1,0 +1,330 @@
+//! Sockets, threads and the clock for the cluster's logic: one thread per broker that accepts, one per connection.
+#![expect(clippy::disallowed_methods, reason = "the thin layer that gives the pure logic its clock and threads")]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use log::{debug, warn};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::state::{ClusterState, Reply, Then};
+use crate::message::Timestamp;
+
+/// The cluster's state, shared by the connections' threads and the test's.
+pub(super) struct Shared {
+    /// Every thread of a connection answers from it, and the test's threads look at it and change it.
+    state: Mutex<ClusterState>,
+    changed: Condvar,
+    clock: Clock,
+}
+
+impl Shared {
+    pub fn new(state: ClusterState) -> Self {
+        Self { state: Mutex::new(state), changed: Condvar::new(), clock: Clock::start() }
+    }
+
+    pub fn look<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
+        look(&self.state.lock())
+    }
+
+    pub fn change<T>(&self, change: impl FnOnce(&mut ClusterState) -> T) -> T {
+        let changed = change(&mut self.state.lock());
+        self.changed.notify_all();
+        changed
+    }
+
+    /// Blocks until this is true of the state, or until `timeout` passes: then false.
+    pub fn wait_for(&self, timeout: Duration, is_so: impl Fn(&ClusterState) -> bool) -> bool {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut state = self.state.lock();
+        while !is_so(&state) {
+            match deadline {
+                None => self.changed.wait(&mut state),
+                Some(deadline) if self.changed.wait_until(&mut state, deadline).timed_out() => {
+                    return is_so(&state);
+                }
+                Some(_) => {}
+            }
+        }
+        true
+    }
+
+    /// The answer to a request, with all waiting done; `None` once the broker is no longer up since this start.
+    fn answer(&self, node: i32, start: u64, frame: &Bytes) -> Option<(Vec<u8>, Then)> {
+        let is_up = |state: &ClusterState| state.broker(node).is_some_and(|broker| broker.up == Some(start));
+        let mut state = self.state.lock();
+        if !is_up(&state) {
+            return None;
+        }
+        let mut reply = state.receive(node, frame, self.clock.now());
+        self.changed.notify_all();
+        loop {
+            match reply {
+                Reply::Park(parked) => {
+                    while is_up(&state) && !state.is_ready(&parked, self.clock.now()) {
+                        self.wait_until(&mut state, parked.deadline());
+                    }
+                    if !is_up(&state) {
+                        return None;
+                    }
+                    reply = state.resume(*parked, self.clock.now());
+                    self.changed.notify_all();
+                }
+                Reply::Send { after, bytes, then } => {
+                    let due = self.clock.after(after);
+                    while !after.is_zero() && is_up(&state) && self.clock.now() < due {
+                        self.wait_until(&mut state, Some(due));
+                    }
+                    return is_up(&state).then_some((bytes, then));
+                }
+            }
+        }
+    }
+
+    fn wait_until(&self, state: &mut MutexGuard<'_, ClusterState>, deadline: Option<Timestamp>) {
+        match deadline {
+            None => self.changed.wait(state),
+            Some(deadline) => {
+                let millis = deadline.as_millis().saturating_sub(self.clock.now().as_millis()).max(1);
+                self.changed.wait_for(state, Duration::from_millis(millis.unsigned_abs()));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// The time of day, which never goes back.
+struct Clock {
+    started: Instant,
+    started_at: Timestamp,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), started_at: SystemTime::now().into() }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.plus(self.started.elapsed())
+    }
+
+    fn after(&self, wait: Duration) -> Timestamp {
+        self.plus(self.started.elapsed().saturating_add(wait))
+    }
+
+    fn plus(&self, since_start: Duration) -> Timestamp {
+        let millis = i64::try_from(since_start.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(self.started_at.as_millis().saturating_add(millis))
+    }
+}
+
+/// A broker that listens; ends with all its threads and connections when it is dropped.
+#[derive(Debug)]
+pub(super) struct Listening {
+    address: SocketAddr,
+    doors: Arc<Doors>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listening {
+    /// Serves what connects, under the number of this start of the broker.
+    pub fn start(shared: Arc<Shared>, listener: TcpListener, node: i32, start: u64) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let doors = Arc::new(Doors::default());
+        let accept = Accept { shared, doors: Arc::clone(&doors), node, start };
+        let thread = thread::Builder::new().name(format!("kafka-{node}")).spawn(move || accept.run(&listener))?;
+        Ok(Self { address, doors, thread: Some(thread) })
+    }
+
+    pub fn doors(&self) -> Arc<Doors> {
+        Arc::clone(&self.doors)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.doors.close();
+        // Wakes the thread from `accept`; if nothing can connect, something else is waking it.
+        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The open connections of a broker. The accepting thread adds to them, each connection's thread takes itself out,
+/// and the thread that stops the broker closes them all.
+#[derive(Debug, Default)]
+pub(super) struct Doors(Mutex<DoorsInner>);
+
+#[derive(Debug, Default)]
+struct DoorsInner {
+    closing: bool,
+    next: u64,
+    open: HashMap<u64, TcpStream>,
+}
+
+impl Doors {
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.0.lock().open.len()
+    }
+
+    /// `None` if the broker is stopping.
+    fn enter(&self, stream: TcpStream) -> Option<u64> {
+        let mut inner = self.0.lock();
+        if inner.closing {
+            return None;
+        }
+        let id = inner.next;
+        inner.next += 1;
+        inner.open.insert(id, stream);
+        Some(id)
+    }
+
+    fn leave(&self, id: u64) {
+        if let Some(stream) = self.0.lock().open.remove(&id) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn close(&self) {
+        let mut inner = self.0.lock();
+        inner.closing = true;
+        for stream in inner.open.values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.lock().closing
+    }
+}
+
+struct Accept {
+    shared: Arc<Shared>,
+    doors: Arc<Doors>,
+    node: i32,
+    start: u64,
+}
+
+impl Accept {
+    fn run(&self, listener: &TcpListener) {
+        let mut threads: Vec<JoinHandle<()>> = Vec::new();
+        while !self.doors.is_closing() {
+            threads.retain(|thread| !thread.is_finished());
+            let thread = listener.accept().and_then(|(stream, _)| self.open(stream));
+            match thread {
+                Ok(thread) => threads.extend(thread),
+                Err(error) => {
+                    warn!("broker {}: a connection was not accepted: {error}", self.node);
+                    self.shared.wait_for(ACCEPT_AGAIN, |_| self.doors.is_closing());
+                }
+            }
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    fn open(&self, stream: TcpStream) -> io::Result<Option<JoinHandle<()>>> {
+        stream.set_nodelay(true)?;
+        let Some(id) = self.doors.enter(stream.try_clone()?) else {
+            return Ok(None);
+        };
+        let open = Open { doors: Arc::clone(&self.doors), id };
+        let (shared, node, start) = (Arc::clone(&self.shared), self.node, self.start);
+        let serve = move || {
+            // Dropped last, also by a panic, so that the client sees the end.
+            let _open = open;
+            match serve(&shared, node, start, &stream) {
+                Ok(()) => debug!("broker {node}: a connection ended"),
+                Err(error) => debug!("broker {node}: a connection ended: {error}"),
+            }
+        };
+        thread::Builder::new().name(format!("kafka-{node}-{id}")).spawn(serve).map(Some)
+    }
+}
+
+struct Open {
+    doors: Arc<Doors>,
+    id: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.doors.leave(self.id);
+    }
+}
+
+// A broker serves one request per connection at a time, so the answers are in order.
+fn serve(shared: &Shared, node: i32, start: u64, stream: &TcpStream) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 * 1024, stream);
+    let mut writer = stream;
+    loop {
+        let Some(frame) = read_frame(&mut reader)? else {
+            return Ok(());
+        };
+        let Some((bytes, then)) = shared.answer(node, start, &frame) else {
+            return Ok(());
+        };
+        writer.write_all(&bytes)?;
+        if then == Then::Close {
+            return Ok(());
+        }
+    }
+}
+
+/// The next frame without its size; `None` at the end of the stream.
+fn read_frame(reader: &mut impl Read) -> io::Result<Option<Bytes>> {
+    let mut size = [0; 4];
+    match reader.read_exact(&mut size) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let size = match u64::try_from(i32::from_be_bytes(size)) {
+        Ok(size) if size <= MAX_FRAME => size,
+        _ => {
+            warn!("a client sent {size:?} as the size of a request; the connection is closed");
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    };
+    // Grows with what comes, so that a size alone takes no memory.
+    let mut frame = Vec::new();
+    reader.take(size).read_to_end(&mut frame)?;
+    Ok((frame.len() as u64 == size).then(|| frame.into()))
+}
+
+/// Binds a loopback port for a broker.
+///
+/// Outside the range from which systems give ports to outgoing connections if possible: so nothing takes the port
+/// while the broker is stopped, and no client that tries to reach the stopped broker connects to itself.
+pub(super) fn bind_any(random: impl Iterator<Item = u64>) -> io::Result<TcpListener> {
+    for number in random.take(100) {
+        let port = 15_000 + u16::try_from(number % 17_000).expect("below 17,000");
+        if let Ok(listener) = bind(port) {
+            return Ok(listener);
+        }
+    }
+    bind(0)
+}
+
+/// Binds this loopback port.
+pub(super) fn bind(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+}
+
+// As socket.request.max.bytes of a broker.
+const MAX_FRAME: u64 = 100 * 1024 * 1024;
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);

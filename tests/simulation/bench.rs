@@ -1,0 +1,174 @@
+//! An engine and brokers without delay or chance: every byte arrives at once unless a test says otherwise.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use ottla::engine::chunk::Chunk;
+use ottla::engine::entry;
+use ottla::engine::producer::{Action, ProducerEngine};
+use ottla::testing::ClusterBuilder;
+use ottla::testing::state::{ClusterState, Reply, Then};
+use ottla::wire::frame::ConnId;
+use ottla::{ConnectionErrorKind, Delivered, DeliveryError, Message, Timestamp, Topic};
+
+const FIRST_PORT: u16 = 9000;
+
+/// An engine under test.
+pub struct Bench {
+    pub engine: ProducerEngine,
+    pub cluster: ClusterState,
+    /// Brokers that close a connection as soon as its handshake is done.
+    pub rude: HashSet<i32>,
+    /// Whether sockets take no byte of a Produce request.
+    pub stuffed: bool,
+    /// Connections that were begun.
+    pub connects: usize,
+    pub delivered: Vec<Delivered>,
+    pub failed: Vec<DeliveryError>,
+    wires: HashMap<ConnId, i32>,
+    start: Instant,
+    now: Instant,
+    tickets: u64,
+}
+
+impl Bench {
+    /// Brokers as described, and an engine that knows topics `a` and `b`.
+    pub fn new(brokers: u16, describe: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
+        Self::with(brokers, describe, |_| ())
+    }
+
+    pub fn with(
+        brokers: u16,
+        describe: impl FnOnce(ClusterBuilder) -> ClusterBuilder,
+        configure: impl FnOnce(&mut ProducerConfig),
+    ) -> Self {
+        let ports: Vec<u16> = (0..brokers).map(|at| FIRST_PORT + at).collect();
+        let builder = describe(ottla::testing::Cluster::builder().brokers(i32::from(brokers)));
+        let cluster = ClusterState::new(builder, &ports).expect("the description is good");
+        let seeds = ports.iter().map(|port| BrokerAddress { host: "127.0.0.1".into(), port: *port }).collect();
+        let mut config = ProducerConfig::default();
+        configure(&mut config);
+        let mut engine = ProducerEngine::new(Arc::new(ClientConfig::new(seeds)), Arc::new(config), 7);
+        for name in ["a", "b"] {
+            engine.add_topic(Topic::new(name).expect("a good name"));
+        }
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let start = Instant::now();
+        Self {
+            engine,
+            cluster,
+            rude: HashSet::new(),
+            stuffed: false,
+            connects: 0,
+            delivered: Vec::new(),
+            failed: Vec::new(),
+            wires: HashMap::new(),
+            start,
+            now: start,
+            tickets: 0,
+        }
+    }
+
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Appends a message to topic `a`.
+    pub fn append(&mut self, message: &Message<'_>) {
+        let mut chunk = Chunk { first: self.tickets, ..Chunk::default() };
+        let topic = u32::from(message.topic() == "b");
+        entry::put(&mut chunk.bytes, topic, message, self.clock());
+        chunk.ends.push(chunk.bytes.len() as u32);
+        self.tickets += 1;
+        self.engine.append(&mut chunk, self.now);
+    }
+
+    /// Lets so much time pass; returns how often the engine had to be woken.
+    pub fn pass(&mut self, time: Duration) -> usize {
+        let end = self.now + time;
+        let mut wakes = 0;
+        loop {
+            self.turn();
+            let Some(next) = self.engine.next_deadline().moment().filter(|next| *next <= end) else { break };
+            self.now = next.max(self.now);
+            wakes += 1;
+            assert!(wakes < 1_000_000, "it spins");
+        }
+        self.now = end;
+        self.turn();
+        wakes
+    }
+
+    /// The broker stops, and its connections end.
+    pub fn stop(&mut self, node: i32) {
+        self.cluster.broker_stops(node);
+        let mut ended: Vec<ConnId> = self.wires.iter().filter(|(_, on)| **on == node).map(|(conn, _)| *conn).collect();
+        ended.sort_unstable();
+        for conn in ended {
+            self.wires.remove(&conn);
+            self.engine.closed(conn, ConnectionErrorKind::Closed, self.now);
+        }
+    }
+
+    fn turn(&mut self) {
+        for _ in 0..1000 {
+            self.engine.advance(self.now);
+            let mut acted = false;
+            while let Some(action) = self.engine.next_action() {
+                acted = true;
+                self.act(action);
+            }
+            if !acted {
+                break;
+            }
+        }
+        while let Some(fate) = self.engine.next_fate() {
+            fate.for_each_delivered(&mut |delivered, _| self.delivered.push(delivered.clone()));
+            self.failed.extend(fate.into_errors().into_iter().map(|(error, _)| error));
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect { conn, address, .. } => {
+                self.connects += 1;
+                let node = i32::from(address.port - FIRST_PORT) + 1;
+                if self.cluster.is_up(node) {
+                    self.wires.insert(conn, node);
+                    self.engine.connected(conn, self.now);
+                } else {
+                    let why = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+                    self.engine.closed(conn, ConnectionErrorKind::Connect(Arc::new(why)), self.now);
+                }
+            }
+            Action::Send { conn, frame } => self.serve(conn, Bytes::from(frame.to_vec()).slice(4..)),
+            Action::Close { conn } => {
+                self.wires.remove(&conn);
+            }
+            Action::Limit { .. } => {}
+        }
+    }
+
+    fn serve(&mut self, conn: ConnId, request: Bytes) {
+        let Some(&node) = self.wires.get(&conn) else { return };
+        let api = request[1];
+        if self.stuffed && api == 0 {
+            return;
+        }
+        self.engine.wrote(conn, 1, 1, self.now);
+        let Reply::Send { bytes, then, .. } = self.cluster.receive(node, &request, self.clock()) else { return };
+        if bytes.len() > 4 {
+            self.engine.response(conn, &bytes[4..], self.now);
+        }
+        if (then == Then::Close || (api == 18 && self.rude.contains(&node))) && self.wires.remove(&conn).is_some() {
+            self.engine.closed(conn, ConnectionErrorKind::Closed, self.now);
+        }
+    }
+
+    fn clock(&self) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + (self.now - self.start).as_millis() as i64)
+    }
+}

@@ -1,0 +1,202 @@
+//! What went wrong once, each as a short story.
+
+use std::time::Duration;
+
+use ottla::config::RequiredAcks;
+use ottla::testing::{Api, Fault};
+use ottla::{DeliveryErrorKind, Message, Persistence};
+
+use crate::bench::Bench;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_partition_whose_leader_died_goes_on_with_the_next() {
+    let mut bench = Bench::new(2, |cluster| cluster.topic("a", 1));
+    bench.append(&Message::new("a", "before"));
+    bench.pass(secs(1));
+    assert_eq!(bench.delivered.len(), 1);
+    // Broker 1 leads partition 0. What waits for it must not wait for ever.
+    bench.stop(1);
+    bench.append(&Message::new("a", "after"));
+    bench.pass(secs(10));
+    assert_eq!(bench.delivered.len(), 2, "{:?}", bench.failed);
+}
+
+#[test]
+fn nobody_is_asked_about_a_dead_broker_that_nothing_waits_for() {
+    let mut bench = Bench::new(2, |cluster| cluster.topic("a", 1));
+    bench.append(&Message::new("a", "before"));
+    bench.pass(secs(1));
+    bench.stop(1);
+    bench.append(&Message::new("a", "after"));
+    bench.pass(secs(200));
+    let (connects, requests) = (bench.connects, bench.cluster.requests().len());
+    bench.pass(secs(300));
+    assert_eq!((bench.connects, bench.cluster.requests().len()), (connects, requests));
+}
+
+#[test]
+fn a_missing_topic_whose_messages_timed_out_wakes_nobody() {
+    let mut bench = Bench::with(1, |cluster| cluster.auto_create(false), |config| config.delivery_timeout = secs(5));
+    bench.append(&Message::new("a", "x"));
+    bench.pass(secs(40));
+    assert!(matches!(bench.failed[0].kind(), DeliveryErrorKind::Timeout { .. }), "{}", bench.failed[0]);
+    assert!(bench.pass(secs(60)) < 10);
+}
+
+#[test]
+fn a_missing_topic_that_was_only_asked_for_wakes_nobody() {
+    let mut bench = Bench::new(1, |cluster| cluster.auto_create(false));
+    assert_eq!(bench.engine.partition_count(0, bench.now()), None);
+    bench.pass(secs(40));
+    assert!(bench.pass(secs(60)) < 10);
+}
+
+#[test]
+fn each_message_to_a_missing_topic_gets_the_whole_grace() {
+    let mut bench = Bench::with(1, |cluster| cluster.auto_create(false), |config| config.delivery_timeout = secs(20));
+    bench.append(&Message::new("a", "first"));
+    bench.pass(secs(60));
+    bench.append(&Message::new("a", "second"));
+    bench.pass(secs(10));
+    assert_eq!(bench.failed.len(), 1, "{:?}", bench.failed);
+}
+
+#[test]
+fn a_caller_who_asks_for_a_topic_again_later_is_answered() {
+    let mut bench = Bench::new(1, |cluster| cluster.auto_create(false).topic("b", 3));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("b").error(3).times(40));
+    assert_eq!(bench.engine.partition_count(1, bench.now()), None);
+    bench.pass(secs(60));
+    for _ in 0..30 {
+        if bench.engine.partition_count(1, bench.now()).is_some() {
+            return;
+        }
+        bench.pass(secs(2));
+    }
+    panic!("it was never told");
+}
+
+#[test]
+fn a_message_that_fails_without_a_partition_comes_back_without_one() {
+    let mut bench = Bench::new(1, |cluster| cluster.auto_create(false));
+    bench.append(&Message::new("a", "x"));
+    bench.pass(secs(60));
+    assert_eq!(bench.failed[0].message().partition(), None);
+}
+
+#[test]
+fn what_a_fatal_error_finds_on_its_way_is_possibly_written() {
+    let mut bench = Bench::new(2, |cluster| cluster.topic("a", 2));
+    for partition in [0, 1] {
+        bench.append(&Message::new("a", "proves the order").with_partition(partition));
+    }
+    bench.pass(secs(1));
+    bench.stuffed = true;
+    bench.append(&Message::new("a", "lies in a socket's buffer").with_partition(1));
+    bench.pass(secs(1));
+    bench.stuffed = false;
+    bench.cluster.inject(Fault::on(Api::Produce).error(90));
+    bench.append(&Message::new("a", "is fenced").with_partition(0));
+    bench.pass(secs(1));
+    let said: Vec<Persistence> = bench.failed.iter().map(|error| error.persistence()).collect();
+    assert_eq!(said, [Persistence::Possibly; 2], "the frame leaves as soon as the socket takes it");
+}
+
+#[test]
+fn what_no_socket_took_is_not_written_when_the_producer_is_abandoned() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
+    bench.append(&Message::new("a", "before"));
+    bench.pass(secs(1));
+    bench.stuffed = true;
+    bench.append(&Message::new("a", "lies in a socket's buffer"));
+    bench.pass(secs(1));
+    bench.engine.abandon(bench.now());
+    bench.pass(secs(1));
+    assert_eq!(bench.failed[0].persistence(), Persistence::No);
+}
+
+#[test]
+fn a_topic_that_was_thought_gone_gets_no_sequence_twice() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
+    bench.append(&Message::new("a", "one"));
+    bench.pass(secs(1));
+    // The brokers disagree for long whether it exists.
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(3).times(45));
+    bench.cluster.inject(Fault::on(Api::Produce).error(6).times(100));
+    bench.append(&Message::new("a", "two"));
+    bench.pass(secs(50));
+    assert!(matches!(bench.failed[0].kind(), DeliveryErrorKind::UnknownTopic { .. }), "{}", bench.failed[0]);
+    bench.append(&Message::new("a", "three"));
+    bench.pass(secs(110));
+    assert_eq!(bench.delivered.len(), 2, "{:?}", bench.failed);
+    let offset = bench.delivered[1].offset;
+    assert!(offset > bench.delivered[0].offset, "taken for a repeat of the first: {offset:?}");
+}
+
+#[test]
+fn a_broker_that_greets_and_hangs_up_is_not_tried_without_pause() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
+    bench.rude.insert(1);
+    bench.append(&Message::new("a", "x"));
+    bench.pass(secs(10));
+    assert!(bench.connects <= 15, "{} connects", bench.connects);
+}
+
+#[test]
+fn a_producer_without_sequences_that_hears_of_them_tries_again() {
+    let configure = |config: &mut ottla::config::ProducerConfig| {
+        config.idempotent = false;
+        config.required_acks = RequiredAcks::Leader;
+    };
+    for code in [45, 47, 59] {
+        let mut bench = Bench::with(1, |cluster| cluster.topic("a", 1), configure);
+        bench.cluster.inject(Fault::on(Api::Produce).error(code).times(1));
+        bench.append(&Message::new("a", "x"));
+        bench.pass(secs(5));
+        assert_eq!(bench.delivered.len(), 1, "code {code}");
+    }
+}
+
+#[test]
+fn max_retries_counts_what_the_next_epoch_sends_again() {
+    let mut bench = Bench::with(1, |cluster| cluster.topic("a", 1), |config| config.max_retries = Some(2));
+    bench.cluster.inject(Fault::on(Api::Produce).error(45).times(100));
+    bench.append(&Message::new("a", "x"));
+    bench.pass(secs(10));
+    assert!(matches!(bench.failed[0].kind(), DeliveryErrorKind::RetriesExhausted { attempts: 3, .. }));
+    assert_eq!(bench.failed[0].persistence(), Persistence::No);
+}
+
+#[test]
+fn a_partition_of_a_topic_that_was_gone_stands_in_no_list_twice() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
+    bench.cluster.inject(Fault::on(Api::Produce).throttle(secs(50)).times(1));
+    bench.append(&Message::new("a", "one"));
+    bench.pass(secs(1));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(3).times(40));
+    bench.append(&Message::new("a", "waits for the end of the silence"));
+    bench.engine.ask_for_metadata();
+    bench.pass(secs(45));
+    assert_eq!(bench.failed.len(), 1, "the topic is gone");
+    bench.append(&Message::new("a", "two"));
+    bench.pass(secs(20));
+    assert_eq!(bench.delivered.len(), 2, "{:?}", bench.failed);
+    assert_eq!(bench.engine.held().messages, 0, "two places hold the buffer twice");
+}
+
+#[test]
+fn the_grace_of_a_missing_topic_begins_with_the_first_answer() {
+    let mut bench = Bench::new(1, |cluster| cluster);
+    bench.cluster.broker_stops(1);
+    bench.append(&Message::new("a", "x"));
+    bench.pass(secs(45));
+    bench.cluster.broker_starts(1);
+    // A topic that is being created is not there at once.
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(3).times(3));
+    bench.pass(secs(30));
+    assert_eq!(bench.delivered.len(), 1, "{:?}", bench.failed);
+}
