@@ -1,9 +1,12 @@
 //! The Kafka client for Rust programs without async.
 #![forbid(unsafe_code)]
 
+mod client;
 mod error;
 mod fate;
 mod message;
+mod producer;
+mod threads;
 
 #[cfg(not(feature = "_internal"))]
 mod config;
@@ -36,8 +39,13 @@ pub mod wire;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use client::{Client, ClientBuilder};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
 pub use engine::partitioner::{PartitionInput, Partitioner};
 pub use error::*;
 pub use fate::{Delivered, Fate};
 pub use message::*;
+pub use producer::{
+    AsyncProducer, AsyncProducerBuilder, DeliveryHandle, FlushError, FlushReport, MetadataError, Produce, Producer,
+    ProducerBuilder, ShutdownError, ShutdownReport,
+};

@@ -1,0 +1,332 @@
+//! [`AsyncProducer`]: the producer whose messages leave on threads of its own. Owns the gate and the threads of one
+//! producer, and their start and end; what happens between is in `threads/`.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::DeliveryCallback;
+use super::delivery::DeliveryHandle;
+use super::report::{FlushError, FlushReport, MetadataError, ShutdownError, ShutdownReport};
+use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig};
+use crate::engine::deadline::Deadline;
+use crate::engine::queue::Checked;
+use crate::error::{DeliveryErrorKind, ProduceError, ProduceErrorKind};
+use crate::fate::Slot;
+use crate::message::{Message, Topic};
+use crate::threads::delivery::Callback;
+use crate::threads::gate::{Gate, Refusal, Unanswered};
+use crate::threads::state::{Abandon, Ended, Totals};
+use crate::threads::{self, Threads, clock};
+
+/// Sends messages from threads of its own: `produce` queues a message and returns.
+///
+/// Cloning it is cheap, and all clones are one producer, for use by many threads. The messages of one thread to one
+/// partition are written in the order in which that thread produced them.
+///
+/// End it with [`shutdown`](Self::shutdown), which says what became of the messages. When the last clone is dropped
+/// without, the producer delivers what it can within `drop_timeout`, and logs how many messages it gave up.
+///
+/// A producer that has produced belongs to its process: after a fork, the child must make a new one.
+#[must_use = "dropping it closes it"]
+#[derive(Clone)]
+pub struct AsyncProducer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Arc<ClientConfig>,
+    producer: Arc<ProducerConfig>,
+    queue: QueueConfig,
+    gate: Arc<Gate>,
+    /// Held here until the delivery thread takes it as it starts.
+    callback: Arc<Mutex<Option<Callback>>>,
+    /// Between callers that start the threads with their first message and those that join them at the end. Locked
+    /// before the gate where both are, at the start only.
+    threads: Mutex<Option<Threads>>,
+}
+
+impl AsyncProducer {
+    pub(crate) fn new(
+        client: Arc<ClientConfig>,
+        producer: Arc<ProducerConfig>,
+        queue: QueueConfig,
+        callback: Option<DeliveryCallback>,
+    ) -> Self {
+        let gate = Arc::new(Gate::new(&queue, producer.max_batch_bytes));
+        let callback = Arc::new(Mutex::new(callback));
+        Self { shared: Arc::new(Shared { client, producer, queue, gate, callback, threads: Mutex::new(None) }) }
+    }
+
+    /// Queues a message. The first one starts the threads.
+    ///
+    /// Does not block, unless `on_overflow` says so for a full queue.
+    ///
+    /// # Errors
+    /// The message comes back in the error.
+    /// - [`BufferOverflow`](ProduceErrorKind::BufferOverflow): the queue holds `max_queue_size` messages or
+    ///   `max_queue_bytesize` bytes; the error says what is wrong behind it. Slow down, use
+    ///   [`produce_timeout`](Self::produce_timeout), or raise the limit.
+    /// - [`MessageTooLarge`](ProduceErrorKind::MessageTooLarge): it can never be sent; raise `max_message_bytes`, here
+    ///   and on the brokers, or send less.
+    /// - [`InvalidTopic`](ProduceErrorKind::InvalidTopic), [`InvalidMessage`](ProduceErrorKind::InvalidMessage): it can
+    ///   never be sent.
+    /// - [`Closed`](ProduceErrorKind::Closed), [`AfterFork`](ProduceErrorKind::AfterFork),
+    ///   [`Fatal`](ProduceErrorKind::Fatal): make a new producer.
+    /// - [`Start`](ProduceErrorKind::Start): the system had no thread or descriptor left; the next call tries again.
+    #[doc(alias = "send")]
+    pub fn produce<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), ProduceError> {
+        self.shared.accept(message.into(), None, self.shared.usual_wait()).map(drop)
+    }
+
+    /// As [`produce`](Self::produce), but blocks while the queue is full, for at most `timeout`. Inside a delivery
+    /// callback it never blocks, because places become free only after callbacks return.
+    ///
+    /// # Errors
+    /// As [`produce`](Self::produce); `BufferOverflow` if the queue was still full after `timeout`.
+    pub fn produce_timeout<'a>(&self, message: impl Into<Message<'a>>, timeout: Duration) -> Result<(), ProduceError> {
+        self.shared.accept(message.into(), None, timeout).map(drop)
+    }
+
+    /// As [`produce`](Self::produce), and gives a handle to wait for the message's fate, which then goes to no
+    /// callback.
+    ///
+    /// # Errors
+    /// As [`produce`](Self::produce).
+    pub fn produce_with_handle<'a>(&self, message: impl Into<Message<'a>>) -> Result<DeliveryHandle, ProduceError> {
+        let mut message = message.into();
+        let topic = match message.topic.checked().cloned().map_or_else(|| Topic::new(message.topic()), Ok) {
+            Ok(topic) => topic,
+            Err(error) => return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message)),
+        };
+        message.topic = topic.clone().into();
+        let slot = Slot::shared();
+        let tag = message.tag;
+        let ticket = self.shared.accept(message, Some(&slot), self.shared.usual_wait())?;
+        Ok(DeliveryHandle::new(slot, Arc::clone(&self.shared.gate), ticket, topic, tag))
+    }
+
+    /// Makes all queued messages leave now. Does not wait for them.
+    pub fn deliver_messages(&self) {
+        if !self.shared.gate.forked() {
+            self.shared.gate.deliver();
+        }
+    }
+
+    /// Makes all queued messages leave now, and blocks until each message that was accepted before the call has its
+    /// fate and its callback has returned, for at most `timeout`.
+    ///
+    /// # Errors
+    /// - [`FlushError::Timeout`]: some have none yet; they go on.
+    /// - [`FlushError::InCallback`]: it was called inside a delivery callback of this producer.
+    /// - [`FlushError::AfterFork`]: the process forked; make a new producer in the child.
+    pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
+        let gate = &self.shared.gate;
+        if gate.forked() {
+            return Err(FlushError::AfterFork);
+        }
+        if threads::serves(gate.number()) {
+            return Err(FlushError::InCallback);
+        }
+        match gate.flush(timeout) {
+            Ok(Totals { delivered, failed, given_up }) => Ok(FlushReport { delivered, failed: failed + given_up }),
+            Err(left) => Err(FlushError::Timeout { unfinished: left.messages, last_error: left.last_error }),
+        }
+    }
+
+    /// Takes back the messages that were never written to a socket; written ones go on. Those with a handle are not
+    /// returned: their handles get [`Purged`](DeliveryErrorKind::Purged). No callback is called.
+    ///
+    /// Blocks for the moment that the worker needs. In a forked child it returns nothing.
+    #[must_use = "these messages will not be delivered"]
+    pub fn purge(&self) -> Vec<Message<'static>> {
+        if self.shared.gate.forked() { Vec::new() } else { self.shared.gate.purge() }
+    }
+
+    /// Takes no more messages, delivers all that were accepted, and ends the threads. Blocks until every message has
+    /// its fate and every callback has returned, or until `shutdown_timeout` has passed if one is set; without, each
+    /// message has its fate at the latest when its `delivery_timeout` has passed.
+    ///
+    /// It may be called again, and from several threads: all calls wait for the same end and get the counts, and the
+    /// first gets the messages.
+    ///
+    /// # Errors
+    /// - [`ShutdownError::InCallback`]: it was called inside a delivery callback of this producer.
+    /// - [`ShutdownError::AfterFork`]: the process forked; the producer belongs to the parent.
+    #[doc(alias = "close")]
+    pub fn shutdown(&self) -> Result<ShutdownReport, ShutdownError> {
+        self.shared.shutdown(self.shared.queue.shutdown_timeout)
+    }
+
+    /// As [`shutdown`](Self::shutdown), but what has no fate after `timeout` is given up and comes back in the report,
+    /// each message with whether it may be in the log; messages with a handle go there. A callback that is still
+    /// running then is not waited for.
+    ///
+    /// # Errors
+    /// As [`shutdown`](Self::shutdown).
+    pub fn shutdown_within(&self, timeout: Duration) -> Result<ShutdownReport, ShutdownError> {
+        self.shared.shutdown(Some(timeout))
+    }
+
+    /// How many messages the queue holds: those that were never written to a socket.
+    #[must_use]
+    pub fn queue_size(&self) -> usize {
+        self.shared.gate.queue_size()
+    }
+
+    /// What kept messages from being delivered last; `None` if nothing did since the last delivery.
+    #[must_use]
+    pub fn last_error(&self) -> Option<Arc<DeliveryErrorKind>> {
+        self.shared.gate.last_error()
+    }
+
+    /// How many partitions a topic has. Blocks until a broker told, for at most `timeout`. Starts the threads if no
+    /// message did before.
+    ///
+    /// # Errors
+    /// - [`MetadataError::Timeout`]: no broker told in time; a topic that does not exist ends here too.
+    /// - [`MetadataError::InvalidTopic`]: no topic can have this name.
+    /// - [`MetadataError::Closed`], [`MetadataError::AfterFork`], [`MetadataError::Fatal`]: make a new producer.
+    /// - [`MetadataError::Start`]: the system had no thread or descriptor left.
+    pub fn partitions_for(&self, topic: &str, timeout: Duration) -> Result<i32, MetadataError> {
+        let gate = &self.shared.gate;
+        if gate.forked() {
+            return Err(MetadataError::AfterFork);
+        }
+        loop {
+            return Err(match gate.partitions(topic, timeout) {
+                Ok(count) => return Ok(count),
+                Err(Unanswered::Idle) => match self.shared.start() {
+                    Ok(()) => continue,
+                    Err(error) => MetadataError::Start(error),
+                },
+                Err(Unanswered::Timeout(last_error)) => MetadataError::Timeout { after: timeout, last_error },
+                Err(Unanswered::InvalidTopic(error)) => MetadataError::InvalidTopic(error),
+                Err(Unanswered::Closed) => MetadataError::Closed,
+                Err(Unanswered::Fatal(error)) => MetadataError::Fatal(error),
+            });
+        }
+    }
+}
+
+impl Shared {
+    fn accept(&self, message: Message<'_>, slot: Option<&Arc<Slot>>, wait: Duration) -> Result<u64, ProduceError> {
+        match self.try_accept(&message, slot, wait) {
+            Ok(ticket) => Ok(ticket),
+            Err(kind) => Err(ProduceError::new(kind, message)),
+        }
+    }
+
+    fn try_accept(
+        &self,
+        message: &Message<'_>,
+        slot: Option<&Arc<Slot>>,
+        wait: Duration,
+    ) -> Result<u64, ProduceErrorKind> {
+        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
+        let wait = if !wait.is_zero() && threads::serves(self.gate.number()) { Duration::ZERO } else { wait };
+        loop {
+            match self.gate.offer(&mut checked, slot, wait) {
+                Ok(ticket) => return Ok(ticket),
+                Err(Refusal::For(kind)) => return Err(kind),
+                Err(Refusal::Idle) => self.start().map_err(ProduceErrorKind::Start)?,
+            }
+        }
+    }
+
+    fn usual_wait(&self) -> Duration {
+        match self.queue.on_overflow {
+            OnOverflow::Raise => Duration::ZERO,
+            OnOverflow::Block(wait) => wait,
+        }
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let mut threads = self.threads.lock();
+        // Another caller may have been faster, and shutdown may have ended what it started.
+        if !self.gate.started() {
+            *threads = Some(threads::start(&self.gate, &self.client, &self.producer, &self.queue, &self.callback)?);
+        }
+        Ok(())
+    }
+
+    fn shutdown(&self, timeout: Option<Duration>) -> Result<ShutdownReport, ShutdownError> {
+        let gate = &self.gate;
+        if gate.forked() {
+            return Err(ShutdownError::AfterFork);
+        }
+        if threads::serves(gate.number()) {
+            return Err(ShutdownError::InCallback);
+        }
+        let first = gate.claim();
+        let until = timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(clock::now(), timeout));
+        gate.close();
+        if !gate.wait_ended(Ended::All, until) {
+            gate.abandon(Abandon::ToReport);
+            // Soon: the worker waits for nothing but its sockets.
+            gate.wait_ended(Ended::Worker, Deadline::NEVER);
+        }
+        self.join();
+        let remains = if first { gate.take_remains() } else { Default::default() };
+        let Totals { delivered, failed, given_up } = gate.totals();
+        Ok(ShutdownReport {
+            delivered,
+            failed,
+            given_up,
+            undelivered: remains.undelivered,
+            failures: remains.failures,
+            failures_dropped: remains.failures_dropped,
+        })
+    }
+
+    fn join(&self) {
+        let threads = self.threads.lock().take();
+        if let Some(threads) = threads {
+            threads.join(&self.gate);
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // First of all: in a forked child the gate's lock may be locked for ever.
+        if self.gate.forked() || !self.gate.started() {
+            return;
+        }
+        let gate = &self.gate;
+        gate.close();
+        if threads::serves(gate.number()) {
+            return;
+        }
+        let now = clock::now();
+        if !gate.wait_ended(Ended::All, Deadline::after(now, self.queue.drop_timeout)) {
+            gate.abandon(Abandon::ToCallback);
+            gate.wait_ended(Ended::All, Deadline::after(clock::now(), AFTER_DROP));
+        }
+        let remains = gate.take_remains();
+        let left = gate.unfinished();
+        let lost = gate.totals().given_up + left.messages;
+        if lost > 0 && gate.claim() {
+            let cause = left.last_error.map_or_else(|| "no error was seen".to_owned(), |error| error.to_string());
+            log::warn!(
+                "a producer was dropped without shutdown, and {lost} messages were not delivered within drop_timeout \
+                 ({:?}): {cause}",
+                self.queue.drop_timeout
+            );
+        }
+        drop(remains);
+        self.join();
+    }
+}
+
+impl fmt::Debug for AsyncProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncProducer").field("client_id", &self.shared.client.client_id).finish_non_exhaustive()
+    }
+}
+
+/// How long the last clone's drop waits for what was given up to reach handles and callbacks.
+const AFTER_DROP: Duration = Duration::from_millis(250);

@@ -1,0 +1,209 @@
+//! The handle of one message: where its fate can be waited for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::deadline::Deadline;
+use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
+use crate::fate::{Fate, Slot};
+use crate::message::{Message, Topic};
+use crate::threads::clock;
+use crate::threads::gate::Gate;
+
+/// The fate of one message, to wait for: from
+/// [`AsyncProducer::produce_with_handle`](crate::AsyncProducer::produce_with_handle).
+///
+/// Dropping it changes nothing for the message. A handle does not keep its producer alive, and outlives it: by then
+/// it has the message's fate.
+#[must_use = "it has the message's fate; `produce` is for messages that are not waited for"]
+pub struct DeliveryHandle {
+    slot: Arc<Slot>,
+    gate: Arc<Gate>,
+    ticket: u64,
+    topic: Topic,
+    tag: u64,
+}
+
+impl DeliveryHandle {
+    pub(super) fn new(slot: Arc<Slot>, gate: Arc<Gate>, ticket: u64, topic: Topic, tag: u64) -> Self {
+        Self { slot, gate, ticket, topic, tag }
+    }
+
+    /// Makes the message leave now, and blocks until it has its fate: at the latest a little after
+    /// `delivery_timeout`.
+    ///
+    /// Inside a delivery callback this works as elsewhere, and holds up the callbacks behind it.
+    ///
+    /// # Errors
+    /// The message was not delivered; it comes back in the error.
+    #[doc(alias = "join")]
+    pub fn wait(self) -> Fate {
+        self.make_due();
+        match self.wait_until(Deadline::NEVER) {
+            Ok(fate) => fate,
+            Err(handle) => handle.orphaned(),
+        }
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout`.
+    ///
+    /// # Errors
+    /// The handle itself, if the message has no fate yet.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Fate, Self> {
+        self.make_due();
+        self.wait_until(Deadline::after(clock::now(), timeout))
+    }
+
+    /// The message's fate, if it has one. Never blocks, and does not make the message leave.
+    ///
+    /// # Errors
+    /// The handle itself, if the message has no fate yet.
+    pub fn try_get(self) -> Result<Fate, Self> {
+        match self.slot.take() {
+            Some(fate) => Ok(fate),
+            None => Err(self),
+        }
+    }
+
+    /// Makes all these messages leave now, together, and blocks until each has its fate. In their order.
+    pub fn wait_all(handles: impl IntoIterator<Item = Self>) -> Vec<Fate> {
+        let handles: Vec<Self> = handles.into_iter().collect();
+        handles.iter().for_each(Self::make_due);
+        handles.into_iter().map(Self::wait).collect()
+    }
+
+    fn make_due(&self) {
+        if !self.gate.forked() {
+            self.gate.due(self.ticket);
+        }
+    }
+
+    fn wait_until(self, until: Deadline) -> Result<Fate, Self> {
+        if self.gate.forked() {
+            return self.try_get().or_else(|handle| Ok(handle.orphaned()));
+        }
+        loop {
+            let now = clock::now();
+            let look = Deadline::after(now, LOOK_FOR_ORPHANS);
+            let alone = Arc::strong_count(&self.slot) == 1;
+            if let Some(fate) = self.slot.wait(until.min(look).moment()) {
+                return Ok(fate);
+            }
+            if alone {
+                return Ok(self.orphaned());
+            }
+            if until.passed(clock::now()) {
+                return Err(self);
+            }
+        }
+    }
+
+    /// Nobody will put a fate in: the message belongs to another process, or was lost to a fault inside ottla.
+    fn orphaned(self) -> Fate {
+        let what = if self.gate.forked() {
+            "the process forked after the message was produced; its fate is known in the parent, and so is the message"
+        } else {
+            "the message was lost"
+        };
+        let mut message = Message::bare(self.topic.into(), None, None);
+        message.tag = self.tag;
+        let kind = Arc::new(DeliveryErrorKind::Internal(what.to_owned()));
+        Err(DeliveryError::new(kind, Persistence::Possibly, message))
+    }
+}
+
+impl fmt::Debug for DeliveryHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliveryHandle").field("topic", &self.topic).field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+/// A slot that only its handle still has stays empty. Checked this often, since only a fault can cause it.
+const LOOK_FOR_ORPHANS: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::config::{OnOverflow, QueueConfig};
+    use crate::fate::Delivered;
+
+    #[test]
+    fn a_handle_is_send() {
+        fn send<T: Send>() {}
+        send::<DeliveryHandle>();
+    }
+
+    #[test]
+    fn a_fate_is_there_once_it_is_filled_in() {
+        let (handle, slot) = handle();
+        let handle = handle.try_get().expect_err("no fate yet");
+        let handle = handle.wait_timeout(Duration::from_millis(1)).expect_err("no fate yet");
+        slot.fill(Ok(delivered()));
+        assert_eq!(handle.try_get().expect("a fate").expect("delivered").offset, Some(7));
+    }
+
+    #[test]
+    fn a_waiting_caller_is_woken() {
+        let (handle, slot) = handle();
+        let waiting = spawn(move || handle.wait());
+        slot.fill(Ok(delivered()));
+        assert_eq!(waiting.join().expect("no panic").expect("delivered").tag, 3);
+    }
+
+    #[test]
+    fn a_timeout_without_end_does_not_overflow() {
+        let (handle, slot) = handle();
+        slot.fill(Ok(delivered()));
+        assert!(handle.wait_timeout(Duration::MAX).expect("a fate").is_ok());
+    }
+
+    #[test]
+    fn a_lost_message_ends_the_wait() {
+        let (handle, slot) = handle();
+        drop(slot);
+        let error = handle.wait().expect_err("lost");
+        assert!(matches!(error.kind(), DeliveryErrorKind::Internal(_)), "{error}");
+        assert_eq!((error.persistence(), error.message().tag()), (Persistence::Possibly, 3));
+    }
+
+    #[test]
+    fn many_handles_answer_in_their_order() {
+        let (handles, slots): (Vec<_>, Vec<_>) = (0..3).map(|_| handle()).unzip();
+        for (slot, offset) in slots.into_iter().rev().zip([2, 1, 0]) {
+            let mut delivered = delivered();
+            delivered.offset = Some(offset);
+            slot.fill(Ok(delivered));
+        }
+        let fates = DeliveryHandle::wait_all(handles);
+        let offsets: Vec<_> = fates.into_iter().map(|fate| fate.expect("delivered").offset).collect();
+        assert_eq!(offsets, [Some(0), Some(1), Some(2)]);
+    }
+
+    fn handle() -> (DeliveryHandle, Arc<Slot>) {
+        let queue = QueueConfig {
+            max_queue_size: 10,
+            max_queue_bytesize: 1000,
+            delivery_threshold: 0,
+            delivery_interval: Duration::ZERO,
+            shutdown_timeout: None,
+            drop_timeout: Duration::ZERO,
+            on_overflow: OnOverflow::Raise,
+        };
+        let slot = Slot::shared();
+        let topic = Topic::new("orders").expect("a good name");
+        (DeliveryHandle::new(Arc::clone(&slot), Arc::new(Gate::new(&queue, 1000)), 0, topic, 3), slot)
+    }
+
+    fn delivered() -> Delivered {
+        let topic = Topic::new("orders").expect("a good name");
+        Delivered { topic, partition: 0, offset: Some(7), timestamp: None, tag: 3 }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "one thread waits, another fills in")]
+    fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+        thread::spawn(run)
+    }
+}

@@ -1,0 +1,309 @@
+//! [`Producer`]: the producer without threads. Its buffer is a queue of its own, and `deliver_messages` runs the same
+//! driver as the async producer's worker, on the caller's thread.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::AsyncProducerBuilder;
+use crate::config::{ClientConfig, ProducerConfig};
+use crate::engine::chunk::Chunk;
+use crate::engine::deadline::Deadline;
+use crate::engine::producer::{BatchFate, ProducerEngine};
+use crate::engine::queue::{Checked, Full, Limits, Queue, Refused};
+use crate::error::{
+    BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, DeliveryFailed,
+    ProduceError, ProduceErrorKind,
+};
+use crate::message::Message;
+use crate::threads::driver::Driver;
+use crate::threads::{clock, panic_text};
+
+/// Sends messages on the caller's own thread: `produce` buffers them, `deliver_messages` sends them and waits.
+///
+/// It starts no thread that stays. What is in the buffer when it is dropped is lost, and a line in the log says how
+/// much; [`shutdown`](Self::shutdown) hands it back.
+#[must_use = "it delivers nothing by itself"]
+pub struct Producer {
+    client: Arc<ClientConfig>,
+    producer: Arc<ProducerConfig>,
+    /// For the engine: each call of `deliver_messages` has its own deadline and attempts, after which messages stay.
+    without_timeout: Arc<ProducerConfig>,
+    /// Its places are those of the buffer: each is held until the message has its fate.
+    queue: Queue,
+    /// Made with the first delivery.
+    driver: Option<Box<Driver>>,
+    /// The process in which the first message was produced.
+    pid: Option<u32>,
+}
+
+impl Producer {
+    pub(crate) fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>) -> Self {
+        let queue = Queue::new(Limits {
+            messages: producer.max_buffer_size.unwrap_or(usize::MAX),
+            bytes: producer.max_buffer_bytesize,
+            threshold: 0,
+            interval: Duration::ZERO,
+            batch_bytes: usize::MAX,
+        });
+        let unbounded = ProducerConfig { delivery_timeout: Duration::MAX, max_retries: None, ..(*producer).clone() };
+        let without_timeout = Arc::new(unbounded);
+        let mut this = Self { client, producer, without_timeout, queue, driver: None, pid: None };
+        this.queue.start();
+        this
+    }
+
+    /// Puts a message into the buffer. Never blocks, and sends nothing.
+    ///
+    /// # Errors
+    /// The message comes back in the error.
+    /// - [`BufferOverflow`](ProduceErrorKind::BufferOverflow): the buffer holds `max_buffer_size` messages or
+    ///   `max_buffer_bytesize` bytes; call [`deliver_messages`](Self::deliver_messages), or raise the limit.
+    /// - [`MessageTooLarge`](ProduceErrorKind::MessageTooLarge), [`InvalidTopic`](ProduceErrorKind::InvalidTopic),
+    ///   [`InvalidMessage`](ProduceErrorKind::InvalidMessage): it can never be sent.
+    /// - [`AfterFork`](ProduceErrorKind::AfterFork), [`Fatal`](ProduceErrorKind::Fatal): make a new producer.
+    pub fn produce<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), ProduceError> {
+        let message = message.into();
+        self.accept(&message).map_err(|kind| ProduceError::new(kind, message))
+    }
+
+    /// Sends all that is in the buffer. Blocks until each message has its fate, for at most `delivery_timeout`, or until
+    /// one was attempted `max_retries` times after the first, if that is set.
+    ///
+    /// # Errors
+    /// [`DeliveryFailed`]: some messages failed for good, and are in the error; or some were not delivered in time.
+    /// Those stay in the buffer, and the next call goes on with them where this one stopped, without repeating any.
+    pub fn deliver_messages(&mut self) -> Result<(), DeliveryFailed> {
+        if self.queue.held() == 0 {
+            return Ok(());
+        }
+        let mut failed = Vec::new();
+        let problem = if self.forked() {
+            Some(Arc::new(DeliveryErrorKind::Internal("the process forked; the buffer belongs to the parent".into())))
+        } else {
+            self.deliver(&mut failed)
+        };
+        let remaining = self.queue.held();
+        if failed.is_empty() && remaining == 0 {
+            return Ok(());
+        }
+        let last_error = problem.filter(|_| remaining > 0);
+        Err(DeliveryFailed { failed, remaining, last_error })
+    }
+
+    /// Takes everything out of the buffer, each message with whether it may be in the log. Closes the connections.
+    #[must_use = "these messages will not be delivered"]
+    pub fn clear_buffer(&mut self) -> Vec<DeliveryError> {
+        if self.forked() {
+            // What it holds belongs to the parent.
+            mem::forget(self.driver.take());
+            return Vec::new();
+        }
+        if self.queue.held() == 0 {
+            return Vec::new();
+        }
+        let (mut engine, mut chunks) = match self.driver.take() {
+            Some(driver) => driver.dismantle(),
+            None => (ProducerEngine::new(self.client.clone(), self.without_timeout.clone(), 0), VecDeque::new()),
+        };
+        for topic in &self.queue.topics()[engine.topic_count()..] {
+            engine.add_topic(topic.clone());
+        }
+        self.take_all(&mut chunks);
+        let now = clock::now();
+        chunks.iter_mut().for_each(|chunk| engine.append(chunk, now));
+        engine.purge(now);
+        engine.abandon(now);
+        let mut errors = Vec::new();
+        while let Some(fate) = engine.next_fate() {
+            self.settle(fate, &mut errors);
+        }
+        errors
+    }
+
+    /// How many messages the buffer holds.
+    #[must_use]
+    pub fn buffer_size(&self) -> usize {
+        self.queue.held()
+    }
+
+    /// How many bytes the messages in the buffer take.
+    #[must_use]
+    pub fn buffer_bytesize(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// Closes the connections, and returns what is in the buffer, each message with whether it may be in the log. It
+    /// delivers nothing: call [`deliver_messages`](Self::deliver_messages) before.
+    #[must_use = "these messages will not be delivered"]
+    pub fn shutdown(mut self) -> Vec<DeliveryError> {
+        self.clear_buffer()
+    }
+
+    /// Options that begin with those of this producer, for one with threads. What is in the buffer is lost: deliver it
+    /// before.
+    pub fn into_async(self) -> AsyncProducerBuilder {
+        AsyncProducerBuilder::from_parts(Arc::clone(&self.client), (*self.producer).clone())
+    }
+
+    fn accept(&mut self, message: &Message<'_>) -> Result<(), ProduceErrorKind> {
+        if let Some(fatal) = self.driver.as_ref().and_then(|driver| driver.engine.fatal()) {
+            return Err(ProduceErrorKind::Fatal(Arc::clone(fatal)));
+        }
+        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
+        if self.queue.begins_chunk(&checked) {
+            if self.forked() {
+                return Err(ProduceErrorKind::AfterFork);
+            }
+            self.pid = Some(process::id());
+        }
+        match self.queue.offer(&mut checked, None, clock::now) {
+            Ok(_) => Ok(()),
+            Err(Refused::Full(full)) => Err(self.overflow(&full)),
+            Err(Refused::InvalidTopic(error)) => Err(ProduceErrorKind::InvalidTopic(error)),
+            Err(Refused::Idle | Refused::Closed) => Err(ProduceErrorKind::Closed),
+        }
+    }
+
+    fn overflow(&self, full: &Full) -> ProduceErrorKind {
+        ProduceErrorKind::BufferOverflow(BufferOverflow {
+            queued: full.queued,
+            limit: full.limit,
+            bytes: full.bytes,
+            oldest_age: full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at)),
+            last_error: self.driver.as_ref().and_then(|driver| driver.engine.last_error().cloned()),
+        })
+    }
+
+    /// Delivers until each message has its fate or the time is up, and returns what is in the way of those left.
+    fn deliver(&mut self, failed: &mut Vec<DeliveryError>) -> Option<Arc<DeliveryErrorKind>> {
+        let mut driver = match self.ready_driver() {
+            Ok(driver) => driver,
+            Err(error) => return Some(Arc::new(self.io_error(error))),
+        };
+        // What the last call left has new attempts, too.
+        driver.engine.extend(driver.now());
+        self.take_all(&mut driver.hand);
+        let until = Deadline::after(driver.now(), self.producer.delivery_timeout);
+        let retries = self.producer.max_retries;
+        let mut faults = 0;
+        let problem = loop {
+            match step(&mut driver, |fate| self.settle(fate, failed), until, retries) {
+                Ok(Step::Wait) => {}
+                Ok(Step::Done) => break driver.engine.last_error().cloned(),
+                Err(fault) => {
+                    log::error!("a fault inside ottla, please report it: {fault}");
+                    driver.recover(&fault).into_iter().for_each(|fate| self.settle(fate, failed));
+                    faults += 1;
+                    if faults == FAULTS_IN_A_CALL {
+                        break Some(Arc::new(DeliveryErrorKind::Internal(fault)));
+                    }
+                }
+            }
+        };
+        self.driver = Some(driver);
+        problem
+    }
+
+    /// The driver, after it has read what arrived since the last call.
+    fn ready_driver(&mut self) -> io::Result<Box<Driver>> {
+        let mut driver = match self.driver.take() {
+            Some(driver) => driver,
+            None => Box::new(Driver::new(self.client.clone(), self.without_timeout.clone(), false)?),
+        };
+        for topic in &self.queue.topics()[driver.topic_count()..] {
+            driver.add_topic(topic.clone());
+        }
+        let now = Deadline::at(driver.now());
+        match driver.poll(now) {
+            Ok(()) => Ok(driver),
+            Err(error) => {
+                self.driver = Some(driver);
+                Err(error)
+            }
+        }
+    }
+
+    fn take_all(&mut self, chunks: &mut VecDeque<Chunk>) {
+        // There is no worker to wake.
+        let _ = self.queue.deliver();
+        self.queue.take_due(chunks);
+    }
+
+    fn settle(&mut self, fate: BatchFate, failed: &mut Vec<DeliveryError>) {
+        self.queue.release(fate.count() as u64, fate.buffer_bytes());
+        failed.extend(fate.into_errors().into_iter().map(|(error, _)| error));
+    }
+
+    fn io_error(&self, error: io::Error) -> DeliveryErrorKind {
+        let address = self.client.seeds.first().map_or_else(String::new, ToString::to_string).into();
+        let kind = ConnectionErrorKind::Io(Arc::new(error));
+        DeliveryErrorKind::Connection(ConnectionError { address, kind })
+    }
+
+    fn forked(&self) -> bool {
+        self.pid.is_some_and(|pid| pid != process::id())
+    }
+}
+
+enum Step {
+    Wait,
+    Done,
+}
+
+/// One turn: all in hand to the engine, its fates out, and a wait for the sockets until `until`. Done when every
+/// message has its fate, when the time is up, or when a batch was attempted `retries` times more.
+fn step(
+    driver: &mut Driver,
+    mut settle: impl FnMut(BatchFate),
+    until: Deadline,
+    retries: Option<u32>,
+) -> Result<Step, String> {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        driver.append();
+        driver.go();
+        while let Some(fate) = driver.engine.next_fate() {
+            settle(fate);
+        }
+        // The buffer counts until the fate, not until the first byte is written.
+        driver.take_released();
+        let exhausted = retries.is_some_and(|retries| driver.engine.is_exhausted(retries));
+        if driver.engine.unfinished() == 0 || exhausted || until.passed(driver.now()) {
+            return Ok(Step::Done);
+        }
+        driver.poll(until).map(|()| Step::Wait)
+    }));
+    match result {
+        Ok(Ok(step)) => Ok(step),
+        Ok(Err(error)) => Err(format!("the sockets cannot be waited for: {error}")),
+        Err(panic) => Err(panic_text(&*panic)),
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.forked() {
+            // Its sockets are the parent's: even to forget them in the poll would be felt there.
+            mem::forget(self.driver.take());
+        } else if self.queue.held() > 0 {
+            log::warn!("a producer was dropped with {} messages in its buffer, which are lost", self.queue.held());
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("client_id", &self.client.client_id)
+            .field("buffer_size", &self.buffer_size())
+            .finish_non_exhaustive()
+    }
+}
+
+/// So many faults in one call, and another engine would not fare better.
+const FAULTS_IN_A_CALL: u32 = 8;

@@ -1,0 +1,83 @@
+//! The delivery thread: calls the user's callback, so that a slow one delays neither sockets nor deadlines. Runs only
+//! if a callback was registered. A panic in the callback is caught and logged, and the next message is told.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use super::gate::Gate;
+use super::{panic_text, serve};
+use crate::engine::producer::BatchFate;
+use crate::error::DeliveryError;
+use crate::fate::Delivered;
+
+/// What a user registers to learn the fate of each message.
+pub(crate) type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;
+
+/// What the worker sends. The channel has no bound of its own: messages keep their buffer place until `places` went
+/// back to the worker.
+#[derive(Debug)]
+pub(super) enum Item {
+    Fate(BatchFate),
+    /// The messages of a batch of `messages` and `bytes` that have no handle.
+    Failed {
+        errors: Vec<DeliveryError>,
+        messages: usize,
+        bytes: usize,
+    },
+    /// The fates of all messages with tickets below this came before.
+    Finished(u64),
+}
+
+impl Item {
+    /// Messages and bytes that it holds in the buffer.
+    pub fn places(&self) -> (usize, usize) {
+        match self {
+            Self::Fate(fate) => (fate.count(), fate.buffer_bytes()),
+            Self::Failed { messages, bytes, .. } => (*messages, *bytes),
+            Self::Finished(_) => (0, 0),
+        }
+    }
+}
+
+/// The thread's whole life. Ends when the worker has, after the last callback.
+pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, callback: &mut Callback) {
+    let _end = EndOfDelivery(gate);
+    serve(gate.number());
+    for item in items {
+        let (messages, bytes) = item.places();
+        let mut used = None;
+        match item {
+            Item::Fate(fate) if fate.is_delivered() => {
+                fate.for_each_delivered(&mut |delivered, slot| {
+                    if slot.is_none() {
+                        call(callback, Ok(delivered));
+                    }
+                });
+                used = Some(fate);
+            }
+            Item::Fate(fate) => fate.into_errors().into_iter().for_each(|(error, _)| call(callback, Err(error))),
+            Item::Failed { errors, .. } => errors.into_iter().for_each(|error| call(callback, Err(error))),
+            Item::Finished(upto) => gate.finished(upto),
+        }
+        if messages > 0 {
+            gate.called(messages, bytes, used);
+        }
+    }
+}
+
+fn call(callback: &mut Callback, fate: Result<&Delivered, DeliveryError>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(fate))) {
+        log::error!("the delivery callback panicked: {}", panic_text(&*panic));
+    }
+}
+
+/// Tells the gate that no callback follows, even if this thread ends by a fault.
+struct EndOfDelivery<'a>(&'a Gate);
+
+impl Drop for EndOfDelivery<'_> {
+    fn drop(&mut self) {
+        self.0.delivery_ended();
+    }
+}

@@ -1,0 +1,197 @@
+//! Connects the engine to the sockets: the loop's steps that the worker and the sync producer share. The only place
+//! that knows both `engine` and `net`. Never decides anything: it carries, and it puts a new engine in the place of
+//! one that panicked.
+
+use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use super::clock;
+use crate::config::{ClientConfig, ProducerConfig};
+use crate::engine::chunk::Chunk;
+use crate::engine::deadline::Deadline;
+use crate::engine::producer::{Action, BatchFate, ProducerEngine, Released, Salvage};
+use crate::message::Topic;
+use crate::net::{Event, Net};
+
+pub(crate) struct Driver {
+    client: Arc<ClientConfig>,
+    producer: Arc<ProducerConfig>,
+    callbacks: bool,
+    pub engine: ProducerEngine,
+    net: Net,
+    topics: Vec<Topic>,
+    /// Chunks on their way into the engine, in order. They live here, and the cursor in each says what the engine
+    /// has, so that a panic on the way costs one message.
+    pub hand: VecDeque<Chunk>,
+    /// Chunks that the engine has emptied.
+    pub spent: Vec<Chunk>,
+    released: Released,
+    events: Vec<Event>,
+    /// Whether the engine was told something since it last decided what to do.
+    told: bool,
+    /// When the sockets were last read. Deadlines are judged by this time, never by a later one, so that an answer
+    /// that was there in time is seen in time, however late this thread was.
+    now: Instant,
+}
+
+impl Driver {
+    /// `callbacks` says that messages keep their buffer place until `callbacks_done`.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool) -> io::Result<Self> {
+        Ok(Self {
+            engine: new_engine(&client, &producer, callbacks),
+            client,
+            producer,
+            callbacks,
+            net: Net::new()?,
+            topics: Vec::new(),
+            hand: VecDeque::new(),
+            spent: Vec::new(),
+            released: Released::default(),
+            events: Vec::new(),
+            told: false,
+            now: clock::now(),
+        })
+    }
+
+    pub fn waker(&self) -> Arc<Waker> {
+        self.net.waker()
+    }
+
+    /// When the sockets were last read.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// How many topics it was told.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub fn add_topic(&mut self, topic: Topic) {
+        self.topics.push(topic.clone());
+        self.engine.add_topic(topic);
+    }
+
+    /// Gives the engine all chunks in hand.
+    pub fn append(&mut self) {
+        while let Some(chunk) = self.hand.front_mut() {
+            self.engine.append(chunk, self.now);
+            self.spent.extend(self.hand.pop_front());
+        }
+    }
+
+    /// Lets the engine decide, and does what it says; what sockets take at once is written.
+    pub fn go(&mut self) {
+        self.told = false;
+        self.engine.advance(self.now);
+        while let Some(action) = self.engine.next_action() {
+            self.act(action);
+        }
+        self.feed();
+        let Released { messages, bytes } = self.engine.take_released();
+        self.released.messages += messages;
+        self.released.bytes += bytes;
+    }
+
+    /// Waits for the sockets, the waker or the engine's next deadline, for at most `wait`, and tells the engine what
+    /// happened. Does not wait if the engine has something to decide.
+    ///
+    /// # Errors
+    /// The system cannot wait.
+    pub fn poll(&mut self, wait: Deadline) -> io::Result<()> {
+        let wait = if self.told {
+            Some(Duration::ZERO)
+        } else {
+            let until = wait.min(self.engine.next_deadline());
+            until.moment().map(|_| until.left(clock::now()).unwrap_or_default())
+        };
+        let polled = self.net.poll(wait, &mut self.events);
+        self.now = clock::now();
+        self.feed();
+        polled
+    }
+
+    /// Queue places that became free since the last call.
+    pub fn take_released(&mut self) -> Released {
+        mem::take(&mut self.released)
+    }
+
+    /// Puts a new engine and new connections in the place of those that `what` broke. Returns the fates that the old
+    /// engine still gives; what it never wrote is in hand again.
+    pub fn recover(&mut self, what: &str) -> Vec<BatchFate> {
+        let fresh = new_engine(&self.client, &self.producer, self.callbacks);
+        let old = mem::replace(&mut self.engine, fresh);
+        self.topics.iter().for_each(|topic| self.engine.add_topic(topic.clone()));
+        self.events.clear();
+        self.told = true;
+        match Net::new() {
+            Ok(net) => self.net = net,
+            Err(_) => self.net.close_all(),
+        }
+        // Chunks stay in hand only while the engine takes them: the first one holds the message that broke it.
+        if let Some(chunk) = self.hand.front_mut() {
+            self.engine.fail_next(chunk, what, self.now);
+        }
+        let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
+            log::error!("the messages of a broken engine could not be saved");
+            return Vec::new();
+        };
+        self.released.messages += released.messages;
+        self.released.bytes += released.bytes;
+        for chunk in chunks.into_iter().rev() {
+            self.hand.push_front(chunk);
+        }
+        fates
+    }
+
+    /// Closes the connections; the engine and the chunks in hand are left.
+    pub fn dismantle(self) -> (ProducerEngine, VecDeque<Chunk>) {
+        (self.engine, self.hand)
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect { conn, address, within } => {
+                self.net.connect(conn, &address, within, self.client.resolve_all_addresses, self.now);
+            }
+            Action::Send { conn, frame } => self.net.send(conn, frame, &mut self.events),
+            Action::Close { conn } => self.net.close(conn),
+            Action::Limit { conn, max_response_bytes } => self.net.limit_responses(conn, max_response_bytes),
+        }
+    }
+
+    fn feed(&mut self) {
+        self.told |= !self.events.is_empty();
+        for event in self.events.drain(..) {
+            match event {
+                Event::Connected(conn) => self.engine.connected(conn, self.now),
+                Event::Response(conn, frame) => self.engine.response(conn, &frame, self.now),
+                Event::Wrote { conn, started, finished } => self.engine.wrote(conn, started, finished, self.now),
+                Event::Closed(conn, why) => self.engine.closed(conn, why, self.now),
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+fn new_engine(client: &Arc<ClientConfig>, producer: &Arc<ProducerConfig>, callbacks: bool) -> ProducerEngine {
+    // Differs from one engine to the next: for jitter, not for secrets.
+    let seed = RandomState::new().hash_one(0);
+    ProducerEngine::new(Arc::clone(client), Arc::clone(producer), seed).with_callbacks(callbacks)
+}

@@ -1,0 +1,558 @@
+//! Where callers and threads meet: the queue under its lock, and what callers ask of the worker. The worker's side is
+//! `exchange`: once per turn it hands in what happened and takes what is asked, under one lock. Nobody blocks while
+//! holding the lock, and the worker is woken after it is released.
+//!
+//! Everything asked for is a number or a flag that the worker compares with what it did (`due_upto` in the queue,
+//! `finished_upto`, `purges`), so requests merge, none is dropped, and no queue of commands is needed.
+
+use std::mem;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mio::Waker;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::clock;
+use super::state::{Abandon, Delivery, Ended, Orders, Remains, Report, State, Totals, Unfinished};
+use crate::config::QueueConfig;
+use crate::engine::deadline::Deadline;
+use crate::engine::producer::BatchFate;
+use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused};
+use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, ProduceErrorKind};
+use crate::fate::Slot;
+use crate::message::Message;
+
+pub(crate) struct Gate {
+    number: u32,
+    /// The process in which the threads run; 0 before they start. Apart from the lock, which a forked child may have
+    /// inherited locked.
+    pid: AtomicU32,
+    /// Between the callers, the worker, the timer and the delivery thread: all that they tell each other.
+    state: Mutex<State>,
+    /// Places became free, or the queue was closed.
+    room: Condvar,
+    /// The timer has something to wait for, or must end.
+    timer: Condvar,
+    /// A flush, a purge, an answer or a thread is done.
+    done: Condvar,
+}
+
+/// Why `offer` did not take a message.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The threads do not run yet.
+    Idle,
+    For(ProduceErrorKind),
+}
+
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    Idle,
+    Timeout(Option<Arc<DeliveryErrorKind>>),
+    InvalidTopic(InvalidTopic),
+    Closed,
+    Fatal(Arc<FatalError>),
+}
+
+/// What the worker does after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Look,
+    /// Nothing is asked: it may wait, and will be woken.
+    Sleep,
+}
+
+impl Gate {
+    pub fn new(queue: &QueueConfig, batch_bytes: usize) -> Self {
+        let queue = Queue::new(Limits {
+            messages: queue.max_queue_size,
+            bytes: queue.max_queue_bytesize,
+            threshold: queue.delivery_threshold,
+            interval: queue.delivery_interval,
+            batch_bytes,
+        });
+        Self {
+            number: queue.number(),
+            pid: AtomicU32::new(0),
+            state: Mutex::new(State::new(queue)),
+            room: Condvar::new(),
+            timer: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
+    /// A number that no other gate has.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether the threads run in another process, of which this is a fork. Never locks.
+    pub fn forked(&self) -> bool {
+        let pid = self.pid.load(Ordering::Relaxed);
+        pid != 0 && pid != process::id()
+    }
+
+    /// Whether the threads were ever started. Never locks.
+    pub fn started(&self) -> bool {
+        self.pid.load(Ordering::Relaxed) != 0
+    }
+
+    /// Opens the queue: the threads run.
+    pub(super) fn open(&self, waker: Arc<Waker>, has_delivery: bool) {
+        self.pid.store(process::id(), Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.waker = Some(waker);
+        if has_delivery {
+            state.delivery = Delivery::Running;
+        }
+        state.queue.start();
+    }
+
+    /// Queues the message and returns its ticket. Blocks while the queue is full, for at most `wait`.
+    pub fn offer(
+        &self,
+        message: &mut Checked<'_, '_>,
+        slot: Option<&Arc<Slot>>,
+        wait: Duration,
+    ) -> Result<u64, Refusal> {
+        let mut until = None;
+        let mut state = self.state.lock();
+        loop {
+            if let Some(fatal) = &state.fatal {
+                return Err(Refusal::For(ProduceErrorKind::Fatal(Arc::clone(fatal))));
+            }
+            if state.queue.begins_chunk(message) && self.forked() {
+                return Err(Refusal::For(ProduceErrorKind::AfterFork));
+            }
+            let full = match state.queue.offer(message, slot, clock::now) {
+                Ok(accepted) => {
+                    if accepted.arm {
+                        self.timer.notify_one();
+                    }
+                    if accepted.wake {
+                        state.wake_unlocked();
+                    }
+                    return Ok(accepted.ticket);
+                }
+                Err(Refused::Full(full)) => full,
+                Err(Refused::Idle) => return Err(Refusal::Idle),
+                Err(Refused::Closed) => return Err(Refusal::For(ProduceErrorKind::Closed)),
+                Err(Refused::InvalidTopic(error)) => return Err(Refusal::For(ProduceErrorKind::InvalidTopic(error))),
+            };
+            if full.wake {
+                state.wake_unlocked();
+                continue;
+            }
+            if wait.is_zero() {
+                return Err(state.overflow(&full));
+            }
+            let now = clock::now();
+            let until = *until.get_or_insert(Deadline::after(now, wait));
+            if until.passed(now) {
+                return Err(state.overflow(&full));
+            }
+            state.waiters += 1;
+            wait_until(&self.room, &mut state, until);
+            state.waiters -= 1;
+        }
+    }
+
+    /// Makes the message with this ticket leave now.
+    pub fn due(&self, ticket: u64) {
+        let mut state = self.state.lock();
+        if state.queue.due(ticket) {
+            state.wake_unlocked();
+        }
+    }
+
+    /// Makes all messages leave now.
+    pub fn deliver(&self) {
+        let mut state = self.state.lock();
+        if state.queue.deliver() {
+            state.wake_unlocked();
+        }
+    }
+
+    /// Makes all messages leave now, and blocks until those accepted before have their fates and their callbacks have
+    /// returned, for at most `timeout`. Returns what happened meanwhile.
+    pub fn flush(&self, timeout: Duration) -> Result<Totals, Unfinished> {
+        let until = Deadline::after(clock::now(), timeout);
+        let mut state = self.state.lock();
+        let upto = state.queue.accepted();
+        let before = state.totals;
+        if state.finished_upto >= upto {
+            return Ok(Totals::default());
+        }
+        state.flushing += 1;
+        state.tell_to_deliver();
+        let finished = loop {
+            if state.finished_upto >= upto {
+                break true;
+            }
+            if until.passed(clock::now()) {
+                break false;
+            }
+            wait_until(&self.done, &mut state, until);
+        };
+        state.flushing -= 1;
+        if finished { Ok(state.totals.since(before)) } else { Err(state.unfinished()) }
+    }
+
+    /// Takes back what was never written. Blocks until the worker has looked, which is soon.
+    pub fn purge(&self) -> Vec<Message<'static>> {
+        let mut state = self.state.lock();
+        if state.queue.phase() == Phase::Idle {
+            return Vec::new();
+        }
+        state.purges += 1;
+        let mine = state.purges;
+        state.tell_to_deliver();
+        while state.purges_done < mine {
+            self.done.wait(&mut state);
+        }
+        mem::take(&mut state.purged)
+    }
+
+    /// How many partitions the topic has. Blocks until a broker told, for at most `timeout`.
+    pub fn partitions(&self, topic: &str, timeout: Duration) -> Result<i32, Unanswered> {
+        let until = Deadline::after(clock::now(), timeout);
+        let mut state = self.state.lock();
+        if state.queue.phase() == Phase::Idle {
+            return Err(Unanswered::Idle);
+        }
+        let topic = state.queue.topic(topic).map_err(Unanswered::InvalidTopic)?;
+        state.ask(topic);
+        state.tell();
+        let answer = loop {
+            if let Some(count) = state.answer(topic) {
+                break Ok(count);
+            }
+            if let Some(fatal) = &state.fatal {
+                break Err(Unanswered::Fatal(Arc::clone(fatal)));
+            }
+            if state.worker_ended {
+                break Err(Unanswered::Closed);
+            }
+            if until.passed(clock::now()) {
+                break Err(Unanswered::Timeout(state.last_error.clone()));
+            }
+            wait_until(&self.done, &mut state, until);
+        };
+        state.ask_no_more(topic);
+        answer
+    }
+
+    /// Closes the queue; what it holds is due, and who waits for room gets an answer.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        if state.queue.phase() == Phase::Idle {
+            state.worker_ended = true;
+            state.finished_upto = u64::MAX;
+            state.purges_done = u64::MAX;
+        }
+        state.queue.close();
+        self.room.notify_all();
+        self.timer.notify_all();
+        state.tell();
+    }
+
+    /// Makes the worker give up what has no fate.
+    pub fn abandon(&self, to: Abandon) {
+        let mut state = self.state.lock();
+        state.abandon.get_or_insert(to);
+        state.tell();
+    }
+
+    /// Blocks until the worker, or all threads, have ended, and returns whether they have.
+    pub fn wait_ended(&self, which: Ended, until: Deadline) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.worker_ended && (which == Ended::Worker || state.delivery != Delivery::Running) {
+                return true;
+            }
+            if until.passed(clock::now()) {
+                return false;
+            }
+            wait_until(&self.done, &mut state, until);
+        }
+    }
+
+    /// Whether this is the first call.
+    pub fn claim(&self) -> bool {
+        !mem::replace(&mut self.state.lock().claimed, true)
+    }
+
+    pub fn take_remains(&self) -> Remains {
+        mem::take(&mut self.state.lock().remains)
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.state.lock().totals
+    }
+
+    pub fn unfinished(&self) -> Unfinished {
+        self.state.lock().unfinished()
+    }
+
+    pub fn queue_size(&self) -> usize {
+        self.state.lock().queue.held()
+    }
+
+    pub fn last_error(&self) -> Option<Arc<DeliveryErrorKind>> {
+        self.state.lock().last_error.clone()
+    }
+
+    /// Hands in what happened, and takes what is asked. `known_topics` is how many topics the worker was told.
+    pub(super) fn exchange(&self, report: &mut Report, orders: &mut Orders, known_topics: usize) -> Next {
+        let mut state = self.state.lock();
+        let room = report.released.messages > 0 && state.waiters > 0;
+        if state.take_in(report) {
+            self.done.notify_all();
+        }
+        let took = state.queue.take_due(&mut orders.chunks);
+        let news = mem::take(&mut state.news);
+        if !took && !news {
+            state.queue.sleep();
+        }
+        state.hand_out(orders, known_topics);
+        drop(state);
+        if room {
+            self.room.notify_all();
+        }
+        if took || news { Next::Look } else { Next::Sleep }
+    }
+
+    /// The worker has its new waker.
+    pub(super) fn set_waker(&self, waker: Arc<Waker>) {
+        self.state.lock().waker = Some(waker);
+    }
+
+    /// The worker's last words.
+    pub(super) fn worker_ended(&self, report: &mut Report, remains: Remains) {
+        let mut state = self.state.lock();
+        state.take_in(report);
+        state.queue.close();
+        state.purges_done = u64::MAX;
+        if state.delivery != Delivery::Running {
+            state.finished_upto = u64::MAX;
+        }
+        state.remains = remains;
+        state.worker_ended = true;
+        self.room.notify_all();
+        self.timer.notify_all();
+        self.done.notify_all();
+    }
+
+    /// The callbacks of a batch have returned: its places, and its fate, for its memory.
+    pub(super) fn called(&self, messages: usize, bytes: usize, fate: Option<BatchFate>) {
+        let mut state = self.state.lock();
+        state.called.messages += messages;
+        state.called.bytes += bytes;
+        state.called.fates.extend(fate);
+        state.tell();
+    }
+
+    /// The callbacks of all messages with tickets below this have returned.
+    pub(super) fn finished(&self, upto: u64) {
+        let mut state = self.state.lock();
+        state.finished_upto = state.finished_upto.max(upto);
+        self.done.notify_all();
+    }
+
+    /// No callback runs any more.
+    pub(super) fn delivery_ended(&self) {
+        let mut state = self.state.lock();
+        state.delivery = Delivery::Ended;
+        if state.worker_ended {
+            state.finished_upto = u64::MAX;
+        }
+        self.done.notify_all();
+    }
+
+    /// The timer's whole life: makes messages due when they are old enough. Returns when the queue is closed.
+    pub(super) fn tick_until_closed(&self) {
+        let mut state = self.state.lock();
+        while state.queue.phase() != Phase::Closed {
+            let (next, wake) = state.queue.tick(clock::now());
+            if wake {
+                state.wake_unlocked();
+            } else {
+                wait_until(&self.timer, &mut state, next);
+            }
+        }
+    }
+}
+
+/// Waking is a system call: it happens with the lock released for that time.
+trait Wake {
+    /// Wakes the worker, which counts as woken.
+    fn wake_unlocked(&mut self);
+    /// Makes the worker look at what was asked, and wakes it for that if it sleeps.
+    fn tell(&mut self);
+    /// The same, with every message due.
+    fn tell_to_deliver(&mut self);
+}
+
+impl Wake for MutexGuard<'_, State> {
+    fn wake_unlocked(&mut self) {
+        let Some(waker) = self.waker.clone() else { return };
+        let woken = MutexGuard::unlocked(self, || waker.wake());
+        if let Err(error) = woken {
+            log::error!("the worker cannot be woken ({error}); it goes on at its next deadline");
+        }
+    }
+
+    fn tell(&mut self) {
+        self.news = true;
+        if self.queue.rouse() {
+            self.wake_unlocked();
+        }
+    }
+
+    fn tell_to_deliver(&mut self) {
+        self.news = true;
+        // Either may find the worker asleep, and then the other does not.
+        let wake = self.queue.deliver();
+        if self.queue.rouse() || wake {
+            self.wake_unlocked();
+        }
+    }
+}
+
+fn wait_until(condvar: &Condvar, state: &mut MutexGuard<'_, State>, until: Deadline) {
+    match until.moment() {
+        Some(moment) => {
+            condvar.wait_until(state, moment);
+        }
+        None => condvar.wait(state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::thread;
+
+    use super::*;
+    use crate::message::Timestamp;
+    use crate::net::Net;
+
+    #[test]
+    fn everything_that_is_asked_wakes_a_sleeping_worker() {
+        type Ask = (&'static str, fn(&Gate));
+        let asked: [Ask; 8] = [
+            ("due", |gate| gate.due(0)),
+            ("deliver", Gate::deliver),
+            ("flush", |gate| drop(gate.flush(Duration::ZERO))),
+            ("partitions", |gate| drop(gate.partitions("orders", Duration::ZERO))),
+            ("called", |gate| gate.called(1, 1, None)),
+            ("abandon", |gate| gate.abandon(Abandon::ToReport)),
+            ("close", Gate::close),
+            ("a full queue", |gate| (1..10).for_each(|n| drop(put(gate, 0, n, Duration::ZERO)))),
+        ];
+        for (name, ask) in asked {
+            let (gate, mut net) = open(10);
+            put(&gate, 0, 0, Duration::ZERO).expect("accepted");
+            assert_eq!(gate.exchange(&mut Report::default(), &mut Orders::default(), 0), Next::Sleep, "{name}");
+            ask(&gate);
+            assert!(poll(&mut net) < SLEEP, "{name} did not wake it");
+            let next = gate.exchange(&mut Report::default(), &mut Orders::default(), 0);
+            assert_eq!(next, Next::Look, "{name} has something to look at");
+        }
+    }
+
+    #[test]
+    fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
+        let (gate, mut net) = open(10);
+        put(&gate, 0, 0, Duration::ZERO).expect("accepted");
+        let (mut report, mut orders) = (Report::default(), Orders::default());
+        gate.exchange(&mut report, &mut orders, 0);
+        scope(|scope| {
+            let purge = spawn(scope, || gate.purge().len());
+            assert!(poll(&mut net) < SLEEP);
+            gate.exchange(&mut report, &mut orders, 0);
+            assert_eq!((orders.purges, orders.chunks.len()), (1, 1));
+            report.purges_done = Some(1);
+            report.purged.push(Message::new("orders", "v"));
+            gate.exchange(&mut report, &mut orders, 1);
+            assert_eq!(purge.join().expect("no panic"), 1);
+        });
+    }
+
+    #[test]
+    fn eight_callers_and_a_sleepy_worker_never_hang_or_swap() {
+        const EACH: u64 = 20_000;
+        for max_queue_size in [1, 7, 1000] {
+            let (gate, mut net) = open(max_queue_size);
+            let each = if max_queue_size == 1 { EACH / 20 } else { EACH };
+            scope(|scope| {
+                for caller in 0..8 {
+                    let gate = &gate;
+                    spawn(scope, move || {
+                        for n in 0..each {
+                            put(gate, caller, n, 2 * SLEEP).expect("accepted");
+                        }
+                        gate.deliver();
+                    });
+                }
+                let (mut report, mut orders) = (Report::default(), Orders::default());
+                let mut next: HashMap<u64, u64> = HashMap::new();
+                let mut known = 0;
+                while next.values().sum::<u64>() < 8 * each {
+                    if gate.exchange(&mut report, &mut orders, known) == Next::Sleep {
+                        assert!(poll(&mut net) < SLEEP, "a wake-up was lost");
+                    }
+                    known += orders.topics.drain(..).count();
+                    assert!(gate.queue_size() <= max_queue_size);
+                    for chunk in orders.chunks.drain(..) {
+                        for index in 0..chunk.len() {
+                            let tag = chunk.entry(index).tag;
+                            let expected = next.entry(tag >> 32).or_default();
+                            assert_eq!(tag & 0xffff_ffff, *expected);
+                            *expected += 1;
+                        }
+                        report.released.messages += chunk.len() as u64;
+                        report.released.bytes += chunk.bytes.len();
+                        report.spent.push(chunk);
+                    }
+                }
+            });
+        }
+    }
+
+    fn put(gate: &Gate, caller: u64, n: u64, wait: Duration) -> Result<u64, Refusal> {
+        let message = Message::new("orders", "value").with_tag(caller << 32 | n);
+        let mut checked = Checked::new(&message, 1000, || Timestamp::from_millis(0)).expect("a good message");
+        gate.offer(&mut checked, None, wait)
+    }
+
+    fn open(max_queue_size: usize) -> (Gate, Net) {
+        let gate = Gate::new(&QueueConfig { max_queue_size, ..QueueConfig::default() }, usize::MAX);
+        let net = Net::new().expect("a place to wait");
+        gate.open(net.waker(), false);
+        (gate, net)
+    }
+
+    /// How long it waited.
+    fn poll(net: &mut Net) -> Duration {
+        let began = clock::now();
+        net.poll(Some(SLEEP), &mut Vec::new()).expect("it can wait");
+        clock::now() - began
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "callers are threads")]
+    fn scope<'env, T>(run: impl for<'scope> FnOnce(&'scope thread::Scope<'scope, 'env>) -> T) -> T {
+        thread::scope(run)
+    }
+
+    fn spawn<'scope, T: Send + 'scope>(
+        scope: &'scope thread::Scope<'scope, '_>,
+        run: impl FnOnce() -> T + Send + 'scope,
+    ) -> thread::ScopedJoinHandle<'scope, T> {
+        scope.spawn(run)
+    }
+
+    const SLEEP: Duration = Duration::from_secs(10);
+}

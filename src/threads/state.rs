@@ -1,0 +1,264 @@
+//! What callers and threads tell each other: plain data, which the `gate` keeps under its lock.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use super::clock;
+use super::gate::Refusal;
+use crate::engine::chunk::Chunk;
+use crate::engine::producer::{BatchFate, Released};
+use crate::engine::queue::{Full, Phase, Queue};
+use crate::error::{BufferOverflow, DeliveryError, DeliveryErrorKind, FatalError, ProduceErrorKind};
+use crate::message::{Message, Topic};
+
+pub(super) struct State {
+    pub queue: Queue,
+    pub waker: Option<Arc<Waker>>,
+    /// Callers that wait for room.
+    pub waiters: u32,
+    /// Something is asked that is no message: the worker looks once more before it sleeps.
+    pub news: bool,
+    /// Messages with tickets below this have their fate, and their callbacks have returned.
+    pub finished_upto: u64,
+    pub flushing: u32,
+    pub purges: u64,
+    pub purges_done: u64,
+    pub purged: Vec<Message<'static>>,
+    pub asks: Vec<Ask>,
+    pub abandon: Option<Abandon>,
+    /// Fates whose callbacks have returned since the worker looked.
+    pub called: Called,
+    pub totals: Totals,
+    pub last_error: Option<Arc<DeliveryErrorKind>>,
+    pub fatal: Option<Arc<FatalError>>,
+    pub worker_ended: bool,
+    pub delivery: Delivery,
+    pub remains: Remains,
+    pub claimed: bool,
+}
+
+/// How many partitions a topic has is asked.
+pub(super) struct Ask {
+    pub topic: u32,
+    pub callers: u32,
+    pub answer: Option<i32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    None,
+    Running,
+    Ended,
+}
+
+/// How many messages ended which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub delivered: u64,
+    pub failed: u64,
+    pub given_up: u64,
+}
+
+/// Messages that nobody has taken when the worker ends.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    pub undelivered: Vec<DeliveryError>,
+    pub failures: Vec<DeliveryError>,
+    pub failures_dropped: u64,
+}
+
+/// Who gets the messages that are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abandon {
+    ToReport,
+    ToCallback,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Worker,
+    All,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Unfinished {
+    pub messages: u64,
+    pub last_error: Option<Arc<DeliveryErrorKind>>,
+}
+
+/// What the worker hands in.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub released: Released,
+    pub totals: Totals,
+    pub spent: Vec<Chunk>,
+    pub finished_upto: Option<u64>,
+    pub purges_done: Option<u64>,
+    pub purged: Vec<Message<'static>>,
+    pub answers: Vec<(u32, i32)>,
+    /// The engine's, if it has changed.
+    pub last_error: Option<Option<Arc<DeliveryErrorKind>>>,
+    pub fatal: Option<Arc<FatalError>>,
+}
+
+/// What the worker is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// New chunks; what the worker left there stays in front.
+    pub chunks: VecDeque<Chunk>,
+    /// Topics that the worker was not told before.
+    pub topics: Vec<Topic>,
+    pub taken: u64,
+    pub closed: bool,
+    pub flushing: bool,
+    pub purges: u64,
+    pub abandon: Option<Abandon>,
+    pub asks: Vec<u32>,
+    pub called: Called,
+    /// When the oldest message came that nothing made due yet.
+    pub oldest_waiting: Option<Instant>,
+}
+
+/// What callbacks no longer hold.
+#[derive(Debug, Default)]
+pub(super) struct Called {
+    pub messages: usize,
+    pub bytes: usize,
+    pub fates: Vec<BatchFate>,
+}
+
+impl State {
+    pub fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            waker: None,
+            waiters: 0,
+            news: false,
+            finished_upto: 0,
+            flushing: 0,
+            purges: 0,
+            purges_done: 0,
+            purged: Vec::new(),
+            asks: Vec::new(),
+            abandon: None,
+            called: Called::default(),
+            totals: Totals::default(),
+            last_error: None,
+            fatal: None,
+            worker_ended: false,
+            delivery: Delivery::None,
+            remains: Remains::default(),
+            claimed: false,
+        }
+    }
+
+    /// Takes the worker's report; returns whether somebody may wait for what is in it.
+    pub fn take_in(&mut self, report: &mut Report) -> bool {
+        let released = mem::take(&mut report.released);
+        self.queue.release(released.messages, released.bytes);
+        self.totals.add(mem::take(&mut report.totals));
+        report.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
+        if let Some(last) = report.last_error.take() {
+            self.last_error = last;
+        }
+        self.fatal = self.fatal.take().or(report.fatal.take());
+        self.purged.append(&mut report.purged);
+        let mut awaited = false;
+        if let Some(upto) = report.finished_upto.take() {
+            self.finished_upto = self.finished_upto.max(upto);
+            awaited = true;
+        }
+        if let Some(upto) = report.purges_done.take() {
+            self.purges_done = upto;
+            awaited = true;
+        }
+        for (topic, count) in report.answers.drain(..) {
+            if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == topic) {
+                ask.answer = Some(count);
+                awaited = true;
+            }
+        }
+        awaited || self.fatal.is_some()
+    }
+
+    pub fn hand_out(&mut self, orders: &mut Orders, known_topics: usize) {
+        orders.topics.extend_from_slice(&self.queue.topics()[known_topics..]);
+        orders.taken = self.queue.taken();
+        orders.closed = self.queue.phase() == Phase::Closed;
+        orders.flushing = self.flushing > 0;
+        orders.purges = self.purges;
+        orders.abandon = self.abandon;
+        orders.asks.clear();
+        orders.asks.extend(self.asks.iter().filter(|ask| ask.answer.is_none()).map(|ask| ask.topic));
+        orders.called = mem::take(&mut self.called);
+        orders.oldest_waiting = self.queue.oldest_waiting();
+    }
+
+    pub fn overflow(&self, full: &Full) -> Refusal {
+        let oldest_age = full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
+        Refusal::For(ProduceErrorKind::BufferOverflow(BufferOverflow {
+            queued: full.queued,
+            limit: full.limit,
+            bytes: full.bytes,
+            oldest_age,
+            last_error: self.last_error.clone(),
+        }))
+    }
+
+    pub fn unfinished(&self) -> Unfinished {
+        let Totals { delivered, failed, given_up } = self.totals;
+        let messages = self.queue.accepted().saturating_sub(delivered + failed + given_up);
+        Unfinished { messages, last_error: self.last_error.clone() }
+    }
+
+    pub fn ask(&mut self, topic: u32) {
+        match self.asks.iter_mut().find(|ask| ask.topic == topic) {
+            Some(ask) => ask.callers += 1,
+            None => self.asks.push(Ask { topic, callers: 1, answer: None }),
+        }
+    }
+
+    pub fn answer(&self, topic: u32) -> Option<i32> {
+        self.asks.iter().find(|ask| ask.topic == topic).and_then(|ask| ask.answer)
+    }
+
+    pub fn ask_no_more(&mut self, topic: u32) {
+        if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == topic) {
+            ask.callers -= 1;
+        }
+        self.asks.retain(|ask| ask.callers > 0);
+    }
+}
+
+impl Totals {
+    pub fn add(&mut self, more: Self) {
+        self.delivered += more.delivered;
+        self.failed += more.failed;
+        self.given_up += more.given_up;
+    }
+
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            delivered: self.delivered - before.delivered,
+            failed: self.failed - before.failed,
+            given_up: self.given_up - before.given_up,
+        }
+    }
+}
+
+impl Report {
+    /// Whether somebody may wait for what is in it.
+    pub fn is_urgent(&self) -> bool {
+        self.released.messages > 0
+            || self.totals != Totals::default()
+            || self.finished_upto.is_some()
+            || self.purges_done.is_some()
+            || self.last_error.is_some()
+            || self.fatal.is_some()
+            || !self.answers.is_empty()
+    }
+}

@@ -1,0 +1,225 @@
+//! The worker: takes due messages from the queue, drives the engine and the sockets, and sends fates where they
+//! belong. Everything it must not lose lives in `Worker`, outside the frame that a panic unwinds: after one it goes on
+//! with a new engine, on the same thread.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::driver::Driver;
+use super::gate::{Gate, Next};
+use super::outlet::Outlet;
+use super::state::{Abandon, Called, Orders, Report};
+use super::{panic_text, serve};
+use crate::engine::deadline::Deadline;
+use crate::engine::producer::BatchFate;
+use crate::error::{DeliveryErrorKind, FatalError};
+
+pub(super) struct Worker {
+    gate: Arc<Gate>,
+    driver: Driver,
+    outlet: Outlet,
+    /// Whether the engine was told that messages keep their buffer place until their callbacks have returned.
+    has_callbacks: bool,
+    report: Report,
+    orders: Orders,
+    /// What was done of what callers asked for.
+    purges_done: u64,
+    finished_upto: u64,
+    /// What callers were told.
+    last_error: Option<Arc<DeliveryErrorKind>>,
+    fatal_told: bool,
+    /// Faults in a row, without a delivered batch between.
+    faults: u32,
+    /// When to look, once, whether messages wait that nothing makes due.
+    look_at_idle: Deadline,
+}
+
+impl Worker {
+    /// `never_by_itself` says that neither a threshold nor an interval makes messages leave.
+    pub fn new(gate: Arc<Gate>, driver: Driver, outlet: Outlet, never_by_itself: bool) -> Self {
+        let look_at_idle = if never_by_itself { Deadline::after(driver.now(), IDLE_AFTER) } else { Deadline::NEVER };
+        Self {
+            gate,
+            driver,
+            has_callbacks: outlet.has_callbacks(),
+            outlet,
+            report: Report::default(),
+            orders: Orders::default(),
+            purges_done: 0,
+            finished_upto: 0,
+            last_error: None,
+            fatal_told: false,
+            faults: 0,
+            look_at_idle,
+        }
+    }
+
+    /// The thread's whole life. Ends when the queue is closed and every message has its fate.
+    pub fn run(mut self) {
+        serve(self.gate.number());
+        loop {
+            let fault = match catch_unwind(AssertUnwindSafe(|| self.work())) {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => format!("the sockets cannot be waited for: {error}"),
+                Err(panic) => panic_text(&*panic),
+            };
+            self.faults += 1;
+            log::error!("a fault inside ottla, please report it: {fault}");
+            if catch_unwind(AssertUnwindSafe(|| self.recover(&fault))).is_err() {
+                log::error!("messages were lost to a fault inside ottla");
+            }
+            if self.faults >= FAULTS_IN_A_ROW {
+                self.give_up(fault);
+                break;
+            }
+        }
+        let remains = self.outlet.close(self.driver.now());
+        self.gate.worker_ended(&mut self.report, remains);
+    }
+
+    fn work(&mut self) -> std::io::Result<()> {
+        loop {
+            let next = self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
+            self.obey();
+            self.driver.go();
+            self.collect();
+            if self.orders.closed && self.driver.engine.unfinished() == 0 {
+                return Ok(());
+            }
+            let wait = match next {
+                Next::Sleep if !self.report.is_urgent() => self.look_at_idle,
+                _ => Deadline::at(self.driver.now()),
+            };
+            self.driver.poll(wait)?;
+        }
+    }
+
+    fn obey(&mut self) {
+        for topic in self.orders.topics.drain(..) {
+            self.driver.add_topic(topic);
+        }
+        self.driver.hand.append(&mut self.orders.chunks);
+        self.driver.append();
+        self.report.spent.append(&mut self.driver.spent);
+        let called = mem::take(&mut self.orders.called);
+        self.called(called);
+        let now = self.driver.now();
+        for topic in self.orders.asks.drain(..) {
+            if let Some(count) = self.driver.engine.partition_count(topic, now) {
+                self.report.answers.push((topic, count));
+            }
+        }
+        if self.orders.purges > self.purges_done {
+            self.driver.engine.purge(now);
+            self.collect();
+            self.purges_done = self.orders.purges;
+            self.report.purges_done = Some(self.purges_done);
+        }
+        if let Some(to) = self.orders.abandon {
+            self.outlet.abandon_to(to);
+            self.driver.engine.abandon(now);
+        }
+        self.warn_of_idle_messages();
+    }
+
+    /// Sends all fates where they belong, and notes what callers must learn.
+    fn collect(&mut self) {
+        while let Some(fate) = self.driver.engine.next_fate() {
+            self.dispatch(fate);
+        }
+        let released = self.driver.take_released();
+        self.report.released.messages += released.messages;
+        self.report.released.bytes += released.bytes;
+        let last = self.driver.engine.last_error();
+        if last.map(Arc::as_ptr) != self.last_error.as_ref().map(Arc::as_ptr) {
+            self.last_error = last.cloned();
+            self.report.last_error = Some(self.last_error.clone());
+        }
+        if !self.fatal_told {
+            self.report.fatal = self.driver.engine.fatal().cloned();
+            self.fatal_told = self.report.fatal.is_some();
+        }
+        if self.orders.flushing {
+            self.tell_finished();
+        }
+    }
+
+    fn dispatch(&mut self, fate: BatchFate) {
+        if fate.is_delivered() {
+            self.faults = 0;
+        }
+        let called = self.outlet.dispatch(fate, &mut self.report, self.driver.now());
+        self.called(called);
+    }
+
+    fn called(&mut self, called: Called) {
+        if self.has_callbacks && called.messages > 0 {
+            self.driver.engine.callbacks_done(called.messages, called.bytes);
+        }
+        for fate in called.fates {
+            self.driver.engine.recycle(fate);
+        }
+    }
+
+    fn tell_finished(&mut self) {
+        let upto = self.driver.engine.oldest_unfinished().unwrap_or(self.orders.taken);
+        if upto > self.finished_upto {
+            self.finished_upto = upto;
+            if !self.outlet.mark_finished(upto) {
+                self.report.finished_upto = Some(upto);
+            }
+        }
+    }
+
+    fn warn_of_idle_messages(&mut self) {
+        let now = self.driver.now();
+        if !self.look_at_idle.passed(now) {
+            return;
+        }
+        self.look_at_idle = Deadline::NEVER;
+        let Some(since) = self.orders.oldest_waiting else { return };
+        let age = now.saturating_duration_since(since);
+        if age < IDLE_AFTER {
+            self.look_at_idle = Deadline::after(since, IDLE_AFTER);
+            return;
+        }
+        log::warn!(
+            "messages have waited for {age:?}: with delivery_threshold and delivery_interval both 0 they leave only by \
+             deliver_messages, flush, shutdown, a waiting handle, or a full queue or batch"
+        );
+    }
+
+    fn recover(&mut self, fault: &str) {
+        for fate in self.driver.recover(fault) {
+            // The engine that counted these in its buffer is gone.
+            self.outlet.dispatch(fate, &mut self.report, self.driver.now());
+        }
+        self.gate.set_waker(self.driver.waker());
+    }
+
+    /// Ends the producer: what is left fails, and so does every later call.
+    fn give_up(&mut self, fault: String) {
+        let cause = DeliveryErrorKind::Internal(fault);
+        let advice = "please report it; a new producer may work";
+        self.report.fatal = Some(Arc::new(FatalError { cause, advice }));
+        self.outlet.abandon_to(Abandon::ToCallback);
+        let given_up = catch_unwind(AssertUnwindSafe(|| {
+            self.gate.close();
+            self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
+            self.obey();
+            self.driver.engine.abandon(self.driver.now());
+            while let Some(fate) = self.driver.engine.next_fate() {
+                self.dispatch(fate);
+            }
+        }));
+        if given_up.is_err() {
+            log::error!("messages were lost to a fault inside ottla");
+        }
+    }
+}
+
+const IDLE_AFTER: Duration = Duration::from_secs(30);
+/// So many faults in a row, and the next engine would not fare better.
+const FAULTS_IN_A_ROW: u32 = 8;

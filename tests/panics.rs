@@ -1,0 +1,109 @@
+//! Faults inside the worker: a logger that panics stands for a fault in the code that logs. One test, because a
+//! process has one logger.
+#![expect(clippy::disallowed_methods, reason = "threads and clocks are what is tested")]
+#![expect(clippy::unwrap_used, reason = "it is a test, helpers included")]
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use log::{LevelFilter, Log, Metadata, Record};
+use ottla::{Client, DeliveryErrorKind, Message, Persistence, ProduceErrorKind};
+
+/// So many of the engine's next lines panic.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+struct PanickingLogger;
+
+impl Log for PanickingLogger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let inside = record.target().starts_with("ottla::engine");
+        let left = PANICS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        assert!(!inside || left.is_err(), "a fault of the test");
+        if !inside && left.is_ok() {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_fault_in_the_worker_loses_nothing_and_hangs_nobody() {
+    log::set_logger(&PanickingLogger).unwrap();
+    log::set_max_level(LevelFilter::Debug);
+
+    what_was_never_written_survives_a_fault();
+    a_worker_that_only_faults_ends_the_producer();
+    the_sync_producer_survives_a_fault();
+}
+
+fn what_was_never_written_survives_a_fault() {
+    let producer = client().async_producer().build().unwrap();
+    let handle = producer.produce_with_handle(Message::new("orders", "v").with_tag(100)).unwrap();
+    for n in 0..100 {
+        producer.produce(Message::new("orders", "v").with_tag(n)).unwrap();
+    }
+    panic_times(3);
+    producer.deliver_messages();
+    wait_until(|| PANICS.load(Ordering::Relaxed) == 0);
+    producer.produce(Message::new("parcels", "a new topic").with_tag(101)).unwrap();
+    assert_eq!(producer.queue_size(), 102);
+    let report = producer.shutdown_within(Duration::from_millis(300)).unwrap();
+    assert_eq!((report.delivered, report.failed, report.given_up), (0, 0, 102));
+    let mut tags: Vec<u64> = report.undelivered.iter().map(|error| error.message().tag()).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, (0..100).chain([101]).collect::<Vec<_>>());
+    assert!(report.undelivered.iter().all(|error| error.persistence() == Persistence::No));
+    assert_eq!(handle.wait().unwrap_err().message().tag(), 100);
+}
+
+fn a_worker_that_only_faults_ends_the_producer() {
+    let producer = client().async_producer().build().unwrap();
+    for n in 0..10 {
+        producer.produce(Message::new("orders", "v").with_tag(n)).unwrap();
+    }
+    panic_times(usize::MAX);
+    assert!(producer.flush(Duration::from_secs(60)).is_ok(), "it does not hang");
+    panic_times(0);
+    let error = producer.produce(Message::new("orders", "late")).unwrap_err();
+    let ProduceErrorKind::Fatal(fatal) = error.kind() else { panic!("{error}") };
+    assert!(matches!(&fatal.cause, DeliveryErrorKind::Internal(what) if what.contains("a fault of the test")));
+    let report = producer.shutdown().unwrap();
+    assert_eq!((report.delivered + report.failed + report.given_up, report.undelivered.len()), (10, 10));
+}
+
+fn the_sync_producer_survives_a_fault() {
+    let timeout = Duration::from_millis(500);
+    let mut producer = client().producer().delivery_timeout(timeout).build().unwrap();
+    for n in 0..10 {
+        producer.produce(Message::new("orders", "v").with_tag(n)).unwrap();
+    }
+    panic_times(2);
+    let failed = producer.deliver_messages().unwrap_err();
+    assert_eq!((failed.failed.len(), failed.remaining), (0, 10));
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0, "it met the faults");
+    assert_eq!(producer.shutdown().len(), 10);
+}
+
+fn panic_times(times: usize) {
+    PANICS.store(times, Ordering::Relaxed);
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it never happened");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A client of a port where nobody listens.
+fn client() -> Client {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Client::builder([format!("127.0.0.1:{port}")]).build().unwrap()
+}
