@@ -1,0 +1,161 @@
+//! The account: what became of every line, and the file of those that were not delivered.
+
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ottla::Message;
+
+/// Counts of lines. `read = delivered + failed + undelivered + overflowed`.
+#[derive(Debug)]
+pub struct Counts {
+    pub read: u64,
+    pub accepted: u64,
+    pub delivered: u64,
+    pub failed: u64,
+    pub undelivered: u64,
+    pub overflowed: u64,
+}
+
+impl Counts {
+    pub fn all_delivered(&self) -> bool {
+        self.delivered == self.read
+    }
+}
+
+/// What the reading side counts, and the fates that the callback counts.
+pub struct Account {
+    pub read: u64,
+    pub accepted: u64,
+    undelivered: u64,
+    overflowed: u64,
+    fates: Arc<Fates>,
+}
+
+impl Account {
+    /// An empty account. The file is appended to: it may hold the lines of an earlier run.
+    pub fn open(undelivered: Option<&Path>, key_separator: Option<Vec<u8>>) -> io::Result<Self> {
+        let file = match undelivered {
+            Some(path) => Some(BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?)),
+            None => None,
+        };
+        let kept = Kept { file, file_error: None, first_error: None };
+        let fates = Fates {
+            delivered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            key_separator: key_separator.unwrap_or_default(),
+            kept: Mutex::new(kept),
+        };
+        Ok(Self { read: 0, accepted: 0, undelivered: 0, overflowed: 0, fates: Arc::new(fates) })
+    }
+
+    /// The part that the delivery callback shares.
+    pub fn fates(&self) -> Arc<Fates> {
+        Arc::clone(&self.fates)
+    }
+
+    /// A line that `produce` refused for good.
+    pub fn refused(&self, why: &dyn Display, message: &Message<'_>) {
+        self.fates.failed(why, message);
+    }
+
+    /// A line that was left out because the queue was full.
+    pub fn overflowed(&mut self, why: &dyn Display, message: &Message<'_>) {
+        self.overflowed += 1;
+        self.fates.note(why);
+        self.fates.keep(message);
+    }
+
+    /// A line without a fate when the time was up.
+    pub fn undelivered(&mut self, message: &Message<'_>) {
+        self.undelivered += 1;
+        self.fates.keep(message);
+    }
+
+    /// Something that kept lines from being delivered: the first is told at the end.
+    pub fn note(&self, why: &dyn Display) {
+        self.fates.note(why);
+    }
+
+    pub fn delivered_so_far(&self) -> u64 {
+        self.fates.delivered.load(Ordering::Relaxed)
+    }
+
+    /// The counts, and the first reason why a line was not delivered.
+    pub fn close(self) -> (Counts, Option<String>) {
+        let mut kept = self.fates.lock();
+        if let Some(Err(error)) = kept.file.as_mut().map(Write::flush) {
+            kept.file_error.get_or_insert(error);
+        }
+        let counts = Counts {
+            read: self.read,
+            accepted: self.accepted,
+            delivered: self.delivered_so_far(),
+            failed: self.fates.failed.load(Ordering::Relaxed),
+            undelivered: self.undelivered,
+            overflowed: self.overflowed,
+        };
+        let problem = match &kept.file_error {
+            Some(error) => Some(format!("--undelivered: lines are missing in the file: {error}")),
+            None => kept.first_error.as_ref().map(|error| format!("not all was delivered, the first reason: {error}")),
+        };
+        drop(kept);
+        (counts, problem)
+    }
+}
+
+/// What the delivery callback counts and keeps.
+pub struct Fates {
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    key_separator: Vec<u8>,
+    /// Between the delivery thread and the main thread: both write lines that were not delivered.
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    file: Option<BufWriter<File>>,
+    file_error: Option<io::Error>,
+    first_error: Option<String>,
+}
+
+impl Fates {
+    pub fn delivered(&self) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn failed(&self, why: &dyn Display, message: &Message<'_>) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.note(why);
+        self.keep(message);
+    }
+
+    fn note(&self, why: &dyn Display) {
+        self.lock().first_error.get_or_insert_with(|| why.to_string());
+    }
+
+    fn keep(&self, message: &Message<'_>) {
+        let mut kept = self.lock();
+        let Some(file) = &mut kept.file else { return };
+        if let Err(error) = write_line(file, &self.key_separator, message) {
+            kept.file_error.get_or_insert(error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The line that the message was made of.
+fn write_line(file: &mut impl Write, key_separator: &[u8], message: &Message<'_>) -> io::Result<()> {
+    if let Some(key) = message.key() {
+        file.write_all(key)?;
+        file.write_all(key_separator)?;
+    }
+    file.write_all(message.value().unwrap_or_default())?;
+    file.write_all(b"\n")
+}
