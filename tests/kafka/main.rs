@@ -1,0 +1,14 @@
+//! ottla against a real Apache Kafka, read back by Kafka's own consumer.
+//!
+//! `cargo test --features real-kafka --test kafka` needs Java 17 and Maven, which fetches Kafka once.
+
+// Real brokers run on the real clock, and so do their tests.
+#![expect(clippy::disallowed_methods, reason = "these tests wait for processes and sockets")]
+
+mod delivery;
+mod failover;
+mod fixture;
+mod fixture_tests;
+mod in_process;
+mod pipe;
+mod tools;

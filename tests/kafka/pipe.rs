@@ -1,0 +1,294 @@
+//! The example programs, run as users run them.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::delivery::assert_numbers_in_order;
+use crate::fixture::RealKafka;
+use crate::tools;
+
+#[test]
+fn a_million_lines_are_complete_and_in_order() {
+    const COUNT: usize = 1_000_000;
+    let kafka = RealKafka::shared();
+    kafka.create_topic("million", 3, &[]);
+    let mut pipe = start_pipe(&kafka.bootstrap(), "million", &[]);
+    let mut input = BufWriter::new(pipe.stdin.take().expect("piped"));
+    for number in 0..COUNT {
+        writeln!(input, "{number}").expect("pipe reads");
+    }
+    drop(input);
+    let output = pipe.wait_with_output().expect("pipe ends");
+    assert_eq!(account(&output), [1_000_000, 1_000_000, 1_000_000, 0, 0, 0]);
+    assert!(output.status.success());
+    assert_numbers_in_order(&kafka.read_all("million"), COUNT);
+}
+
+#[test]
+fn keys_keep_their_lines_in_order() {
+    let kafka = RealKafka::shared();
+    kafka.create_topic("keyed-lines", 3, &[]);
+    let arguments = ["--key-separator", ":", "--partitioner", "murmur2", "--delivery-interval-ms", "20"];
+    let input: String = (0..5_000).map(|number| format!("user {}:{number}\n", number % 10)).collect();
+    let output = pipe(&kafka.bootstrap(), "keyed-lines", &arguments, input.as_bytes());
+    assert_eq!(account(&output), [5_000, 5_000, 5_000, 0, 0, 0]);
+    let records = kafka.read_all("keyed-lines");
+    assert_numbers_in_order(&records, 5_000);
+    for record in &records {
+        let number: usize = record.text().parse().expect("a number");
+        assert_eq!(record.key.as_deref(), Some(format!("user {}", number % 10).as_bytes()));
+    }
+}
+
+#[test]
+fn a_threshold_and_an_interval_out_of_reach_deliver_at_the_end_of_the_input() {
+    let kafka = RealKafka::shared();
+    kafka.create_topic("out-of-reach", 1, &[]);
+    let arguments = ["--delivery-threshold", "1000000000", "--delivery-interval-ms", "86400000"];
+    let input: String = (0..25).map(|number| format!("{number}\n")).collect();
+    let output = pipe(&kafka.bootstrap(), "out-of-reach", &arguments, input.as_bytes());
+    assert_eq!(account(&output), [25, 25, 25, 0, 0, 0]);
+    assert_numbers_in_order(&kafka.read_all("out-of-reach"), 25);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_lines_and_too_long_lines_are_kept() {
+    let kafka = RealKafka::shared();
+    kafka.create_topic("bytes", 1, &[]);
+    let file = fresh_file("bytes");
+    let long = vec![b'x'; 1_500_000];
+    let input = [&b"\xff\xfe\r\n\n"[..], &long, b"\nlast"].concat();
+    let output = pipe(&kafka.bootstrap(), "bytes", &["--undelivered", text(&file)], &input);
+    assert_eq!(account(&output), [4, 3, 3, 1, 0, 0]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read(&file).expect("written"), [&long[..], b"\n"].concat());
+    let records = kafka.read_all("bytes");
+    let values: Vec<_> = records.iter().map(|record| record.value.as_deref().expect("a value")).collect();
+    assert_eq!(values, [&b"\xff\xfe\r"[..], b"", b"last"]);
+}
+
+#[test]
+fn a_broker_that_is_away_for_ten_seconds_costs_nothing() {
+    const COUNT: usize = 200_000;
+    let mut kafka = RealKafka::start(1);
+    kafka.create_topic("away", 3, &[]);
+    let mut pipe = start_pipe(&kafka.bootstrap(), "away", &["--max-queue-size", "20000"]);
+    let mut stdin = BufWriter::new(pipe.stdin.take().expect("piped"));
+    let feeder = thread::spawn(move || {
+        for number in 0..COUNT {
+            writeln!(stdin, "{number}").expect("pipe reads");
+            // 10,000 a second: the queue is full for a part of the outage.
+            if number % 100 == 0 {
+                stdin.flush().expect("pipe reads");
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    });
+    thread::sleep(Duration::from_secs(3));
+    assert!(kafka.counts("away").iter().sum::<usize>() > 0, "the run has begun");
+    kafka.stop(1);
+    thread::sleep(Duration::from_secs(10));
+    assert!(!feeder.is_finished(), "the outage is in the middle of the run");
+    kafka.restart(1);
+    feeder.join().expect("all was read");
+    let output = pipe.wait_with_output().expect("pipe ends");
+    let count = COUNT as u64;
+    assert_eq!(account(&output), [count, count, count, 0, 0, 0]);
+    let records = kafka.read_all("away");
+    assert_eq!(records.len(), COUNT, "nothing is there twice");
+    assert_numbers_in_order(&records, COUNT);
+}
+
+#[test]
+fn a_signal_delivers_what_was_read() {
+    let kafka = RealKafka::shared();
+    kafka.create_topic("signal", 1, &[]);
+    let arguments = ["--delivery-threshold", "0", "--delivery-interval-ms", "0"];
+    let mut pipe = start_pipe(&kafka.bootstrap(), "signal", &arguments);
+    let mut stdin = pipe.stdin.take().expect("piped");
+    stdin.write_all(b"0\n1\n2\n").expect("pipe reads");
+    thread::sleep(Duration::from_secs(1));
+    signal(&pipe, "INT");
+    let began = Instant::now();
+    let output = pipe.wait_with_output().expect("pipe ends");
+    assert!(began.elapsed() < Duration::from_secs(10), "the open input does not hold it up");
+    drop(stdin);
+    assert_eq!(account(&output), [3, 3, 3, 0, 0, 0]);
+    assert!(output.status.success());
+    assert_numbers_in_order(&kafka.read_all("signal"), 3);
+}
+
+#[test]
+fn what_a_second_signal_leaves_can_be_piped_in_again() {
+    let mut kafka = RealKafka::start(1);
+    kafka.create_topic("second-signal", 1, &[]);
+    kafka.stop(1);
+    let file = fresh_file("second-signal");
+    let arguments = ["--max-queue-size", "100", "--key-separator", "=", "--undelivered", text(&file)];
+    let mut pipe = start_pipe(&kafka.bootstrap(), "second-signal", &arguments);
+    let mut stdin = pipe.stdin.take().expect("piped");
+    let input: String = (0..300).map(|number| format!("k={number}\n")).collect();
+    stdin.write_all(input.as_bytes()).expect("pipe reads");
+    thread::sleep(Duration::from_secs(2));
+    signal(&pipe, "TERM");
+    thread::sleep(Duration::from_secs(1));
+    assert!(pipe.try_wait().expect("pipe can be asked").is_none(), "the first signal waits for the broker");
+    signal(&pipe, "TERM");
+    let began = Instant::now();
+    let output = pipe.wait_with_output().expect("pipe ends");
+    assert!(began.elapsed() < Duration::from_secs(3), "the second signal does not");
+    let [read, accepted, delivered, failed, undelivered, overflowed] = account(&output);
+    assert_eq!((read, delivered, failed, undelivered, overflowed), (300, 0, 0, 300, 0));
+    assert!(accepted >= 100, "the queue took what it had room for: {accepted}");
+    assert_eq!(output.status.code(), Some(1));
+
+    kafka.restart(1);
+    let again = fs::read(&file).expect("written");
+    let output = self::pipe(&kafka.bootstrap(), "second-signal", &["--key-separator", "="], &again);
+    assert_eq!(account(&output), [300, 300, 300, 0, 0, 0]);
+    assert_numbers_in_order(&kafka.read_all("second-signal"), 300);
+}
+
+#[test]
+fn a_full_queue_drops_or_ends_the_run_as_asked() {
+    let input: String = (0..300).map(|number| format!("{number}\n")).collect();
+    // Nothing listens there.
+    let nobody = "127.0.0.1:9";
+    let file = fresh_file("drop");
+    let arguments = ["--max-queue-size", "100", "--shutdown-timeout-ms", "500", "--undelivered", text(&file)];
+    let drop = [&arguments[..], &["--on-overflow", "drop"]].concat();
+    assert_eq!(account(&pipe(nobody, "nowhere", &drop, input.as_bytes())), [300, 100, 0, 0, 100, 200]);
+    let fail = [&arguments[..], &["--on-overflow", "fail"]].concat();
+    let output = pipe(nobody, "nowhere", &fail, input.as_bytes());
+    let [read, accepted, delivered, failed, undelivered, overflowed] = account(&output);
+    assert_eq!((accepted, delivered, failed, overflowed), (100, 0, 0, 1));
+    assert_eq!(read, undelivered + 1);
+    assert_eq!(output.status.code(), Some(1));
+    // Both runs appended: first everything, then all that the second one read.
+    let lines = fs::read_to_string(&file).expect("written").lines().count() as u64;
+    assert_eq!(lines, 300 + read);
+}
+
+#[test]
+fn bad_usage_says_what_is_wrong() {
+    let usage = |arguments: &[&str]| {
+        let output = Command::new(example("pipe")).args(arguments).stdin(Stdio::null()).output().expect("pipe starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let base = ["--bootstrap", "127.0.0.1:9092", "--topic", "t"];
+    for (arguments, word) in [
+        (&["--topic", "t"][..], "--bootstrap"),
+        (&base[..2], "--topic"),
+        (&[&base[..], &["--acks", "2"]].concat(), "--acks"),
+        (&[&base[..], &["--acks"]].concat(), "--acks"),
+        (&[&base[..], &["--colour", "red"]].concat(), "--colour"),
+        (&[&base[..], &["--max-queue-size", "-1"]].concat(), "--max-queue-size"),
+        (&[&base[..], &["--max-queue-size", "0"]].concat(), "max_queue_size"),
+        (&[&base[..], &["--acks", "0", "--idempotent", "true"]].concat(), "idempotent"),
+        (&["--bootstrap", "127.0.0.1:9092", "--topic", "no topic"], "no topic"),
+        (&[&base[..], &["--undelivered", "/no/such/folder/file"]].concat(), "--undelivered"),
+    ] {
+        let (code, text) = usage(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(word), "{arguments:?} should name {word}: {text}");
+    }
+    assert_eq!(usage(&["--help"]), (Some(0), String::new()));
+}
+
+#[test]
+fn quickstart_delivers_to_real_kafka() {
+    let kafka = RealKafka::shared();
+    let output = Command::new(example("quickstart"))
+        .args(["--bootstrap", &kafka.bootstrap()])
+        .output()
+        .expect("quickstart starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.lines().last(), Some("delivered 10000 of 10000"));
+    assert_eq!(kafka.counts("quickstart").iter().sum::<usize>(), 10_000);
+    let values = tools::read_all(&kafka.bootstrap(), "quickstart");
+    let mut numbers: Vec<usize> =
+        values.iter().map(|record| record.text().trim_start_matches("message ").parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..10_000));
+}
+
+fn pipe(bootstrap: &str, topic: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut pipe = start_pipe(bootstrap, topic, arguments);
+    let mut stdin = pipe.stdin.take().expect("piped");
+    stdin.write_all(input).expect("pipe reads");
+    drop(stdin);
+    pipe.wait_with_output().expect("pipe ends")
+}
+
+fn start_pipe(bootstrap: &str, topic: &str, arguments: &[&str]) -> Child {
+    Command::new(example("pipe"))
+        .args(["--bootstrap", bootstrap, "--topic", topic])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("pipe starts")
+}
+
+/// read, accepted, delivered, failed, undelivered, overflowed: from the last line, and they add up.
+fn account(output: &Output) -> [u64; 6] {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().last().expect("a last line");
+    let fields = line.strip_prefix('{').and_then(|line| line.strip_suffix('}')).expect("a JSON object");
+    let names = ["read", "accepted", "delivered", "failed", "undelivered", "overflowed"];
+    let counts: Vec<u64> = fields
+        .split(',')
+        .zip(names)
+        .map(|(field, name)| {
+            let number = field.strip_prefix(&format!("\"{name}\":"));
+            number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {line}"))
+        })
+        .collect();
+    let counts = <[u64; 6]>::try_from(counts).expect("six counts");
+    let [read, accepted, delivered, failed, undelivered, overflowed] = counts;
+    assert_eq!(read, delivered + failed + undelivered + overflowed, "{line}");
+    assert!(accepted <= read && delivered <= accepted, "{line}");
+    counts
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().expect("kill exists");
+    assert!(sent.success());
+}
+
+/// A file that does not exist yet.
+fn fresh_file(name: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("undelivered-{name}-{}", std::process::id()));
+    let _ = fs::remove_file(&file);
+    file
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+/// An example, built as users build it, once.
+fn example(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        // tmp is in the target folder.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--examples", "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(target)
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the examples do not build");
+        target.join("release/examples")
+    });
+    folder.join(name)
+}

@@ -1,0 +1,264 @@
+//! Apache Kafka's jars, and its own command line programs: independent readers and writers to compare with.
+//!
+//! Maven fetches the jars once, into cargo's target folder. Nothing here uses ottla.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+
+/// A record as Kafka's console consumer shows it. `None` is null, which differs from empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    /// Milliseconds since 1970, and whether they are the producer's (`CreateTime`) or the broker's.
+    pub timestamp: i64,
+    pub create_time: bool,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    /// In order, repeats included.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// The value as text; null is a panic.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(self.value.as_deref().expect("a value that is not null")).expect("text")
+    }
+}
+
+/// A `java` command with Kafka's jars, up to the name of the class.
+pub fn java(options: &[&str]) -> Command {
+    let mut command = Command::new("java");
+    command.args(options).arg("-cp").arg(jars().join("*"));
+    command
+}
+
+/// Creates a topic; `configs` are `name=value`.
+pub fn create_topic(bootstrap: &str, name: &str, partitions: usize, configs: &[&str]) {
+    let mut command = program("org.apache.kafka.tools.TopicCommand");
+    command.args(["--bootstrap-server", bootstrap, "--create", "--topic", name]);
+    command.args(["--partitions", &partitions.to_string()]);
+    for config in configs {
+        command.args(["--config", config]);
+    }
+    run(command, b"");
+}
+
+/// The node that leads a partition.
+pub fn leader(bootstrap: &str, topic: &str, partition: i32) -> Option<usize> {
+    let mut command = program("org.apache.kafka.tools.TopicCommand");
+    command.args(["--bootstrap-server", bootstrap, "--describe", "--topic", topic]);
+    let output = run(command, b"");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.contains(&format!("Partition: {partition}\t"))).expect("the partition");
+    let leader = line.split("Leader: ").nth(1).expect("a leader column");
+    leader.split_whitespace().next().and_then(|node| node.parse().ok())
+}
+
+/// The end offset of each partition of a topic, in the order of the partitions.
+pub fn end_offsets(bootstrap: &str, topic: &str) -> Vec<usize> {
+    let mut command = program("org.apache.kafka.tools.GetOffsetShell");
+    command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
+    let output = run(command, b"");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut ends: Vec<(usize, usize)> = text
+        .lines()
+        .map(|line| {
+            let mut fields = line.rsplit(':');
+            let end = fields.next().and_then(|field| field.parse().ok());
+            let partition = fields.next().and_then(|field| field.parse().ok());
+            (partition.expect("topic:partition:offset"), end.expect("topic:partition:offset"))
+        })
+        .collect();
+    ends.sort_unstable();
+    ends.into_iter().map(|(_, end)| end).collect()
+}
+
+/// Everything in a topic by the console consumer: all partitions, from the first record to the present end.
+///
+/// Asserts that the offsets of each partition count from 0 without a gap.
+pub fn read_all(bootstrap: &str, topic: &str) -> Vec<Record> {
+    let count = end_offsets(bootstrap, topic).iter().sum();
+    let records = consume(bootstrap, topic, None, count);
+    for pair in records.windows(2) {
+        let expected = if pair[0].partition == pair[1].partition { pair[0].offset + 1 } else { 0 };
+        assert_eq!(pair[1].offset, expected, "offsets of partition {} have a gap", pair[1].partition);
+    }
+    assert!(records.first().is_none_or(|record| record.offset == 0), "the topic does not begin with offset 0");
+    records
+}
+
+/// Exactly `count` records by the console consumer, of one partition or of all, ordered by partition and offset.
+///
+/// One partition is read without a consumer group.
+pub fn consume(bootstrap: &str, topic: &str, partition: Option<i32>, count: usize) -> Vec<Record> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut command = program("org.apache.kafka.tools.consumer.ConsoleConsumer");
+    command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
+    match partition {
+        Some(partition) => command.args(["--partition", &partition.to_string(), "--offset", "earliest"]),
+        None => command.arg("--from-beginning"),
+    };
+    command.args(["--max-messages", &count.to_string(), "--timeout-ms", "30000"]);
+    for shown in ["partition", "offset", "timestamp", "key", "headers", "value"] {
+        command.args(["--formatter-property", &format!("print.{shown}=true")]);
+    }
+    for (name, value) in
+        [("key.separator", FIELD), ("line.separator", RECORD), ("headers.separator", HEADER), ("null.literal", NULL)]
+    {
+        command.args(["--formatter-property", &format!("{name}={value}")]);
+    }
+    let output = run(command, b"");
+    let mut records: Vec<Record> =
+        output.stdout.split(|byte| *byte == RECORD.as_bytes()[0]).filter(|line| !line.is_empty()).map(parse).collect();
+    records.sort_by_key(|record| (record.partition, record.offset));
+    assert_eq!(
+        records.len(),
+        count,
+        "the console consumer did not find all of {topic}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    records
+}
+
+/// Kafka's console producer: each line of `input` is a message, `key<TAB>value` where `keyed`.
+pub fn console_produce(bootstrap: &str, topic: &str, keyed: bool, input: &str) {
+    let mut command = program("org.apache.kafka.tools.ConsoleProducer");
+    command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
+    if keyed {
+        command.args(["--reader-property", "parse.key=true"]);
+    }
+    run(command, input.as_bytes());
+}
+
+/// The lines that `DumpLogSegments` shows for the batches of a segment.
+pub fn dump_batches(segment: &Path) -> Vec<String> {
+    let mut command = program("org.apache.kafka.tools.DumpLogSegments");
+    command.arg("--files").arg(segment);
+    let output = run(command, b"");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().filter(|line| line.starts_with("baseOffset:")).map(str::to_owned).collect()
+}
+
+/// One of Kafka's programs, with a small, quickly started JVM that logs warnings only.
+fn program(class: &str) -> Command {
+    let mut command = java(&[
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    ]);
+    command.arg(class);
+    command
+}
+
+fn run(mut command: Command, input: &[u8]) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("java was found before");
+    let mut stdin = child.stdin.take().expect("piped above");
+    let output = thread::scope(|scope| {
+        // Beside the reading, or both pipes could be full. A program that does not read its input is no fault.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().expect("the program ends")
+    });
+    assert!(
+        output.status.success(),
+        "{command:?} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// `CreateTime:1 Partition:0 Offset:0 headers key value`, with [`FIELD`] between.
+fn parse(line: &[u8]) -> Record {
+    let fields: Vec<&[u8]> = line.splitn(6, |byte| *byte == FIELD.as_bytes()[0]).collect();
+    let [time, partition, offset, headers, key, value] = fields[..] else {
+        panic!("not a record: {:?}", String::from_utf8_lossy(line));
+    };
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let number = |field: &[u8], name: &str| -> i64 {
+        let field = text(field);
+        field
+            .strip_prefix(name)
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_else(|| panic!("{field} is no {name}"))
+    };
+    let nullable = |field: &[u8]| (field != NULL.as_bytes()).then(|| field.to_vec());
+    let create_time = time.starts_with(b"CreateTime:");
+    Record {
+        partition: i32::try_from(number(partition, "Partition:")).expect("a partition"),
+        offset: number(offset, "Offset:"),
+        timestamp: number(time, if create_time { "CreateTime:" } else { "LogAppendTime:" }),
+        create_time,
+        key: nullable(key),
+        value: nullable(value),
+        headers: match headers {
+            b"NO_HEADERS" => Vec::new(),
+            headers => headers
+                .split(|byte| *byte == HEADER.as_bytes()[0])
+                .map(|header| {
+                    let colon = header.iter().position(|byte| *byte == b':').expect("name:value");
+                    (text(&header[..colon]), nullable(&header[colon + 1..]))
+                })
+                .collect(),
+        },
+    }
+}
+
+/// The folder with Kafka's jars; the first call fetches them.
+fn jars() -> &'static Path {
+    static JARS: OnceLock<PathBuf> = OnceLock::new();
+    JARS.get_or_init(|| {
+        need("java", "-version", "Java 17 or newer (Debian: apt-get install default-jdk-headless)");
+        let jars = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!("kafka-", "4.3.1"));
+        if !jars.is_dir() {
+            fetch(&jars);
+        }
+        jars
+    })
+}
+
+/// Has Maven put Kafka's jars into `jars`: all of them, or the folder does not exist.
+fn fetch(jars: &Path) {
+    need("mvn", "--version", "Maven 3 (Debian: apt-get install maven)");
+    let part = jars.with_extension(format!("part-{}", std::process::id()));
+    let output = Command::new("mvn")
+        .args(["-q", "-B", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/pom.xml")])
+        .arg("dependency:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", part.display()))
+        .stdin(Stdio::null())
+        .output()
+        .expect("mvn was found above");
+    assert!(
+        output.status.success(),
+        "Maven could not fetch Apache Kafka, is there a network? {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    // Another test process may have been first: its jars are as good.
+    if fs::rename(&part, jars).is_err() {
+        assert!(jars.is_dir(), "{} cannot be renamed", part.display());
+        let _ = fs::remove_dir_all(part);
+    }
+}
+
+fn need(command: &str, asked: &str, what: &str) {
+    let found =
+        Command::new(command).arg(asked).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(
+        found.is_ok_and(|status| status.success()),
+        "the tests with real Kafka need `{command}`: install {what}, or leave out the feature real-kafka"
+    );
+}
+
+// Separators that no test puts into a message: unit, record and group separator, and cancel for null.
+const FIELD: &str = "\u{1f}";
+const RECORD: &str = "\u{1e}";
+const HEADER: &str = "\u{1d}";
+const NULL: &str = "\u{18}";
