@@ -1,5 +1,79 @@
-//! The Kafka client for Rust programs without async.
+//! A Kafka producer for Rust programs without async.
+//!
+//! Your threads hand in messages, one background thread delivers them, and every message ends as delivered, as failed
+//! with a reason, or handed back. Pure Rust: no C compiler, no async runtime. Names and meanings are ruby-kafka's.
+//!
+//! ```no_run
+//! use ottla::{Client, Message};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let client = Client::builder(["kafka-1:9092", "kafka-2:9092"]).build()?;
+//!     let producer = client.async_producer().streaming().build()?;
+//!
+//!     for number in 0..1_000 {
+//!         let order = format!("order {number}");
+//!         producer.produce(Message::new("orders", order).with_key("customer 7"))?;
+//!     }
+//!
+//!     let report = producer.shutdown()?;
+//!     println!("{} delivered, {} failed", report.delivered, report.failed);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where to begin
+//!
+//! - [`Client`] says where the cluster is; from it come the producers.
+//! - [`AsyncProducer`] delivers on a thread of its own. [`AsyncProducerBuilder`] has its options: with
+//!   [`streaming`](AsyncProducerBuilder::streaming) messages leave by themselves, without they wait for
+//!   [`deliver_messages`](AsyncProducer::deliver_messages), as in ruby-kafka.
+//! - [`Producer`] delivers on the caller's thread, and starts none that stays.
+//! - [`Message`] is what you hand in, with [`Topic`] and [`Partitioner`] for where it goes.
+//! - [`Fate`], [`Delivered`] and [`DeliveryError`] are what becomes of it: from a [`DeliveryHandle`], in the callback
+//!   of [`on_delivery`](AsyncProducerBuilder::on_delivery), or in the [`ShutdownReport`].
+//! - [`ProduceError`] is a message that was refused, and why.
+//!
+//! A failure belongs to whoever registered a callback or holds the handle. Without either it is counted, logged and
+//! kept for the report of [`shutdown`](AsyncProducer::shutdown), up to `max_queue_size` messages and
+//! `max_queue_bytesize` bytes; then the oldest are dropped, with a count.
+//!
+//! # Partitions of keys
+//!
+//! By default a key goes where ruby-kafka, librdkafka and rust-rdkafka put it: CRC-32 modulo the number of partitions.
+//! [`Partitioner::murmur2`] puts it where the Java client and franz-go do. Choose once for a topic.
+//!
+//! # Threads
+//!
+//! A producer starts its threads with the first message, however many brokers there are:
+//!
+//! | thread | exists | does |
+//! |---|---|---|
+//! | `ottla-worker` | always | batches, sends, receives, retries |
+//! | `ottla-timer` | if `delivery_interval` is above zero | makes messages leave when the oldest is old enough |
+//! | `ottla-delivery` | if a callback is registered | calls it |
+//! | `ottla-resolve` | while a host name is looked up | asks the system's resolver, which blocks |
+//!
+//! A sync [`Producer`] has only the last. Fork before the first message, or make a new producer in the child: the old
+//! one answers `AfterFork` there.
+//!
+//! A panic in a callback or a partitioner is caught, logged, and costs at most its message. With `panic = "abort"` it
+//! ends the process, and what was not delivered is lost.
+//!
+//! # Features
+//!
+//! | feature | gives |
+//! |---|---|
+//! | `testing` | `ottla::testing`, an in-process Kafka cluster for the tests of your program |
+//! | `real-kafka` | ottla's own tests against Apache Kafka; nothing for users |
+//! | `_internal` | the inside, for ottla's own tests. No promises: never use it |
+//!
+//! None is on by default. TLS, SASL, compression, transactions, consumers and administration are not there yet.
 #![forbid(unsafe_code)]
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
 
 mod client;
 mod error;
