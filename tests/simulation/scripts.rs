@@ -200,3 +200,26 @@ fn the_grace_of_a_missing_topic_begins_with_the_first_answer() {
     bench.pass(secs(30));
     assert_eq!(bench.delivered.len(), 1, "{:?}", bench.failed);
 }
+
+#[test]
+fn a_deleted_topic_that_nothing_waits_for_is_not_made_again() {
+    let mut bench = Bench::new(1, |cluster| cluster);
+    bench.append(&Message::new("a", "before"));
+    bench.pass(secs(1));
+    assert!(bench.cluster.delete_topic("a"));
+    bench.engine.ask_for_metadata();
+    bench.pass(secs(10));
+    assert!(!bench.cluster.delete_topic("a"), "it was asked for, and so made again");
+}
+
+#[test]
+fn an_idle_producer_leaves_dead_brokers_alone() {
+    let mut bench = Bench::with(1, |cluster| cluster, |config| config.delivery_timeout = secs(5));
+    bench.stop(1);
+    bench.append(&Message::new("a", "x"));
+    bench.pass(secs(60));
+    assert_eq!(bench.failed.len(), 1);
+    let connects = bench.connects;
+    bench.pass(secs(300));
+    assert_eq!(bench.connects, connects);
+}

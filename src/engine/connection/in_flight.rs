@@ -99,6 +99,11 @@ impl InFlight {
         self.last_progress
     }
 
+    /// Begins the patience anew, after a silence that was agreed on.
+    pub fn resume(&mut self, now: Instant) {
+        self.last_progress = now;
+    }
+
     /// Notes a request that is being handed to the socket.
     pub fn sent(&mut self, request: Request, now: Instant) {
         if self.requests.is_empty() {

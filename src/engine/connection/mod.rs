@@ -251,6 +251,9 @@ impl Link {
     pub fn end_silence(&mut self, now: Instant) {
         if self.muted_until.passed(now) {
             self.muted_until = Deadline::NEVER;
+            if let Some(live) = self.live_mut() {
+                live.in_flight.resume(now);
+            }
         }
     }
 
@@ -270,7 +273,8 @@ impl Link {
     #[must_use]
     pub fn overdue(&self, now: Instant, patience: &Patience) -> Option<Overdue> {
         let (deadline, meaning) = self.next(patience)?;
-        deadline.passed(now).then_some(meaning)
+        let silent = meaning == Overdue::Answer && self.is_muted();
+        (deadline.passed(now) && !silent).then_some(meaning)
     }
 
     /// The next moment at which something can be overdue.
@@ -287,6 +291,8 @@ impl Link {
             State::Up(live) if live.in_flight.is_empty() => {
                 Some((Deadline::after(live.last_used, patience.max_idle), Overdue::Idle))
             }
+            // KIP-219: it may keep what is in flight waiting as long as it keeps us from sending.
+            State::Up(_) if self.is_muted() => Some((self.muted_until, Overdue::Answer)),
             State::Up(live) => {
                 Some((Deadline::after(live.in_flight.last_progress(), patience.socket_timeout), Overdue::Answer))
             }
@@ -357,5 +363,25 @@ mod tests {
         link.opened(start + Duration::from_secs(9));
         assert_eq!(link.overdue(start + Duration::from_secs(9), &patience), None);
         assert_eq!(link.overdue(start + Duration::from_secs(10), &patience), Some(Overdue::Connect));
+    }
+
+    #[test]
+    fn a_broker_that_asked_for_silence_is_not_overdue_in_it() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let mut link = link();
+        link.connecting(ConnId(1), start, &patience);
+        link.opened(start);
+        let live = link.live_mut().unwrap();
+        live.versions = Some(Versions::default());
+        let correlation = live.next_correlation(start);
+        let purpose = in_flight::Purpose::Metadata;
+        let answer = in_flight::Answer::Expected;
+        live.in_flight.sent(in_flight::Request { correlation, version: 9, purpose, answer }, start);
+        link.mute(Deadline::after(start, Duration::from_secs(50)));
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(link.overdue(after(49), &patience), None);
+        link.end_silence(after(50));
+        assert_eq!(link.overdue(after(79), &patience), None, "its patience begins anew");
+        assert_eq!(link.overdue(after(80), &patience), Some(Overdue::Answer));
     }
 }

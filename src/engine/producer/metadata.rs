@@ -20,6 +20,8 @@ use crate::wire::metadata::{self, BrokerMetadata, MetadataResponse, PartitionMet
 #[derive(Debug)]
 pub struct Refresh {
     wanted: bool,
+    /// Whether a caller wants it, although no message does.
+    asked_for: bool,
     asked: Option<ConnId>,
     last_good: Option<Instant>,
     not_before: Deadline,
@@ -53,6 +55,7 @@ impl Refresh {
     pub(super) fn new(client: &ClientConfig, config: &ProducerConfig) -> Self {
         Self {
             wanted: false,
+            asked_for: false,
             asked: None,
             last_good: None,
             not_before: Deadline::NEVER,
@@ -81,6 +84,7 @@ impl Refresh {
 impl ProducerEngine {
     /// Makes the engine fetch metadata, whether or not it needs any.
     pub fn ask_for_metadata(&mut self) {
+        self.refresh.asked_for = true;
         self.refresh.want();
     }
 
@@ -114,8 +118,16 @@ impl ProducerEngine {
         if !self.refresh.is_wanted() || self.refresh.is_pausing(now) {
             return;
         }
+        let idle = self.unfinished == 0 && !self.topics.iter().any(|topic| topic.is_waiting(now));
+        if idle && !self.refresh.asked_for {
+            // Nothing needs it any more: dead brokers are left alone until something does.
+            self.refresh.wanted = false;
+            return;
+        }
         let Some(peer) = self.any_ready() else { return };
-        let names: Vec<Topic> = self.topics.iter().map(|topic| topic.name.clone()).collect();
+        // Only what something waits for: to ask for a topic may make it, also one that was deleted on purpose.
+        let needed = self.topics.iter().filter(|topic| topic.has_messages() || topic.is_waiting(now));
+        let names: Vec<Topic> = needed.map(|topic| topic.name.clone()).collect();
         let names: Vec<&str> = names.iter().map(Topic::name).collect();
         let create = self.config.allow_auto_topic_creation;
         let conn = self.request(peer, Api::Metadata, Purpose::Metadata, now, |version, correlation, client| {
@@ -173,6 +185,7 @@ impl ProducerEngine {
             }
         }
         self.refresh.last_good = Some(now);
+        self.refresh.asked_for = false;
         if self.wants_more(now) {
             self.ask_again(now);
         } else {
