@@ -9,7 +9,7 @@ use ottla::testing::state::{Reply, Then};
 use ottla::wire::frame::{ConnId, Frame};
 
 use crate::messages::id_of;
-use crate::world::{CONNS, FIRST_PORT, Happening, World};
+use crate::world::{FIRST_PORT, Happening, World};
 
 /// One connection.
 pub struct Wire {
@@ -41,10 +41,8 @@ pub enum Load {
 
 impl World {
     pub fn act(&mut self, action: Action) {
-        let unique = |conn: ConnId| ConnId(conn.0 + self.panics * CONNS);
         match action {
             Action::Connect { conn, address, .. } => {
-                let conn = unique(conn);
                 let node = i32::from(address.port - FIRST_PORT) + 1;
                 let up = self.cluster.is_up(node);
                 let (now, soon) = (self.now, self.latency());
@@ -52,9 +50,9 @@ impl World {
                 let happening = if up { Happening::Connected(conn) } else { Happening::Refused(conn) };
                 self.at(self.elapsed() + soon, happening);
             }
-            Action::Send { conn, frame } => self.send(unique(conn), &frame),
+            Action::Send { conn, frame } => self.send(conn, &frame),
             Action::Close { conn } => {
-                if let Some(wire) = self.wires.get_mut(&unique(conn)) {
+                if let Some(wire) = self.wires.get_mut(&conn) {
                     // What is on the wire already may still arrive.
                     wire.end(self.now);
                 }

@@ -19,8 +19,6 @@ use crate::wires::{Load, Wire};
 
 pub const TOPICS: [&str; 2] = ["a", "b"];
 pub const FIRST_PORT: u16 = 9000;
-/// An engine opens fewer connections than this.
-pub const CONNS: u64 = 1 << 32;
 /// After this the world is repaired.
 pub const TROUBLE: Duration = Duration::from_secs(30);
 /// By then everything must have its fate.
@@ -236,30 +234,30 @@ impl World {
             Happening::Produce => self.produce(),
             Happening::Connected(conn) => {
                 if self.wires.get(&conn).is_some_and(|wire| wire.open) {
-                    self.engine.connected(told(conn), self.now);
+                    self.engine.connected(conn, self.now);
                 }
             }
             Happening::Refused(conn) => {
                 if self.wires.remove(&conn).is_some() {
                     let why = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-                    self.engine.closed(told(conn), ConnectionErrorKind::Connect(Arc::new(why)), self.now);
+                    self.engine.closed(conn, ConnectionErrorKind::Connect(Arc::new(why)), self.now);
                 }
             }
             Happening::Wrote(conn) => {
                 if self.wires.get(&conn).is_some_and(|wire| wire.open) {
-                    self.engine.wrote(told(conn), 1, 1, self.now);
+                    self.engine.wrote(conn, 1, 1, self.now);
                 }
             }
             Happening::AtBroker(conn) => self.serve(number, conn),
             Happening::AtClient(conn) => {
                 let Some(Load::Answer(bytes)) = self.loads.remove(&number) else { return };
                 if self.wires.get(&conn).is_some_and(|wire| wire.open) {
-                    self.engine.response(told(conn), &bytes, self.now);
+                    self.engine.response(conn, &bytes, self.now);
                 }
             }
             Happening::Closed(conn) => {
                 if self.wires.get_mut(&conn).is_some_and(|wire| wire.end(self.now)) {
-                    self.engine.closed(told(conn), ConnectionErrorKind::Closed, self.now);
+                    self.engine.closed(conn, ConnectionErrorKind::Closed, self.now);
                 }
             }
             Happening::Cut => {
@@ -382,11 +380,6 @@ impl World {
     pub fn below(&mut self, most: u64) -> u64 {
         (self.random.draw() >> 20) % most
     }
-}
-
-/// The number that the engine gave a connection.
-fn told(conn: ConnId) -> ConnId {
-    ConnId(conn.0 % CONNS)
 }
 
 /// An engine that knows both topics.

@@ -45,7 +45,8 @@ impl Brokers {
                 backoff: Backoff { first: client.reconnect_backoff, max: client.reconnect_backoff_max },
             },
             conns: HashMap::new(),
-            next_conn: 1,
+            // Anywhere: an engine that takes the place of another must not take the numbers of its connections.
+            next_conn: random >> 1,
             turn: random as usize % client.seeds.len().max(1),
             last_attempt: None,
         }
