@@ -177,12 +177,14 @@ impl Batch {
 
     /// The header under this stamp, computed at the first call for a stamp.
     pub fn header(&mut self, stamp: Stamp) -> [u8; 61] {
-        if self.stamp != Some(stamp) || self.header.is_none() {
-            let header = self.seal().header(stamp);
-            self.header = Some(Box::new(header));
-            self.stamp = Some(stamp);
+        match &self.header {
+            Some(header) if self.stamp == Some(stamp) => **header,
+            _ => {
+                let header = self.seal().header(stamp);
+                (self.stamp, self.header) = (Some(stamp), Some(Box::new(header)));
+                header
+            }
         }
-        self.header.as_deref().copied().unwrap_or([0; 61])
     }
 
     /// Makes it as if it was never sent, for the next epoch.
