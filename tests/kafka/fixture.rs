@@ -10,10 +10,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Once, OnceLock};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::metadata;
 use crate::tools::{self, Record};
 
 /// Apache Kafka 4.3.1 with one node or three. Dropping it kills the brokers and removes their data.
@@ -26,6 +27,11 @@ impl RealKafka {
     ///
     /// Three nodes keep three replicas of every partition, and `acks=all` needs two of them.
     pub fn start(count: usize) -> Self {
+        Self::start_with(count, &[])
+    }
+
+    /// The same with more lines in every node's `server.properties`.
+    pub fn start_with(count: usize, settings: &[&str]) -> Self {
         assert!(count == 1 || count == 3, "a quorum of 1 or 3 nodes, not {count}");
         // RUST_LOG=ottla=debug shows what the client saw of a failed test.
         let _ = env_logger::builder().is_test(true).try_init();
@@ -36,15 +42,14 @@ impl RealKafka {
             controller_ports.iter().zip(1..).map(|(port, id)| format!("{id}@127.0.0.1:{port}")).collect();
         let cluster_id = new_cluster_id();
         let nodes = (0..count)
-            .map(|at| Node::format(&folder, at + 1, broker_ports[at], controller_ports[at], &voters, &cluster_id))
+            .map(|at| {
+                let node = Node::new(&folder, at + 1, broker_ports[at], controller_ports[at]);
+                node.format(&(properties(&node, at + 1, &voters) + &settings.join("\n")), &cluster_id);
+                node
+            })
             .collect();
         let mut kafka = Self { nodes };
-        for node in &mut kafka.nodes {
-            node.launch();
-        }
-        for node in &kafka.nodes {
-            node.wait_until_started();
-        }
+        kafka.restart_all(&(1..=count).collect::<Vec<_>>());
         kafka
     }
 
@@ -54,9 +59,56 @@ impl RealKafka {
         SHARED.get_or_init(|| Self::start(1))
     }
 
+    /// Three nodes for one test after the other: kill, stop and freeze them as you like, but use your own topics.
+    ///
+    /// Whatever the test before left behind, all three serve.
+    pub fn three() -> MutexGuard<'static, Self> {
+        static THREE: OnceLock<Mutex<RealKafka>> = OnceLock::new();
+        let three = THREE.get_or_init(|| Mutex::new(Self::start(3)));
+        // A test that failed has poisoned it, which says nothing about the nodes.
+        let mut kafka = three.lock().unwrap_or_else(PoisonError::into_inner);
+        let down: Vec<usize> = (1..=3).filter(|node| !kafka.is_running(*node)).collect();
+        kafka.restart_all(&down);
+        for node in 1..=3 {
+            kafka.resume(node);
+        }
+        kafka
+    }
+
     /// The addresses of all nodes, `host:port,host:port`.
     pub fn bootstrap(&self) -> String {
         self.nodes.iter().map(Node::address).collect::<Vec<_>>().join(",")
+    }
+
+    /// The address of one node.
+    pub fn address(&self, node: usize) -> String {
+        self.nodes[node - 1].address()
+    }
+
+    fn is_running(&self, node: usize) -> bool {
+        self.nodes[node - 1].running.is_some()
+    }
+
+    /// The partitions of a topic as some node that runs sees them.
+    pub fn partitions(&self, topic: &str) -> Vec<metadata::Partition> {
+        let running = self.nodes.iter().filter(|node| node.running.is_some());
+        metadata::partitions(&running.map(Node::address).collect::<Vec<_>>(), topic)
+    }
+
+    /// Waits until every partition of a topic has a leader and `replicas` replicas in sync.
+    pub fn wait_until_whole(&self, topic: &str, replicas: usize) {
+        wait_for(&format!("{replicas} replicas of {topic} in sync"), || {
+            let partitions = self.partitions(topic);
+            !partitions.is_empty() && partitions.iter().all(|it| it.leader.is_some() && it.in_sync == replicas)
+        });
+    }
+
+    /// Waits until a partition is led by another node than this one.
+    pub fn wait_until_another_leads(&self, topic: &str, partition: usize, node: usize) {
+        wait_for(&format!("a new leader of {topic}-{partition}"), || {
+            let leader = self.partitions(topic).get(partition).and_then(|partition| partition.leader);
+            leader.is_some_and(|leader| leader != node)
+        });
     }
 
     /// The address where a node's controller listens: it speaks Kafka's protocol, but is no broker.
@@ -67,6 +119,11 @@ impl RealKafka {
     /// Creates a topic; `configs` are `name=value`.
     pub fn create_topic(&self, name: &str, partitions: usize, configs: &[&str]) {
         tools::create_topic(&self.bootstrap(), name, partitions, configs);
+    }
+
+    /// Creates a topic with its replicas where `places` says: `1:2,2:3` is two partitions, led by nodes 1 and 2.
+    pub fn create_placed_topic(&self, name: &str, places: &str, configs: &[&str]) {
+        tools::create_placed_topic(&self.bootstrap(), name, places, configs);
     }
 
     /// The node that leads a partition, or `None` while there is no leader.
@@ -106,8 +163,17 @@ impl RealKafka {
 
     /// Starts a node again that was killed or stopped, with its data and its ports, and waits until it serves.
     pub fn restart(&mut self, node: usize) {
-        self.nodes[node - 1].launch();
-        self.nodes[node - 1].wait_until_started();
+        self.restart_all(&[node]);
+    }
+
+    /// The same for several nodes, which may need each other to serve.
+    pub fn restart_all(&mut self, nodes: &[usize]) {
+        for node in nodes {
+            self.nodes[node - 1].launch();
+        }
+        for node in nodes {
+            self.nodes[node - 1].wait_until_started();
+        }
     }
 
     /// Freezes a node (SIGSTOP): its connections stay open, and nothing answers.
@@ -136,18 +202,19 @@ struct Running {
 }
 
 impl Node {
-    fn format(run: &Path, id: usize, port: u16, controller_port: u16, voters: &[String], cluster_id: &str) -> Self {
-        let folder = run.join(format!("node-{id}"));
-        fs::create_dir_all(&folder).expect("the target folder can be written");
-        let node = Self { folder, port, controller_port, running: None };
-        fs::write(node.properties(), properties(&node, id, voters)).expect("the target folder can be written");
+    fn new(run: &Path, id: usize, port: u16, controller_port: u16) -> Self {
+        Self { folder: run.join(format!("node-{id}")), port, controller_port, running: None }
+    }
+
+    fn format(&self, properties: &str, cluster_id: &str) {
+        fs::create_dir_all(&self.folder).expect("the target folder can be written");
+        fs::write(self.properties(), properties).expect("the target folder can be written");
         let output = tools::java(&[])
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
-            .arg(node.properties())
+            .arg(self.properties())
             .output()
             .expect("java was found before");
         assert!(output.status.success(), "formatting failed: {}", String::from_utf8_lossy(&output.stderr));
-        node
     }
 
     fn launch(&mut self) {
@@ -257,6 +324,15 @@ broker.heartbeat.interval.ms=500
         voters = voters.join(","),
         data = node.folder.join("data").display(),
     )
+}
+
+/// Waits until something is so, as long as a node may take to start.
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < START_LIMIT, "not within {START_LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A folder for this call, under cargo's target folder. What earlier runs left is removed first.

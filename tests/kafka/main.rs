@@ -10,5 +10,8 @@ mod failover;
 mod fixture;
 mod fixture_tests;
 mod in_process;
+mod load;
+mod long_run;
+mod metadata;
 mod pipe;
 mod tools;

@@ -3,7 +3,7 @@
 //! Maven fetches the jars once, into cargo's target folder. Nothing here uses ottla.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -39,21 +39,65 @@ pub fn java(options: &[&str]) -> Command {
 
 /// Creates a topic; `configs` are `name=value`.
 pub fn create_topic(bootstrap: &str, name: &str, partitions: usize, configs: &[&str]) {
-    let mut command = program("org.apache.kafka.tools.TopicCommand");
-    command.args(["--bootstrap-server", bootstrap, "--create", "--topic", name]);
-    command.args(["--partitions", &partitions.to_string()]);
-    for config in configs {
-        command.args(["--config", config]);
-    }
-    run(command, b"");
+    create(bootstrap, name, ["--partitions", &partitions.to_string()], configs);
+}
+
+/// Creates a topic with its replicas at these places: `1:2,2:3` is two partitions, led by nodes 1 and 2.
+pub fn create_placed_topic(bootstrap: &str, name: &str, places: &str, configs: &[&str]) {
+    create(bootstrap, name, ["--replica-assignment", places], configs);
+}
+
+fn create(bootstrap: &str, name: &str, size: [&str; 2], configs: &[&str]) {
+    let mut arguments = [&["--create", "--topic", name], &size[..]].concat();
+    arguments.extend(configs.iter().flat_map(|config| ["--config", config]));
+    call("org.apache.kafka.tools.TopicCommand", bootstrap, &arguments);
+}
+
+/// Deletes a topic.
+pub fn delete_topic(bootstrap: &str, name: &str) {
+    call("org.apache.kafka.tools.TopicCommand", bootstrap, &["--delete", "--topic", name]);
+}
+
+/// Gives a topic more partitions.
+pub fn grow_topic(bootstrap: &str, name: &str, partitions: usize) {
+    let partitions = partitions.to_string();
+    let arguments = ["--alter", "--topic", name, "--partitions", &partitions];
+    call("org.apache.kafka.tools.TopicCommand", bootstrap, &arguments);
+}
+
+/// Lets a client write so many bytes a second to each broker.
+pub fn limit_client(bootstrap: &str, client_id: &str, bytes: usize) {
+    let quota = format!("producer_byte_rate={bytes}");
+    let arguments = ["--alter", "--entity-type", "clients", "--entity-name", client_id, "--add-config", &quota];
+    call("kafka.admin.ConfigCommand", bootstrap, &arguments);
+}
+
+/// Forbids everybody to write to a topic.
+pub fn deny_writing(bootstrap: &str, topic: &str) {
+    access(bootstrap, "--add", topic);
+}
+
+/// Takes back what [`deny_writing`] said.
+pub fn allow_writing(bootstrap: &str, topic: &str) {
+    access(bootstrap, "--remove", topic);
+}
+
+fn access(bootstrap: &str, verb: &str, topic: &str) {
+    let rule = ["--deny-principal", "User:*", "--operation", "Write", "--topic", topic];
+    let force: &[&str] = if verb == "--remove" { &["--force"] } else { &[] };
+    call("org.apache.kafka.tools.AclCommand", bootstrap, &[&[verb], force, &rule[..]].concat());
+}
+
+/// Runs one of Kafka's programs to its end; returns what it said.
+fn call(class: &str, bootstrap: &str, arguments: &[&str]) -> String {
+    let mut command = program(class);
+    command.args(["--bootstrap-server", bootstrap]).args(arguments);
+    String::from_utf8_lossy(&run(command, b"").stdout).into_owned()
 }
 
 /// The node that leads a partition.
 pub fn leader(bootstrap: &str, topic: &str, partition: i32) -> Option<usize> {
-    let mut command = program("org.apache.kafka.tools.TopicCommand");
-    command.args(["--bootstrap-server", bootstrap, "--describe", "--topic", topic]);
-    let output = run(command, b"");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = call("org.apache.kafka.tools.TopicCommand", bootstrap, &["--describe", "--topic", topic]);
     let line = text.lines().find(|line| line.contains(&format!("Partition: {partition}\t"))).expect("the partition");
     let leader = line.split("Leader: ").nth(1).expect("a leader column");
     leader.split_whitespace().next().and_then(|node| node.parse().ok())
@@ -61,10 +105,7 @@ pub fn leader(bootstrap: &str, topic: &str, partition: i32) -> Option<usize> {
 
 /// The end offset of each partition of a topic, in the order of the partitions.
 pub fn end_offsets(bootstrap: &str, topic: &str) -> Vec<usize> {
-    let mut command = program("org.apache.kafka.tools.GetOffsetShell");
-    command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
-    let output = run(command, b"");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = call("org.apache.kafka.tools.GetOffsetShell", bootstrap, &["--topic", topic]);
     let mut ends: Vec<(usize, usize)> = text
         .lines()
         .map(|line| {
@@ -96,8 +137,16 @@ pub fn read_all(bootstrap: &str, topic: &str) -> Vec<Record> {
 ///
 /// One partition is read without a consumer group.
 pub fn consume(bootstrap: &str, topic: &str, partition: Option<i32>, count: usize) -> Vec<Record> {
+    let mut records = Vec::new();
+    each_record(bootstrap, topic, partition, count, |record| records.push(record));
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}
+
+/// Gives `act` exactly `count` records by the console consumer, as they come, so that any number needs no memory.
+pub fn each_record(bootstrap: &str, topic: &str, partition: Option<i32>, count: usize, mut act: impl FnMut(Record)) {
     if count == 0 {
-        return Vec::new();
+        return;
     }
     let mut command = program("org.apache.kafka.tools.consumer.ConsoleConsumer");
     command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
@@ -114,17 +163,28 @@ pub fn consume(bootstrap: &str, topic: &str, partition: Option<i32>, count: usiz
     {
         command.args(["--formatter-property", &format!("{name}={value}")]);
     }
-    let output = run(command, b"");
-    let mut records: Vec<Record> =
-        output.stdout.split(|byte| *byte == RECORD.as_bytes()[0]).filter(|line| !line.is_empty()).map(parse).collect();
-    records.sort_by_key(|record| (record.partition, record.offset));
-    assert_eq!(
-        records.len(),
-        count,
-        "the console consumer did not find all of {topic}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    records
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("java was found before");
+    let output = BufReader::new(child.stdout.take().expect("piped above"));
+    let mut errors = child.stderr.take().expect("piped above");
+    let mut found = 0;
+    let said = thread::scope(|scope| {
+        // Beside the reading, or a full pipe would stop the program.
+        let said = scope.spawn(move || {
+            let mut text = String::new();
+            errors.read_to_string(&mut text).map(|_| text)
+        });
+        for line in output.split(RECORD.as_bytes()[0]) {
+            let line = line.expect("the program can be read");
+            if !line.is_empty() {
+                act(parse(&line));
+                found += 1;
+            }
+        }
+        said.join().expect("nothing panics there").unwrap_or_default()
+    });
+    assert!(child.wait().expect("the program ends").success(), "{command:?} failed: {said}");
+    assert_eq!(found, count, "the console consumer did not find all of {topic}: {said}");
 }
 
 /// Kafka's console producer: each line of `input` is a message, `key<TAB>value` where `keyed`.
