@@ -1,87 +1,168 @@
-//! Three nodes, one of which dies without a word.
+//! Three nodes that die, stop, freeze and return under load, and what their refusals cost: nothing.
+//!
+//! The long run kills leaders without end; here is what it does not show.
 
-use std::collections::HashMap;
-use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ottla::{Client, Message, Topic};
+use ottla::{Client, DeliveryHandle, Message};
 
-use crate::delivery::assert_numbers_in_order;
 use crate::fixture::RealKafka;
+use crate::load::{Load, Size};
+use crate::tools;
 
 #[test]
-fn a_leader_killed_in_the_middle_costs_no_message_and_no_order() {
-    const COUNT: usize = 30_000;
-    let mut kafka = RealKafka::start(3);
-    kafka.create_topic("failover", 3, &[]);
-    let leader = kafka.leader("failover", 0).expect("a leader");
-
-    let (sender, fates) = mpsc::channel();
-    let producer = Client::builder([kafka.bootstrap()])
-        .build()
-        .unwrap()
-        .async_producer()
-        .streaming()
-        .on_delivery(move |fate| {
-            let fate = fate.map(|delivered| (delivered.partition, delivered.offset.expect("acks all"), delivered.tag));
-            sender.send(fate.map_err(|error| error.to_string())).expect("the test waits");
-        })
-        .build()
-        .unwrap();
-    let load = producer.clone();
-    let feeder = thread::spawn(move || {
-        let topic = Topic::new("failover").expect("a topic name");
-        for number in 0..COUNT {
-            let message = Message::new(&topic, number.to_string()).with_partition((number % 3) as i32);
-            let message = message.with_tag(number as u64);
-            load.produce_timeout(message, Duration::from_secs(60)).expect("there is room in time");
-            // 2,000 a second, so that the kill, the election and the return fall into the run.
-            if number % 20 == 0 {
-                thread::sleep(Duration::from_millis(10));
-            }
-        }
-    });
-    thread::sleep(Duration::from_secs(3));
-    kafka.kill(leader);
-    feeder.join().expect("all was accepted");
-    let report = producer.shutdown().expect("shut down");
-    drop(producer);
-    let fates: Vec<(i32, i64, u64)> = fates.iter().map(|fate| fate.expect("delivered")).collect();
-    assert_eq!((report.delivered, report.failed, report.undelivered.len()), (COUNT as u64, 0, 0));
-    assert_eq!(fates.len(), COUNT);
-
-    assert_ne!(kafka.leader("failover", 0), Some(leader), "the leader moved, or this test shows nothing");
-    // Kafka's consumer wants its own topics with three replicas.
-    kafka.restart(leader);
-    let records = kafka.read_all("failover");
-    assert_eq!(records.len(), COUNT, "nothing is there twice");
-    assert_numbers_in_order(&records, COUNT);
-    let stored: HashMap<(i32, i64), &str> =
-        records.iter().map(|record| ((record.partition, record.offset), record.text())).collect();
-    for (partition, offset, tag) in fates {
-        assert_eq!(stored[&(partition, offset)], tag.to_string(), "the offset in a fate is that in the log");
+fn all_nodes_die_for_fifteen_seconds_and_nothing_fails() {
+    let mut kafka = RealKafka::three();
+    kafka.create_topic("all-die", 3, &[]);
+    kafka.wait_until_whole("all-die", 3);
+    let load = start(&kafka, "all-die");
+    for node in 1..=3 {
+        kafka.kill(node);
     }
+    thread::sleep(Duration::from_secs(15));
+    kafka.restart_all(&[1, 2, 3]);
+    kafka.wait_until_whole("all-die", 3);
+    let account = load.finish(&kafka);
+    account.assert_whole();
+    assert!(account.longest_silence >= Duration::from_secs(15), "they were away: {account}");
 }
 
 #[test]
-fn a_frozen_node_costs_no_message_and_no_order() {
-    const COUNT: usize = 10_000;
-    let kafka = RealKafka::start(1);
-    kafka.create_topic("frozen", 2, &[]);
+fn nodes_that_are_restarted_one_after_the_other_hold_up_nothing_for_long() {
+    let mut kafka = RealKafka::three();
+    kafka.create_placed_topic("rolling", "1:2:3,2:3:1,3:1:2", &[]);
+    kafka.wait_until_whole("rolling", 3);
+    let load = start(&kafka, "rolling");
+    for node in 1..=3 {
+        let led: Vec<usize> =
+            (0..3).filter(|partition| kafka.partitions("rolling")[*partition].leader == Some(node)).collect();
+        assert!(!led.is_empty(), "node {node} leads nothing, this shows nothing");
+        load.listen_for_silence();
+        // In order: it gives its partitions away before it ends.
+        kafka.stop(node);
+        for partition in led {
+            kafka.wait_until_another_leads("rolling", partition, node);
+        }
+        kafka.restart(node);
+        kafka.wait_until_whole("rolling", 3);
+        let silence = load.silences().into_iter().max().expect("three partitions");
+        println!("node {node} was restarted, the longest silence was {silence:?}");
+        // 5 s where nothing else runs.
+        assert!(silence < Duration::from_secs(10), "node {node} was restarted, and a partition stood for {silence:?}");
+    }
+    load.finish(&kafka).assert_whole();
+}
+
+#[test]
+fn a_frozen_leader_is_given_up_and_holds_up_no_other_node() {
+    let kafka = RealKafka::three();
+    // Partition 1 has no replica on node 1.
+    kafka.create_placed_topic("frozen-leader", "1:2,2:3,3:1", &["min.insync.replicas=1"]);
+    kafka.wait_until_whole("frozen-leader", 2);
     let client = Client::builder([kafka.bootstrap()]).socket_timeout(Duration::from_secs(6)).build().unwrap();
-    let producer = client.async_producer().streaming().build().unwrap();
-    for number in 0..COUNT {
-        if number == COUNT / 2 {
-            kafka.pause(1);
-        }
-        let message = Message::new("frozen", number.to_string()).with_partition((number % 2) as i32);
-        producer.produce_timeout(message, Duration::from_secs(60)).expect("there is room in time");
-    }
-    // Longer than the socket timeout: the requests under way are given up, and sent again on a new connection.
-    thread::sleep(Duration::from_secs(8));
+    let load = Load::start(&client, "frozen-leader", SIZE, |builder| builder);
+    kafka.pause(1);
+    let began = Instant::now();
+    load.wait_for_error("no answer within socket_timeout");
+    thread::sleep(Duration::from_secs(20).saturating_sub(began.elapsed()));
+    let silences = load.silences();
     kafka.resume(1);
-    let report = producer.shutdown().expect("shut down");
-    assert_eq!((report.delivered, report.failed, report.undelivered.len()), (COUNT as u64, 0, 0));
-    assert_numbers_in_order(&kafka.read_all("frozen"), COUNT);
+    println!("silences in 20 s with a frozen node: {silences:?}");
+    assert!(silences[0] > Duration::from_secs(4), "its leader was frozen: {silences:?}");
+    assert!(silences[0] < Duration::from_secs(19), "it was not the end of the frost that helped: {silences:?}");
+    assert!(silences[1] < Duration::from_secs(4), "the other nodes went on: {silences:?}");
+    kafka.wait_until_whole("frozen-leader", 2);
+    // What the frozen node had not read yet comes as a repeat: it must not be there twice.
+    load.finish(&kafka).assert_whole();
 }
+
+#[test]
+fn nodes_that_are_all_frozen_take_nothing_twice_afterwards() {
+    let kafka = RealKafka::three();
+    kafka.create_topic("all-frozen", 3, &[]);
+    kafka.wait_until_whole("all-frozen", 3);
+    let client = Client::builder([kafka.bootstrap()]).socket_timeout(Duration::from_secs(6)).build().unwrap();
+    let load = Load::start(&client, "all-frozen", SIZE, |builder| builder);
+    for node in 1..=3 {
+        kafka.pause(node);
+    }
+    // The requests under way are given up and sent again, and the nodes find both.
+    load.wait_for_error("no answer within socket_timeout");
+    thread::sleep(Duration::from_secs(2));
+    for node in 1..=3 {
+        kafka.resume(node);
+    }
+    kafka.wait_until_whole("all-frozen", 3);
+    load.finish(&kafka).assert_whole();
+}
+
+#[test]
+fn replicas_that_are_missing_are_waited_for() {
+    let mut kafka = RealKafka::three();
+    kafka.create_topic("needs-all", 3, &["min.insync.replicas=3"]);
+    kafka.create_topic("needs-two", 3, &["min.insync.replicas=2"]);
+    for topic in ["needs-all", "needs-two"] {
+        kafka.wait_until_whole(topic, 3);
+    }
+    let (needs_all, needs_two) = (start(&kafka, "needs-all"), start(&kafka, "needs-two"));
+    kafka.kill(1);
+    needs_all.wait_for_error("NOT_ENOUGH_REPLICAS");
+    kafka.wait_until_whole("needs-two", 2);
+    needs_two.listen_for_silence();
+    thread::sleep(Duration::from_secs(2));
+    let silence = needs_two.silences().into_iter().max().expect("three partitions");
+    assert!(silence < Duration::from_secs(2), "two of three are enough, not {silence:?} without a delivery");
+    // Two of three are down now: neither topic takes anything.
+    kafka.kill(2);
+    thread::sleep(Duration::from_secs(8));
+    assert!(needs_two.silences().into_iter().all(|silence| silence > Duration::from_secs(5)));
+    kafka.restart_all(&[1, 2]);
+    for (topic, load) in [("needs-all", needs_all), ("needs-two", needs_two)] {
+        kafka.wait_until_whole(topic, 3);
+        load.finish(&kafka).assert_whole();
+    }
+}
+
+#[test]
+fn a_broker_that_asks_for_silence_gets_it_and_no_other() {
+    let kafka = RealKafka::three();
+    kafka.create_placed_topic("quota", "1:2:3,2:3:1", &[]);
+    kafka.wait_until_whole("quota", 3);
+    tools::limit_client(&kafka.bootstrap(), "greedy", 50_000);
+    let client = Client::builder([kafka.bootstrap()]).client_id("greedy").build().unwrap();
+    let producer = client.async_producer().streaming().build().unwrap();
+    let produce = |partition, bytes| {
+        let message = Message::new("quota", "x".repeat(bytes)).with_partition(partition);
+        producer.produce_with_handle(message).expect("accepted")
+    };
+    // 50,000 a second, counted over ten seconds: these cost about four seconds of silence.
+    let burst = || DeliveryHandle::wait_all((0..700).map(|_| produce(0, 1_000)).collect::<Vec<_>>());
+    assert!(burst().into_iter().all(|fate| fate.is_ok()), "what is above the quota is late, and no failure");
+    let (muted, other) = (produce(0, 1), produce(1, 1));
+    let began = Instant::now();
+    other.wait().expect("delivered");
+    let other = began.elapsed();
+    muted.wait().expect("delivered");
+    let muted = began.elapsed();
+    println!("above the quota: {muted:?}, the other broker: {other:?}");
+    assert!(muted > Duration::from_secs(2), "the broker asked for silence, not {muted:?}");
+    assert!(other < muted / 2, "another broker goes on: {other:?}, not {muted:?}");
+
+    assert!(burst().into_iter().all(|fate| fate.is_ok()));
+    let late = produce(0, 1);
+    let began = Instant::now();
+    let report = producer.shutdown_within(Duration::from_millis(300)).expect("shut down");
+    assert!(began.elapsed() < Duration::from_millis(1_300), "shutdown does not wait for the end of the silence");
+    assert!(late.wait().is_err(), "it was not sent");
+    assert_eq!((report.delivered, report.failed, report.given_up), (1_402, 0, 1));
+    assert_eq!(kafka.counts("quota"), [1_401, 1]);
+}
+
+fn start(kafka: &RealKafka, topic: &str) -> Load {
+    let client = Client::builder([kafka.bootstrap()]).build().expect("addresses");
+    // On a busy machine the nodes take their time to come back.
+    Load::start(&client, topic, SIZE, |builder| builder.delivery_timeout(Duration::from_secs(240)))
+}
+
+const SIZE: Size = Size { partitions: 3, callers: 3, rate: 1_500 };

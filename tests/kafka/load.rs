@@ -56,7 +56,11 @@ impl Load {
             .collect();
         let load = Self { topic: topic.to_owned(), producer, going, callers, told, began: Instant::now() };
         while load.told.lock().unwrap().partitions.iter().any(|partition| partition.last.is_none()) {
-            assert!(load.began.elapsed() < Duration::from_secs(60), "nothing is delivered: {:?}", load.last_error());
+            assert!(
+                load.began.elapsed() < Duration::from_secs(60),
+                "nothing is delivered: {:?}",
+                load.producer.last_error()
+            );
             thread::sleep(Duration::from_millis(20));
         }
         load.listen_for_silence();
@@ -77,9 +81,13 @@ impl Load {
         self.told.lock().unwrap().partitions.iter().map(|partition| partition.silence_until(now)).collect()
     }
 
-    /// What the producer met last, as text.
-    pub fn last_error(&self) -> Option<String> {
-        self.producer.last_error().map(|error| error.to_string())
+    /// Waits until the producer meets an error that says this.
+    pub fn wait_for_error(&self, text: &str) {
+        let limit = Instant::now() + Duration::from_secs(60);
+        while !self.producer.last_error().is_some_and(|error| error.to_string().contains(text)) {
+            assert!(Instant::now() < limit, "not {text:?} but {:?}", self.producer.last_error());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Stops the callers, waits until every message has its fate, reads the topic back and draws up the account.

@@ -14,4 +14,6 @@ mod load;
 mod long_run;
 mod metadata;
 mod pipe;
+mod refusals;
 mod tools;
+mod topics;

@@ -206,6 +206,13 @@ pub fn dump_batches(segment: &Path) -> Vec<String> {
     text.lines().filter(|line| line.starts_with("baseOffset:")).map(str::to_owned).collect()
 }
 
+/// The number after `name` in a line of `DumpLogSegments`.
+pub fn field(line: &str, name: &str) -> i64 {
+    let mut words = line.split_whitespace();
+    words.find(|word| *word == name).unwrap_or_else(|| panic!("no {name} in {line}"));
+    words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no number after {name} in {line}"))
+}
+
 /// One of Kafka's programs, with a small, quickly started JVM that logs warnings only.
 fn program(class: &str) -> Command {
     let mut command = java(&[
