@@ -48,8 +48,8 @@ fn nodes_that_are_restarted_one_after_the_other_hold_up_nothing_for_long() {
         kafka.wait_until_whole("rolling", 3);
         let silence = load.silences().into_iter().max().expect("three partitions");
         println!("node {node} was restarted, the longest silence was {silence:?}");
-        // 5 s where nothing else runs.
-        assert!(silence < Duration::from_secs(10), "node {node} was restarted, and a partition stood for {silence:?}");
+        // Under two seconds also where the processors have ten times too much to do.
+        assert!(silence < Duration::from_secs(5), "node {node} was restarted, and a partition stood for {silence:?}");
     }
     load.finish(&kafka).assert_whole();
 }

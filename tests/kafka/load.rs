@@ -2,12 +2,13 @@
 //! with what Kafka's own consumer reads back.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ottla::{AsyncProducer, AsyncProducerBuilder, Client, Delivered, DeliveryError, Message, Topic};
+use parking_lot::Mutex;
 
 use crate::fixture::RealKafka;
 use crate::tools::{self, Record};
@@ -45,7 +46,8 @@ impl Load {
         let told = Arc::new(Mutex::new(Told::new(size.partitions)));
         let teller = Arc::clone(&told);
         let builder = options(client.async_producer().streaming());
-        let producer = builder.on_delivery(move |fate| teller.lock().unwrap().note(fate)).build().unwrap();
+        let producer =
+            builder.on_delivery(move |fate| teller.lock().note(fate)).build().expect("options that fit together");
         let going = Arc::new(AtomicBool::new(true));
         let callers = (0..size.callers)
             .map(|caller| {
@@ -55,7 +57,7 @@ impl Load {
             })
             .collect();
         let load = Self { topic: topic.to_owned(), producer, going, callers, told, began: Instant::now() };
-        while load.told.lock().unwrap().partitions.iter().any(|partition| partition.last.is_none()) {
+        while load.told.lock().partitions.iter().any(|partition| partition.last.is_none()) {
             assert!(
                 load.began.elapsed() < Duration::from_secs(60),
                 "nothing is delivered: {:?}",
@@ -70,7 +72,7 @@ impl Load {
     /// Forgets the silences so far.
     pub fn listen_for_silence(&self) {
         let now = Instant::now();
-        for partition in &mut self.told.lock().unwrap().partitions {
+        for partition in &mut self.told.lock().partitions {
             (partition.silence, partition.last) = (Duration::ZERO, Some(now));
         }
     }
@@ -78,7 +80,7 @@ impl Load {
     /// The longest time without a delivery, for each partition, also if it is not over yet.
     pub fn silences(&self) -> Vec<Duration> {
         let now = Instant::now();
-        self.told.lock().unwrap().partitions.iter().map(|partition| partition.silence_until(now)).collect()
+        self.told.lock().partitions.iter().map(|partition| partition.silence_until(now)).collect()
     }
 
     /// Waits until the producer meets an error that says this.
@@ -100,8 +102,7 @@ impl Load {
         let took = self.began.elapsed();
         // The callback goes with the last clone.
         drop(self.producer);
-        let told =
-            Arc::into_inner(self.told).expect("the callback is gone").into_inner().expect("no callback panicked");
+        let told = Arc::into_inner(self.told).expect("the callback is gone").into_inner();
         assert_eq!((report.delivered, report.failed), (told.delivered, told.failed), "the report is what was told");
 
         let mut log = Log::new(&accepted, told.partitions.len());
