@@ -11,7 +11,7 @@ use ottla::{AsyncProducer, AsyncProducerBuilder, Client, Delivered, DeliveryErro
 use parking_lot::Mutex;
 
 use crate::fixture::RealKafka;
-use crate::tools::{self, Record};
+use crate::tools;
 
 /// Callers that produce numbered messages to one topic until they are stopped.
 ///
@@ -107,7 +107,9 @@ impl Load {
 
         let mut log = Log::new(&accepted, told.partitions.len());
         let count = tools::end_offsets(&kafka.bootstrap(), &self.topic).iter().sum();
-        tools::each_record(&kafka.bootstrap(), &self.topic, None, count, |record| log.read(&record, &told));
+        tools::each_record(&kafka.bootstrap(), &self.topic, None, count, |record| {
+            log.read(record.partition as usize, record.offset, record.text(), &told);
+        });
         Account {
             accepted: accepted.iter().sum(),
             delivered: told.delivered,
@@ -168,7 +170,7 @@ impl fmt::Display for Account {
         writeln!(f, "           duplicates {:>12}", self.duplicates)?;
         writeln!(f, "           reordered  {:>12}", self.reordered)?;
         writeln!(f, "offsets told wrong    {:>12}", self.wrong_offsets)?;
-        writeln!(f, "longest silence       {:>12.1} s (of one partition)", self.longest_silence.as_secs_f64())?;
+        writeln!(f, "longest stall         {:>12.1} s (of one partition)", self.longest_silence.as_secs_f64())?;
         writeln!(f, "time                  {:>12.1} s", self.took.as_secs_f64())?;
         write!(f, "rate                  {rate:>12.0} messages a second")?;
         match &self.first_failure {
@@ -250,12 +252,11 @@ impl Log {
         }
     }
 
-    fn read(&mut self, record: &Record, told: &Told) {
-        let partition = record.partition as usize;
-        let (caller, number) = record.text().split_once(' ').expect("caller and number");
+    fn read(&mut self, partition: usize, offset: i64, text: &str, told: &Told) {
+        let (caller, number) = text.split_once(' ').expect("caller and number");
         let (caller, number): (usize, usize) = (caller.parse().expect("a number"), number.parse().expect("a number"));
         let (next_offset, last) = &mut self.partitions[partition];
-        assert_eq!(record.offset, *next_offset, "offsets of partition {partition} have a gap");
+        assert_eq!(offset, *next_offset, "offsets of partition {partition} have a gap");
         *next_offset += 1;
         let before = last[caller].replace(number);
         if std::mem::replace(&mut self.seen[caller][number], true) {
@@ -263,7 +264,7 @@ impl Log {
         } else if before.is_some_and(|before| before > number) {
             self.reordered += 1;
         }
-        let said = told.partitions[partition].tags.get(record.offset as usize);
+        let said = told.partitions[partition].tags.get(offset as usize);
         self.agreed += u64::from(said == Some(&tag(caller, number)));
     }
 }
@@ -294,3 +295,23 @@ fn tag(caller: usize, number: usize) -> u64 {
 }
 
 const NOTHING: u64 = u64::MAX;
+
+#[test]
+fn an_account_sees_what_is_missing_twice_late_or_elsewhere() {
+    let mut told = Told::new(2);
+    // Caller 0 has the numbers 0 to 4, caller 1 has 0 and 1.
+    told.partitions[0].tags = vec![tag(0, 0), tag(0, 2), tag(0, 1), tag(1, 0), NOTHING];
+    told.partitions[1].tags = vec![tag(0, 4), tag(1, 1)];
+    let mut log = Log::new(&[5, 2], 2);
+    for (offset, text) in (0..).zip(["0 0", "0 2", "0 1", "1 0", "0 2"]) {
+        log.read(0, offset, text, &told);
+    }
+    for (offset, text) in (0..).zip(["1 1", "0 4"]) {
+        log.read(1, offset, text, &told);
+    }
+    let missing: Vec<usize> = (0..5).filter(|number| !log.seen[0][*number]).collect();
+    assert_eq!(missing, [3]);
+    assert_eq!((log.duplicates, log.reordered), (1, 1), "2 is there twice, 1 comes after 2");
+    // The two in partition 1 were told to be where the other is.
+    assert_eq!(log.agreed, 4);
+}
