@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ottla::{Client, DeliveryHandle, Message};
+use ottla::{Client, DeliveryHandle, Message, Persistence};
 
 use crate::fixture::RealKafka;
 use crate::load::{Load, Size};
@@ -154,7 +154,8 @@ fn a_broker_that_asks_for_silence_gets_it_and_no_other() {
     let began = Instant::now();
     let report = producer.shutdown_within(Duration::from_millis(300)).expect("shut down");
     assert!(began.elapsed() < Duration::from_millis(1_300), "shutdown does not wait for the end of the silence");
-    assert!(late.wait().is_err(), "it was not sent");
+    let late = late.wait().expect_err("the producer was silent until its end");
+    assert_eq!(late.persistence(), Persistence::No, "it was not sent: {late}");
     assert_eq!((report.delivered, report.failed, report.given_up), (1_402, 0, 1));
     assert_eq!(kafka.counts("quota"), [1_401, 1]);
 }
