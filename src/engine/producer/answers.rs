@@ -157,8 +157,8 @@ impl ProducerEngine {
             }))
         };
         let why = broker_error(result.error_message.as_deref());
-        let pause = |failures, random| Deadline::after(now, self.retry.pause(failures, random));
-        let random = self.random.draw();
+        let (retry, random) = (self.retry, self.random.draw());
+        let pause = |failures| Deadline::after(now, retry.pause(failures, random));
         let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
         let index = partition.find(conn, correlation)?;
         let batch = partition.batch(index)?;
@@ -174,23 +174,26 @@ impl ProducerEngine {
                 partition.delivered(index, ack, settled)
             }
             Action::Retry => {
-                let until = pause(partition.count_failure(), random);
+                let until = partition.pause_after(index, pause);
                 partition.retry(index, proves, Arc::clone(&why), until, settled)
             }
             Action::Refresh => {
-                let until = pause(partition.count_failure(), random);
+                let moved = partition.has_moved_since(index);
+                let until = partition.pause_after(index, pause);
                 let freed = partition.retry(index, proves, Arc::clone(&why), until, settled);
                 match result.current_leader {
                     // A newer leader ends the pause.
                     Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch => {
                         partition.lead_by(leader, epoch);
                     }
+                    // It speaks of a leader that was left already.
+                    _ if moved => {}
                     _ => self.refresh.want(),
                 }
                 freed
             }
             Action::RetryOnce => {
-                let until = pause(partition.count_failure(), random);
+                let until = partition.pause_after(index, pause);
                 partition.puzzle(index, Arc::clone(&why), until, settled)
             }
             Action::Split if count > 1 && !doubtful => {
@@ -217,7 +220,7 @@ impl ProducerEngine {
                 }
             }
             Action::NextEpoch => {
-                let until = pause(partition.count_failure(), random);
+                let until = partition.pause_after(index, pause);
                 partition.out_of_order(index, proves, &why, until, settled)
             }
             Action::Split | Action::Records | Action::Fail | Action::Fatal => {

@@ -27,6 +27,8 @@ pub struct Batch {
     pub queued: Queued,
     /// Whether it waits, or for which answer.
     pub state: State,
+    /// Leader and leader epoch that it was last sent to.
+    pub sent_to: (i32, i32),
     /// Attempts that were made.
     pub attempts: u32,
     /// Whether its first byte was ever accepted by a socket.
@@ -96,6 +98,7 @@ impl Batch {
             deadline,
             queued: Queued::default(),
             state: State::Waiting,
+            sent_to: (-1, -1),
             attempts: 0,
             written: false,
             unproven: false,

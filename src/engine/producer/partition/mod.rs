@@ -243,6 +243,7 @@ impl Partition {
             _ => Stamp::NONE,
         };
         batch.state = State::InFlight(conn, correlation);
+        batch.sent_to = (self.leader, self.leader_epoch);
         batch.attempts += 1;
         let header = batch.header(stamp);
         Some((header, batch.seal().shared()))
@@ -327,10 +328,27 @@ impl Partition {
         self.give_up(index, &why, out)
     }
 
-    /// Counts one more failure in a row, for the pause that it costs.
-    pub fn count_failure(&mut self) -> u32 {
+    /// When the batch at `index`, whose attempt has just failed, may go again: after the `pause` of the n-th failure in
+    /// a row.
+    ///
+    /// What was in flight together fails together, and is one failure. A leader that is the leader no longer costs
+    /// no pause: another one is there to be asked.
+    pub fn pause_after(&mut self, index: usize, pause: impl FnOnce(u32) -> Deadline) -> Deadline {
+        let Some(batch) = self.flight.get(index) else { return Deadline::NEVER };
+        if batch.restamp || self.flight.iter().take(index).any(|batch| !batch.is_in_flight()) {
+            return self.retry_at;
+        }
+        if self.has_moved_since(index) {
+            return Deadline::NEVER;
+        }
         self.failures = self.failures.saturating_add(1);
-        self.failures
+        pause(self.failures)
+    }
+
+    /// Whether there is another leader, or the same one anew, since the batch at `index` was sent.
+    #[must_use]
+    pub fn has_moved_since(&self, index: usize) -> bool {
+        self.flight.get(index).is_some_and(|batch| batch.sent_to != (self.leader, self.leader_epoch))
     }
 
     /// The connection ended without an answer to this request; `started` if the socket had taken its first byte.
@@ -526,6 +544,7 @@ impl Partition {
         if self.leader != leader || self.leader_epoch != epoch {
             self.proven = false;
             self.retry_at = Deadline::NEVER;
+            self.failures = 0;
         }
         (self.leader, self.leader_epoch) = (leader, epoch);
     }
