@@ -359,6 +359,14 @@ impl ClusterState {
         true
     }
 
+    /// Leaves a partition without a leader, until [`move_leader`](Self::move_leader) or a broker that starts.
+    #[cfg(feature = "_internal")]
+    pub fn depose_leader(&mut self, topic: &str, partition: usize) {
+        if let Some(partition) = self.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition)) {
+            partition.elect(None);
+        }
+    }
+
     fn set_up(&mut self, node: i32, change: impl FnOnce(&mut Broker)) {
         if let Some(broker) = self.brokers.iter_mut().find(|broker| broker.node == node) {
             change(broker);

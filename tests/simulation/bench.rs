@@ -1,6 +1,7 @@
 //! An engine and brokers without delay or chance: every byte arrives at once unless a test says otherwise.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
 use ottla::engine::entry;
 use ottla::engine::producer::{Action, ProducerEngine};
-use ottla::testing::ClusterBuilder;
+use ottla::testing::{Api, ClusterBuilder};
 use ottla::testing::state::{ClusterState, Reply, Then};
 use ottla::wire::frame::ConnId;
 use ottla::{ConnectionErrorKind, Delivered, DeliveryError, Message, Timestamp, Topic};
@@ -26,12 +27,27 @@ pub struct Bench {
     pub stuffed: bool,
     /// Connections that were begun.
     pub connects: usize,
+    /// Brokers that Produce requests are on their way to, until `arrive`.
+    pub far: HashSet<i32>,
+    /// Changes answers on their way to the engine.
+    pub twist: Option<Twist>,
     pub delivered: Vec<Delivered>,
     pub failed: Vec<DeliveryError>,
     wires: HashMap<ConnId, i32>,
+    on_the_way: VecDeque<(ConnId, Bytes)>,
+    topics: Vec<String>,
     start: Instant,
     now: Instant,
     tickets: u64,
+}
+
+/// Changes the body of an answer, which comes with the node, the API key and the version that it was asked in.
+pub struct Twist(pub Box<dyn FnMut(i32, i16, i16, &mut Vec<u8>)>);
+
+impl fmt::Debug for Twist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Twist")
+    }
 }
 
 impl Bench {
@@ -45,45 +61,93 @@ impl Bench {
         describe: impl FnOnce(ClusterBuilder) -> ClusterBuilder,
         configure: impl FnOnce(&mut ProducerConfig),
     ) -> Self {
+        Self::tuned(brokers, describe, |_, config| configure(config))
+    }
+
+    pub fn tuned(
+        brokers: u16,
+        describe: impl FnOnce(ClusterBuilder) -> ClusterBuilder,
+        configure: impl FnOnce(&mut ClientConfig, &mut ProducerConfig),
+    ) -> Self {
         let ports: Vec<u16> = (0..brokers).map(|at| FIRST_PORT + at).collect();
         let builder = describe(ottla::testing::Cluster::builder().brokers(i32::from(brokers)));
         let cluster = ClusterState::new(builder, &ports).expect("the description is good");
         let seeds = ports.iter().map(|port| BrokerAddress { host: "127.0.0.1".into(), port: *port }).collect();
-        let mut config = ProducerConfig::default();
-        configure(&mut config);
-        let mut engine = ProducerEngine::new(Arc::new(ClientConfig::new(seeds)), Arc::new(config), 7);
-        for name in ["a", "b"] {
-            engine.add_topic(Topic::new(name).expect("a good name"));
-        }
+        let (mut client, mut config) = (ClientConfig::new(seeds), ProducerConfig::default());
+        configure(&mut client, &mut config);
+        let engine = ProducerEngine::new(Arc::new(client), Arc::new(config), 7);
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
-        Self {
+        let mut bench = Self {
             engine,
             cluster,
             rude: HashSet::new(),
             stuffed: false,
             connects: 0,
+            far: HashSet::new(),
+            twist: None,
             delivered: Vec::new(),
             failed: Vec::new(),
             wires: HashMap::new(),
+            on_the_way: VecDeque::new(),
+            topics: Vec::new(),
             start,
             now: start,
             tickets: 0,
-        }
+        };
+        bench.know("a");
+        bench.know("b");
+        bench
+    }
+
+    /// Tells the engine a topic, and returns its index.
+    pub fn know(&mut self, name: &str) -> u32 {
+        self.engine.add_topic(Topic::new(name).expect("a good name"));
+        self.topics.push(name.to_owned());
+        self.topics.len() as u32 - 1
     }
 
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// Appends a message to topic `a`.
+    /// Appends a message to a topic that the engine knows.
     pub fn append(&mut self, message: &Message<'_>) {
+        let topic = self.topics.iter().position(|known| known == message.topic()).expect("a topic that it knows");
+        self.append_to(topic as u32, message);
+    }
+
+    /// Appends a message to the topic with this index.
+    pub fn append_to(&mut self, topic: u32, message: &Message<'_>) {
         let mut chunk = Chunk { first: self.tickets, ..Chunk::default() };
-        let topic = u32::from(message.topic() == "b");
-        entry::put(&mut chunk.bytes, topic, message, self.clock());
+        entry::put(&mut chunk.bytes, topic, message, message.create_time().unwrap_or_else(|| self.clock()));
         chunk.ends.push(chunk.bytes.len() as u32);
         self.tickets += 1;
         self.engine.append(&mut chunk, self.now);
+    }
+
+    /// Appends a message and sends what can be sent at once.
+    pub fn send(&mut self, message: &Message<'_>) {
+        self.append(message);
+        self.turn();
+    }
+
+    /// Requests of this API that brokers got until now.
+    pub fn requests(&self, api: Api) -> usize {
+        self.cluster.requests().iter().filter(|request| request.api == api).count()
+    }
+
+    /// How many Produce requests are on their way.
+    pub fn on_the_way(&self) -> usize {
+        self.on_the_way.len()
+    }
+
+    /// What is on its way arrives, in order.
+    pub fn arrive(&mut self) {
+        for (conn, request) in std::mem::take(&mut self.on_the_way) {
+            self.answer(conn, &request);
+        }
+        self.turn();
     }
 
     /// Lets so much time pass; returns how often the engine had to be woken.
@@ -135,7 +199,7 @@ impl Bench {
         match action {
             Action::Connect { conn, address, .. } => {
                 self.connects += 1;
-                let node = i32::from(address.port - FIRST_PORT) + 1;
+                let node = i32::from(address.port) - i32::from(FIRST_PORT) + 1;
                 if self.cluster.is_up(node) {
                     self.wires.insert(conn, node);
                     self.engine.connected(conn, self.now);
@@ -159,8 +223,20 @@ impl Bench {
             return;
         }
         self.engine.wrote(conn, 1, 1, self.now);
-        let Reply::Send { bytes, then, .. } = self.cluster.receive(node, &request, self.clock()) else { return };
+        if self.far.contains(&node) && api == 0 {
+            return self.on_the_way.push_back((conn, request));
+        }
+        self.answer(conn, &request);
+    }
+
+    fn answer(&mut self, conn: ConnId, request: &Bytes) {
+        let Some(&node) = self.wires.get(&conn) else { return };
+        let (api, version) = (request[1], i16::from_be_bytes([request[2], request[3]]));
+        let Reply::Send { mut bytes, then, .. } = self.cluster.receive(node, request, self.clock()) else { return };
         if bytes.len() > 4 {
+            if let Some(Twist(twist)) = &mut self.twist {
+                twist(node, api.into(), version, &mut bytes);
+            }
             self.engine.response(conn, &bytes[4..], self.now);
         }
         if (then == Then::Close || (api == 18 && self.rude.contains(&node))) && self.wires.remove(&conn).is_some() {

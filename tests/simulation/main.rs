@@ -7,10 +7,13 @@
 //!
 //! - `OTTLA_SIM_SEEDS=n` runs n seeds, `OTTLA_SIM_SEED=x` runs one, `OTTLA_SIM_TRACE=1` tells what happens in it.
 
+mod answers;
 mod bench;
 mod check;
 mod faults;
+mod leaders;
 mod messages;
+mod metadata;
 mod scripts;
 mod wires;
 mod world;

@@ -12,6 +12,7 @@ use self::in_flight::InFlight;
 use super::backoff::Backoff;
 use super::deadline::Deadline;
 use crate::config::BrokerAddress;
+use crate::error::DeliveryErrorKind;
 use crate::wire::api_versions::Versions;
 use crate::wire::frame::{ConnId, CorrelationId};
 
@@ -34,6 +35,8 @@ pub struct Link {
     /// Whether the last metadata named it. A link that it no longer names is dropped when its connection ends.
     pub listed: bool,
     state: State,
+    /// What it failed with last, since it last answered.
+    pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Failures in a row since something other than the handshake was answered.
     failures: u32,
     not_before: Deadline,
@@ -111,7 +114,8 @@ impl Link {
     pub fn new(address: BrokerAddress) -> Self {
         let name = address.to_string().into();
         let (not_before, muted_until) = (Deadline::NEVER, Deadline::NEVER);
-        Self { address, name, listed: true, state: State::Down, failures: 0, not_before, muted_until }
+        let (state, last_error) = (State::Down, None);
+        Self { address, name, listed: true, state, last_error, failures: 0, not_before, muted_until }
     }
 
     /// Whether a connection may be opened now.
@@ -230,6 +234,7 @@ impl Link {
     /// Notes that the broker answered a request other than the handshake.
     pub fn answered(&mut self) {
         self.failures = 0;
+        self.last_error = None;
         if let Some(live) = self.live_mut() {
             live.has_answered = true;
         }

@@ -81,7 +81,8 @@ impl ProducerEngine {
         if let Some(link) = self.brokers.links.get_mut(&peer) {
             link.answered();
             if !throttle.is_zero() {
-                log::info!("broker {}: asks for {throttle:?} of silence (quota)", link.name);
+                // With a quota in force, every answer may say so.
+                log::debug!("broker {}: asks for {throttle:?} of silence (quota)", link.name);
                 link.mute(Deadline::after(now, throttle));
             }
         }
@@ -256,7 +257,7 @@ impl ProducerEngine {
         }
     }
 
-    fn connection_error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
+    pub(super) fn connection_error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
         let address = self.brokers.links.get(&peer).map_or_else(|| "?".into(), |link: &Link| Arc::clone(&link.name));
         Arc::new(DeliveryErrorKind::Connection(ConnectionError { address, kind }))
     }

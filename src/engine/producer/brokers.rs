@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::partition::Partition;
 use super::{Action, ProducerEngine};
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, RequiredAcks};
 use crate::engine::backoff::Backoff;
 use crate::engine::connection::in_flight::{Answer, Purpose, Request};
 use crate::engine::connection::{Link, Live, Overdue, Patience, Peer};
@@ -76,6 +77,7 @@ impl ProducerEngine {
             // The broker closes what is idle for long: no failure.
             log::debug!("broker {name}: closed an idle connection");
             let _ = link.down();
+            self.doubt_leader(peer, now);
             self.drop_unlisted(peer);
             return;
         }
@@ -92,6 +94,7 @@ impl ProducerEngine {
             log::warn!("{error}; it is tried again, in silence");
         }
         let error = Arc::new(DeliveryErrorKind::Connection(error));
+        link.last_error = Some(Arc::clone(&error));
         self.last_error = Some(Arc::clone(&error));
         self.identity.lost(conn);
         self.metadata_lost(conn);
@@ -102,6 +105,7 @@ impl ProducerEngine {
         if let Some(live) = live {
             self.retry_all(*live, &error, now);
         }
+        self.doubt_leader(peer, now);
         self.drop_unlisted(peer);
     }
 
@@ -191,9 +195,9 @@ impl ProducerEngine {
             _ => Deadline::NEVER,
         };
         for (peer, link) in &brokers.links {
-            earliest = earliest.min(link.next_deadline(&brokers.patience));
+            earliest = earliest.min(link.next_deadline(&brokers.patience)).min(link.mute_deadline());
             if peer.is_node_of(|node| self.outbox.has(node)) {
-                earliest = earliest.min(link.may_connect_at()).min(link.mute_deadline());
+                earliest = earliest.min(link.may_connect_at());
             } else if needs_any && link.is_down() {
                 earliest = earliest.min(link.may_connect_at().max(turn));
             }
@@ -226,9 +230,10 @@ impl ProducerEngine {
         }
     }
 
-    /// A connection that is ready for a request that any broker can answer: the one with the least to do.
+    /// A connection that is ready for a request that any broker can answer: the one with the least to do. None to a
+    /// broker that asked for silence (KIP-219): it would let the request wait.
     pub(super) fn any_ready(&self) -> Option<Peer> {
-        let ready = self.brokers.links.iter().filter(|(_, link)| link.ready().is_some());
+        let ready = self.brokers.links.iter().filter(|(_, link)| link.ready().is_some() && !link.is_muted());
         ready.min_by_key(|(_, link)| link.live().map_or(0, |live| live.in_flight.len())).map(|(peer, _)| *peer)
     }
 
@@ -374,6 +379,24 @@ impl ProducerEngine {
                 self.outbox.free(freed);
                 self.settle(topic, number);
                 self.touch(topic, number, now);
+            }
+        }
+    }
+
+    /// Without acks the end of a connection is all that a broker says of an error: perhaps it no longer leads, and who
+    /// does is asked before the next message.
+    fn doubt_leader(&mut self, peer: Peer, now: Instant) {
+        if self.config.required_acks != RequiredAcks::None {
+            return;
+        }
+        let leads = |partition: &Partition| peer.is_node_of(|node| node == partition.leader);
+        for topic in 0..self.topics.len() {
+            for number in 0..self.topics[topic].partitions.len() {
+                let partition = &mut self.topics[topic].partitions[number];
+                if leads(partition) {
+                    partition.lead_by(-1, partition.leader_epoch);
+                    self.touch(topic as u32, number as i32, now);
+                }
             }
         }
     }

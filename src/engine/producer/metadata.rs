@@ -165,9 +165,13 @@ impl ProducerEngine {
         self.refresh.asked = None;
         if answer.error != ErrorCode::NONE || answer.brokers.is_empty() {
             // Keep what was good.
-            if answer.error != ErrorCode::NONE {
-                self.note_error(Arc::new(metadata_error(peer, answer.error, None)), now);
-            }
+            let why = if answer.error == ErrorCode::NONE {
+                let what = "it names no brokers".to_owned();
+                self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Metadata.name(), what })
+            } else {
+                Arc::new(metadata_error(peer, answer.error, None))
+            };
+            self.note_error(why, now);
             return self.ask_again(now);
         }
         self.take_brokers(peer, &answer, now);
@@ -196,8 +200,8 @@ impl ProducerEngine {
     /// Looks at a topic whose alarm went off: fails what has waited too long for its metadata.
     pub(super) fn visit_topic(&mut self, index: u32, now: Instant) {
         let (timeout, grace) = (self.config.delivery_timeout, self.refresh.grace);
-        let last = self.last_error.clone();
         let Some(topic) = self.topics.get_mut(index as usize) else { return };
+        let last = topic.last_error.clone().or(self.last_error.clone());
         topic.alarm = None;
         if topic.missing_since.is_some_and(|since| Deadline::after(since, grace).passed(now)) {
             let name = topic.name.clone();
@@ -307,7 +311,7 @@ impl ProducerEngine {
 
     fn take_topic(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
         match answer.error {
-            ErrorCode::NONE if !answer.partitions.is_empty() => self.take_partitions(index, answer, now),
+            ErrorCode::NONE if !answer.partitions.is_empty() => self.take_partitions(peer, index, answer, now),
             ErrorCode::NONE
             | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
             | ErrorCode::UNKNOWN_TOPIC_ID
@@ -328,6 +332,7 @@ impl ProducerEngine {
                     log::debug!("{why}");
                     return;
                 }
+                self.topics[index as usize].last_error = Some(Arc::clone(&why));
                 self.note_error(Arc::clone(&why), now);
                 if matches!(error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
                     self.fail_parked(index, &why);
@@ -336,7 +341,7 @@ impl ProducerEngine {
         }
     }
 
-    fn take_partitions(&mut self, index: u32, answer: &TopicMetadata, now: Instant) {
+    fn take_partitions(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
         let was_known = self.topics[index as usize].is_known();
         let recreated = matches!((self.topics[index as usize].id, answer.id), (Some(old), Some(new)) if old != new);
         if recreated {
@@ -344,7 +349,7 @@ impl ProducerEngine {
         }
         let rules = self.rules;
         let topic = &mut self.topics[index as usize];
-        (topic.missing_since, topic.asked_until) = (None, None);
+        (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
         if let Some(id) = answer.id {
             if let Some(old) = topic.id.replace(id).filter(|old| *old != id) {
                 self.by_id.remove(&old);
@@ -368,6 +373,10 @@ impl ProducerEngine {
             }
             let leader = if has_leader { answer.leader } else { -1 };
             partition.lead_by(leader, answer.leader_epoch);
+            if leader < 0 && !partition.is_idle() {
+                let code = if answer.error == ErrorCode::NONE { ErrorCode::LEADER_NOT_AVAILABLE } else { answer.error };
+                partition.no_leader = Some(Arc::new(no_leader(peer, code, (&topic.name, answer.index))));
+            }
         }
         topic.stale = if stale && topic.id.is_none() { topic.stale + 1 } else { 0 };
         topic.available = (0i32..).zip(&topic.partitions).filter(|(_, it)| it.leader >= 0).map(|(at, _)| at).collect();
@@ -422,6 +431,17 @@ impl ProducerEngine {
 
 fn address_of(broker: &BrokerMetadata) -> (i32, BrokerAddress) {
     (broker.node, BrokerAddress { host: broker.host.clone(), port: broker.port })
+}
+
+fn no_leader(peer: Peer, code: ErrorCode, (topic, partition): (&Topic, i32)) -> DeliveryErrorKind {
+    DeliveryErrorKind::Broker(BrokerError {
+        node: peer.node(),
+        api: Api::Metadata.name(),
+        partition: Some((topic.clone(), partition)),
+        code: code.0,
+        name: code.name(),
+        message: None,
+    })
 }
 
 fn metadata_error(peer: Peer, code: ErrorCode, topic: Option<Topic>) -> DeliveryErrorKind {

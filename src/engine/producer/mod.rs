@@ -37,6 +37,7 @@ use self::told::Told;
 use self::topic::TopicState;
 use super::backoff::{Backoff, Random};
 use super::chunk::Chunk;
+use super::connection::Peer;
 use super::deadline::Deadline;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use crate::error::{DeliveryErrorKind, FatalError, Persistence};
@@ -402,10 +403,13 @@ impl ProducerEngine {
 
     /// Looks at a partition whose alarm went off.
     fn visit(&mut self, topic: u32, number: i32, now: Instant) {
-        let (after, last) = (self.config.delivery_timeout, self.last_error.clone());
+        let (after, engines) = (self.config.delivery_timeout, self.last_error.clone());
         let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
             return;
         };
+        // What is in its own way comes first: others may be delivered all the time, or fail for other reasons.
+        let links = self.brokers.links.get(&Peer::Node(partition.leader)).and_then(|link| link.last_error.clone());
+        let last = partition.no_leader.clone().or(links).or(engines);
         partition.alarm = None;
         partition.end_pause(now);
         let why = |error: Option<&Arc<DeliveryErrorKind>>| {

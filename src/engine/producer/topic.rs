@@ -1,11 +1,13 @@
 //! A topic: its partitions once metadata is there, and until then the messages that wait for it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::partition::Partition;
 use crate::engine::chunk::Chunk;
 use crate::engine::partitioner::sticky::Sticky;
+use crate::error::DeliveryErrorKind;
 use crate::message::Topic;
 
 /// A topic that messages were produced to.
@@ -29,6 +31,8 @@ pub struct TopicState {
     pub stale: u32,
     /// Messages that came before the metadata did, in runs that became due together.
     pub parked: VecDeque<(Chunk, Instant)>,
+    /// Why brokers could not tell about it last.
+    pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Until when a caller wants to know the number of partitions.
     pub asked_until: Option<Instant>,
 }
@@ -47,6 +51,7 @@ impl TopicState {
             alarm: None,
             stale: 0,
             parked: VecDeque::new(),
+            last_error: None,
             asked_until: None,
         }
     }

@@ -36,6 +36,8 @@ pub struct Partition {
     pub place: Option<Place>,
     /// The earliest moment for which an alarm is set.
     pub alarm: Option<Instant>,
+    /// Why brokers say that it has no leader, while messages wait for one.
+    pub no_leader: Option<Arc<DeliveryErrorKind>>,
     rules: Rules,
     unsent: VecDeque<Batch>,
     flight: VecDeque<Batch>,
@@ -137,6 +139,7 @@ impl Partition {
             leader_epoch: -1,
             place: None,
             alarm: None,
+            no_leader: None,
             rules,
             unsent: VecDeque::new(),
             flight: VecDeque::new(),
@@ -545,6 +548,9 @@ impl Partition {
             self.proven = false;
             self.retry_at = Deadline::NEVER;
             self.failures = 0;
+        }
+        if leader >= 0 {
+            self.no_leader = None;
         }
         (self.leader, self.leader_epoch) = (leader, epoch);
     }

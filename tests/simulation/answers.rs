@@ -1,0 +1,1 @@
+//! What brokers answer to batches, and what becomes of them.
