@@ -10,8 +10,8 @@ use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
 use ottla::engine::entry;
 use ottla::engine::producer::{Action, ProducerEngine};
-use ottla::testing::{Api, ClusterBuilder};
 use ottla::testing::state::{ClusterState, Reply, Then};
+use ottla::testing::{Api, ClusterBuilder};
 use ottla::wire::frame::ConnId;
 use ottla::{ConnectionErrorKind, Delivered, DeliveryError, Message, Timestamp, Topic};
 

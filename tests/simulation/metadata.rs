@@ -123,9 +123,13 @@ fn brokers_that_tell_nothing_for_five_minutes_are_left_for_the_addresses_that_we
 
 #[test]
 fn partitions_that_are_added_are_used_soon_after_the_age_of_metadata() {
-    let mut bench = Bench::tuned(1, |cluster| cluster.topic("a", 2).topic("b", 1), |client, _| {
-        client.metadata_max_age = secs(60);
-    });
+    let mut bench = Bench::tuned(
+        1,
+        |cluster| cluster.topic("a", 2).topic("b", 1),
+        |client, _| {
+            client.metadata_max_age = secs(60);
+        },
+    );
     // The topic has four; for the first minutes two are told.
     let grown = std::rc::Rc::new(std::cell::Cell::new(false));
     bench.twist = {

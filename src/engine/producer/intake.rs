@@ -104,6 +104,7 @@ impl ProducerEngine {
         }
         match choose(&self.config.partitioner, topic, &entry, &mut self.random) {
             Ok(number) => {
+                topic.used = true;
                 if let Some(partition) = topic.partition(number) {
                     if !partition.has_unsent() {
                         self.outbox.fresh(index, number);

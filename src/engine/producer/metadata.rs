@@ -1,37 +1,18 @@
-//! Where things are: when to ask for metadata, and what an answer changes.
+//! Where things are: what an answer to a request for metadata changes. `refresh` asks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::partition::Partition;
 use super::{ProducerEngine, set_alarm};
-use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
-use crate::engine::connection::in_flight::Purpose;
+use crate::config::BrokerAddress;
 use crate::engine::connection::{Link, Peer};
 use crate::engine::deadline::Deadline;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::frame::ConnId;
-use crate::wire::metadata::{self, BrokerMetadata, MetadataResponse, PartitionMetadata, TopicMetadata};
-
-/// When to ask for metadata.
-#[derive(Debug)]
-pub struct Refresh {
-    wanted: bool,
-    /// Whether a caller wants it, although no message does.
-    asked_for: bool,
-    asked: Option<ConnId>,
-    last_good: Option<Instant>,
-    not_before: Deadline,
-    /// Answers in a row that did not have what was wanted.
-    failures: u32,
-    max_age: Duration,
-    min_age: Duration,
-    grace: Duration,
-    cluster: Option<Cluster>,
-}
+use crate::wire::metadata::{BrokerMetadata, MetadataResponse, PartitionMetadata, TopicMetadata};
 
 /// What the last metadata said of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,125 +25,13 @@ pub struct Cluster {
     pub brokers: Vec<(i32, BrokerAddress)>,
 }
 
-/// For how long a caller's wish to know a topic keeps the engine asking; the driver repeats it.
-const ASKED_FOR: Duration = Duration::from_secs(5);
-
 /// Without topic ids nobody can tell a stale epoch from that of a topic that was made anew; after so many answers
 /// the epoch is believed.
 const STALE_ANSWERS: u32 = 5;
 
-impl Refresh {
-    pub(super) fn new(client: &ClientConfig, config: &ProducerConfig) -> Self {
-        Self {
-            wanted: false,
-            asked_for: false,
-            asked: None,
-            last_good: None,
-            not_before: Deadline::NEVER,
-            failures: 0,
-            max_age: client.metadata_max_age,
-            min_age: client.metadata_min_age,
-            grace: config.unknown_topic_grace,
-            cluster: None,
-        }
-    }
-
-    /// Asks for metadata as soon as that is allowed.
-    pub(super) fn want(&mut self) {
-        self.wanted = true;
-    }
-
-    pub(super) fn is_wanted(&self) -> bool {
-        self.wanted && self.asked.is_none()
-    }
-
-    fn is_pausing(&self, now: Instant) -> bool {
-        self.not_before != Deadline::NEVER && !self.not_before.passed(now)
-    }
-}
-
 impl ProducerEngine {
-    /// Makes the engine fetch metadata, whether or not it needs any.
-    pub fn ask_for_metadata(&mut self) {
-        self.refresh.asked_for = true;
-        self.refresh.want();
-    }
-
-    /// What the last metadata said of the cluster.
-    #[must_use]
-    pub fn cluster(&self) -> Option<&Cluster> {
-        self.refresh.cluster.as_ref()
-    }
-
-    /// How many partitions the topic has; `None` while that is not known. Asking makes the engine find out, for
-    /// some seconds.
-    pub fn partition_count(&mut self, topic: u32, now: Instant) -> Option<i32> {
-        let state = self.topics.get_mut(topic as usize)?;
-        if state.is_known() {
-            return Some(state.partitions.len() as i32);
-        }
-        if state.asked_until.is_none_or(|until| until <= now) {
-            self.refresh.want();
-        }
-        state.asked_until = now.checked_add(ASKED_FOR);
-        None
-    }
-
-    /// Sends a request for metadata, if one is wanted and allowed.
-    pub(super) fn refresh_metadata(&mut self, now: Instant) {
-        let old =
-            self.refresh.last_good.is_some_and(|good| now.saturating_duration_since(good) >= self.refresh.max_age);
-        if old && self.unfinished > 0 {
-            self.refresh.want();
-        }
-        if !self.refresh.is_wanted() || self.refresh.is_pausing(now) {
-            return;
-        }
-        let idle = self.unfinished == 0 && !self.topics.iter().any(|topic| topic.is_waiting(now));
-        if idle && !self.refresh.asked_for {
-            // Nothing needs it any more: dead brokers are left alone until something does.
-            self.refresh.wanted = false;
-            return;
-        }
-        let Some(peer) = self.any_ready() else { return };
-        // Only what something waits for: to ask for a topic may make it, also one that was deleted on purpose.
-        let needed = self.topics.iter().filter(|topic| topic.has_messages() || topic.is_waiting(now));
-        let names: Vec<Topic> = needed.map(|topic| topic.name.clone()).collect();
-        let names: Vec<&str> = names.iter().map(Topic::name).collect();
-        let create = self.config.allow_auto_topic_creation;
-        let conn = self.request(peer, Api::Metadata, Purpose::Metadata, now, |version, correlation, client| {
-            metadata::request(version, correlation, client, &names, create)
-        });
-        if conn.is_some() {
-            self.refresh.wanted = false;
-            self.refresh.asked = conn;
-            self.refresh.not_before = Deadline::after(now, self.refresh.min_age);
-        }
-    }
-
-    pub(super) fn refresh_deadline(&self) -> Deadline {
-        if self.refresh.is_wanted() {
-            // Without a connection it is that which has to be waited for.
-            return if self.any_ready().is_some() { self.refresh.not_before } else { Deadline::NEVER };
-        }
-        match self.refresh.last_good {
-            Some(good) if self.unfinished > 0 && self.refresh.asked.is_none() => {
-                Deadline::after(good, self.refresh.max_age)
-            }
-            _ => Deadline::NEVER,
-        }
-    }
-
-    pub(super) fn metadata_lost(&mut self, conn: ConnId) {
-        if self.refresh.asked == Some(conn) {
-            self.refresh.asked = None;
-            self.refresh.want();
-        }
-    }
-
     /// Takes an answer in.
     pub(super) fn metadata_answer(&mut self, peer: Peer, answer: MetadataResponse, now: Instant) {
-        self.refresh.asked = None;
         if answer.error != ErrorCode::NONE || answer.brokers.is_empty() {
             // Keep what was good.
             let why = if answer.error == ErrorCode::NONE {
@@ -172,34 +41,24 @@ impl ProducerEngine {
                 Arc::new(metadata_error(peer, answer.error, None))
             };
             self.note_error(why, now);
+            if answer.error == ErrorCode::REBOOTSTRAP_REQUIRED {
+                self.begin_anew("a broker asks for it", now);
+            }
             return self.ask_again(now);
         }
         self.take_brokers(peer, &answer, now);
-        let mut missing: Vec<bool> = self.topics.iter().map(|_| true).collect();
         for topic in &answer.topics {
             let index = self.by_name.get(&*topic.name).or_else(|| self.by_id.get(&topic.id?)).copied();
-            let Some(index) = index else { continue };
-            missing[index as usize] = false;
-            self.take_topic(peer, index, topic, now);
-        }
-        for (index, missing) in (0u32..).zip(missing) {
-            // A topic that came up after the question was asked is simply not in the answer.
-            if missing && self.topics[index as usize].is_waiting(now) {
-                self.refresh.want();
+            if let Some(index) = index {
+                self.take_topic(peer, index, topic, now);
             }
         }
-        self.refresh.last_good = Some(now);
-        self.refresh.asked_for = false;
-        if self.wants_more(now) {
-            self.ask_again(now);
-        } else {
-            self.refresh.failures = 0;
-        }
+        self.refreshed(now);
     }
 
     /// Looks at a topic whose alarm went off: fails what has waited too long for its metadata.
     pub(super) fn visit_topic(&mut self, index: u32, now: Instant) {
-        let (timeout, grace) = (self.config.delivery_timeout, self.refresh.grace);
+        let (timeout, grace) = (self.config.delivery_timeout, self.config.unknown_topic_grace);
         let Some(topic) = self.topics.get_mut(index as usize) else { return };
         let last = topic.last_error.clone().or(self.last_error.clone());
         topic.alarm = None;
@@ -226,7 +85,7 @@ impl ProducerEngine {
         let topic = &mut self.topics[index as usize];
         let mut next = Deadline::NEVER;
         if let Some(since) = topic.missing_since {
-            next = next.min(Deadline::after(since, self.refresh.grace));
+            next = next.min(Deadline::after(since, self.config.unknown_topic_grace));
         }
         if let Some((_, due)) = topic.parked.front() {
             next = next.min(Deadline::after(*due, self.config.delivery_timeout));
@@ -236,23 +95,6 @@ impl ProducerEngine {
             let moment = moment.max(now + Duration::from_millis(1));
             set_alarm(&mut self.alarms, &mut topic.alarm, (moment, index, -1));
         }
-    }
-
-    /// Whether something is still missing that another answer may have.
-    fn wants_more(&self, now: Instant) -> bool {
-        self.refresh.wanted
-            || self.topics.iter().any(|topic| {
-                topic.is_waiting(now)
-                    || (topic.missing_since.is_some() && topic.has_messages())
-                    || topic.partitions.iter().any(|partition| partition.leader < 0 && !partition.is_idle())
-            })
-    }
-
-    fn ask_again(&mut self, now: Instant) {
-        self.refresh.failures = self.refresh.failures.saturating_add(1);
-        let pause = self.retry.pause(self.refresh.failures, self.random.draw()).max(self.refresh.min_age);
-        self.refresh.not_before = Deadline::after(now, pause);
-        self.refresh.want();
     }
 
     fn take_brokers(&mut self, peer: Peer, answer: &MetadataResponse, now: Instant) {
@@ -350,6 +192,7 @@ impl ProducerEngine {
         let rules = self.rules;
         let topic = &mut self.topics[index as usize];
         (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
+        topic.used = false;
         if let Some(id) = answer.id {
             if let Some(old) = topic.id.replace(id).filter(|old| *old != id) {
                 self.by_id.remove(&old);

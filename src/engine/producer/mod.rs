@@ -15,6 +15,7 @@ mod identity;
 mod intake;
 mod metadata;
 pub mod partition;
+mod refresh;
 mod told;
 mod topic;
 pub mod verdict;
@@ -31,8 +32,8 @@ pub use self::{fate::Ack, metadata::Cluster};
 use self::brokers::Brokers;
 use self::dispatch::Outbox;
 use self::identity::Identity;
-use self::metadata::Refresh;
 use self::partition::{Rules, Settled};
+use self::refresh::Refresh;
 use self::told::Told;
 use self::topic::TopicState;
 use super::backoff::{Backoff, Random};
@@ -148,7 +149,7 @@ impl ProducerEngine {
             rules,
             retry: Backoff { first: config.retry_backoff, max: config.retry_backoff_max },
             brokers: Brokers::new(&client, random.draw()),
-            refresh: Refresh::new(&client, &config),
+            refresh: Refresh::new(&client),
             identity: Identity::new(&config),
             outbox: Outbox::default(),
             client,

@@ -31,6 +31,10 @@ pub struct TopicState {
     pub stale: u32,
     /// Messages that came before the metadata did, in runs that became due together.
     pub parked: VecDeque<(Chunk, Instant)>,
+    /// Whether a message came since brokers told of it last.
+    pub used: bool,
+    /// The last round of questions that it was in.
+    pub asked_in: u32,
     /// Why brokers could not tell about it last.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Until when a caller wants to know the number of partitions.
@@ -51,6 +55,8 @@ impl TopicState {
             alarm: None,
             stale: 0,
             parked: VecDeque::new(),
+            used: false,
+            asked_in: 0,
             last_error: None,
             asked_until: None,
         }
@@ -77,6 +83,14 @@ impl TopicState {
     #[must_use]
     pub fn is_waiting(&self, now: Instant) -> bool {
         !self.parked.is_empty() || (!self.is_known() && self.asked_until.is_some_and(|until| until > now))
+    }
+
+    /// Whether something is missing that another answer may have: the topic, or the leader of a partition.
+    #[must_use]
+    pub fn lacks_metadata(&self, now: Instant) -> bool {
+        self.is_waiting(now)
+            || (self.missing_since.is_some() && self.has_messages())
+            || self.partitions.iter().any(|partition| partition.leader < 0 && !partition.is_idle())
     }
 
     /// Ticket of the oldest message without a fate.
