@@ -125,6 +125,8 @@ pub struct BrokerError {
     pub name: &'static str,
     /// What the broker said in words, if it did.
     pub message: Option<Arc<str>>,
+    /// What to do about it; empty where the error that this is the cause of says it.
+    pub advice: &'static str,
 }
 
 impl fmt::Display for ConnectionError {
@@ -229,10 +231,10 @@ impl fmt::Display for BrokerError {
             write!(f, " for {topic}-{partition}")?;
         }
         write!(f, ": {} ({})", self.name, self.code)?;
-        match &self.message {
-            Some(message) => write!(f, ", \"{}\"", message.escape_debug()),
-            None => Ok(()),
+        if let Some(message) = &self.message {
+            write!(f, ", \"{}\"", message.escape_debug())?;
         }
+        if self.advice.is_empty() { Ok(()) } else { write!(f, "; {}", self.advice) }
     }
 }
 
@@ -331,9 +333,13 @@ mod tests {
             code: 6,
             name: "NOT_LEADER_OR_FOLLOWER",
             message: Some("moved\naway".into()),
+            advice: "wait for it",
         };
-        assert_text(&error, "broker 3 refused Produce for orders-7: NOT_LEADER_OR_FOLLOWER (6), \"moved\\naway\"");
-        (error.partition, error.message) = (None, None);
+        assert_text(
+            &error,
+            "broker 3 refused Produce for orders-7: NOT_LEADER_OR_FOLLOWER (6), \"moved\\naway\"; wait for it",
+        );
+        (error.partition, error.message, error.advice) = (None, None, "");
         assert_text(&error, "broker 3 refused Produce: NOT_LEADER_OR_FOLLOWER (6)");
     }
 }

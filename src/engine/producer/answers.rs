@@ -7,7 +7,7 @@ use super::ProducerEngine;
 use super::batch::Batch;
 use super::fate::Ack;
 use super::partition::Settled;
-use super::verdict::{Action, Verdict};
+use super::verdict::{Action, Verdict, fatal_advice};
 use crate::config::BrokerAddress;
 use crate::engine::connection::in_flight::{Purpose, Request};
 use crate::engine::connection::{Link, Peer};
@@ -155,6 +155,7 @@ impl ProducerEngine {
                 code: result.error.0,
                 name: result.error.name(),
                 message: message.map(Arc::from),
+                advice: if verdict.action == Action::Fatal { "" } else { verdict.advice },
             }))
         };
         let why = broker_error(result.error_message.as_deref());
@@ -232,8 +233,7 @@ impl ProducerEngine {
         self.settle(topic, number);
         self.touch(topic, number, now);
         if verdict.action == Action::Fatal {
-            let advice = "check the permissions of this client and whether another producer replaced it";
-            self.fail_for_good((*why).clone(), advice, now);
+            self.fail_for_good((*why).clone(), fatal_advice(result.error), now);
         }
         (verdict.action != Action::Delivered).then_some(why)
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::ProducerEngine;
 use super::partition::Epoch;
+use super::verdict::{IdVerdict, advice};
 use crate::config::ProducerConfig;
 use crate::engine::connection::in_flight::Purpose;
 use crate::engine::deadline::Deadline;
@@ -96,6 +97,7 @@ impl ProducerEngine {
             self.identity.current = Some(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
             return;
         }
+        let verdict = IdVerdict::of(answer.error);
         let cause = DeliveryErrorKind::Broker(BrokerError {
             node,
             api: Api::InitProducerId.name(),
@@ -103,25 +105,19 @@ impl ProducerEngine {
             code: answer.error.0,
             name: answer.error.name(),
             message: None,
+            advice: if matches!(verdict, IdVerdict::Fatal(_)) { "" } else { advice(answer.error) },
         });
-        match answer.error {
-            ErrorCode::CLUSTER_AUTHORIZATION_FAILED => self.fail_for_good(
-                cause,
-                "grant IdempotentWrite on the cluster, or switch the protection off with idempotent(false)",
-                now,
-            ),
-            _ => {
-                // A cluster that has just started loads its coordinators first: nothing is wrong.
-                if answer.error == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
-                    log::debug!("{cause}");
-                    self.last_error = Some(Arc::new(cause));
-                } else {
-                    self.note_error(Arc::new(cause), now);
-                }
-                self.identity.failures = self.identity.failures.saturating_add(1);
-                let pause = self.retry.pause(self.identity.failures, self.random.draw());
-                self.identity.not_before = Deadline::after(now, pause);
+        match verdict {
+            IdVerdict::Fatal(advice) => return self.fail_for_good(cause, advice, now),
+            IdVerdict::Loading => {
+                log::debug!("{cause}");
+                self.last_error = Some(Arc::new(cause));
             }
+            // An id below 0 is none, whatever the code.
+            IdVerdict::Given | IdVerdict::Retry => self.note_error(Arc::new(cause), now),
         }
+        self.identity.failures = self.identity.failures.saturating_add(1);
+        let pause = self.retry.pause(self.identity.failures, self.random.draw());
+        self.identity.not_before = Deadline::after(now, pause);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::partition::Partition;
+use super::verdict::{TopicVerdict, advice};
 use super::{ProducerEngine, set_alarm};
 use crate::config::BrokerAddress;
 use crate::engine::connection::{Link, Peer};
@@ -152,31 +153,24 @@ impl ProducerEngine {
     }
 
     fn take_topic(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
-        match answer.error {
-            ErrorCode::NONE if !answer.partitions.is_empty() => self.take_partitions(peer, index, answer, now),
-            ErrorCode::NONE
-            | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-            | ErrorCode::UNKNOWN_TOPIC_ID
-            | ErrorCode::LEADER_NOT_AVAILABLE => {
-                let topic = &mut self.topics[index as usize];
-                let exists = answer.error == ErrorCode::LEADER_NOT_AVAILABLE;
-                if exists || !topic.has_messages() {
-                    topic.missing_since = None;
-                } else {
-                    topic.missing_since.get_or_insert(now);
-                    self.set_topic_alarm(index, now);
-                }
+        let state = &mut self.topics[index as usize];
+        match TopicVerdict::of(answer.error) {
+            TopicVerdict::Known if !answer.partitions.is_empty() => self.take_partitions(peer, index, answer, now),
+            TopicVerdict::Coming => state.missing_since = None,
+            TopicVerdict::Known | TopicVerdict::Missing if state.has_messages() => {
+                state.missing_since.get_or_insert(now);
+                self.set_topic_alarm(index, now);
             }
-            error => {
-                let name = self.topics[index as usize].name.clone();
-                let why = Arc::new(metadata_error(peer, error, Some(name)));
-                if !self.topics[index as usize].has_messages() {
+            TopicVerdict::Known | TopicVerdict::Missing => state.missing_since = None,
+            verdict @ (TopicVerdict::Fail | TopicVerdict::Wait) => {
+                let why = Arc::new(metadata_error(peer, answer.error, Some(state.name.clone())));
+                if !state.has_messages() {
                     log::debug!("{why}");
                     return;
                 }
-                self.topics[index as usize].last_error = Some(Arc::clone(&why));
+                state.last_error = Some(Arc::clone(&why));
                 self.note_error(Arc::clone(&why), now);
-                if matches!(error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
+                if verdict == TopicVerdict::Fail {
                     self.fail_parked(index, &why);
                 }
             }
@@ -209,7 +203,7 @@ impl ProducerEngine {
         let mut stale = false;
         for (partition, answer) in topic.partitions.iter_mut().zip(&found) {
             let older = answer.leader_epoch >= 0 && answer.leader_epoch < partition.leader_epoch;
-            let has_leader = answer.leader >= 0 && answer.error == ErrorCode::NONE;
+            let has_leader = answer.leader >= 0 && TopicVerdict::has_leader(answer.error);
             stale |= older;
             if older && (topic.id.is_some() || topic.stale < STALE_ANSWERS) {
                 continue;
@@ -284,6 +278,7 @@ fn no_leader(peer: Peer, code: ErrorCode, (topic, partition): (&Topic, i32)) -> 
         code: code.0,
         name: code.name(),
         message: None,
+        advice: advice(code),
     })
 }
 
@@ -295,5 +290,6 @@ fn metadata_error(peer: Peer, code: ErrorCode, topic: Option<Topic>) -> Delivery
         code: code.0,
         name: code.name(),
         message: topic.map(|topic| format!("topic {topic}").into()),
+        advice: advice(code),
     })
 }

@@ -1,14 +1,17 @@
-//! What an error code in a Produce response means: one row for each.
+//! What an error code means in the response to Produce, Metadata and InitProducerId: one row for each. The tests have
+//! every code of Kafka's by name.
 
 use crate::wire::error_code::ErrorCode;
 
-/// What to do with a batch that was refused with some code.
+/// What to do with a batch that was answered with some code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What to do.
     pub action: Action,
     /// Whether the code proves that this attempt appended nothing. It says nothing of earlier attempts.
     pub proves_not_appended: bool,
+    /// What the user can do about it.
+    pub advice: &'static str,
 }
 
 /// What to do with a refused batch.
@@ -34,8 +37,36 @@ pub enum Action {
     RetryOnce,
 }
 
+/// What an error code says of a topic in a Metadata response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicVerdict {
+    /// Its partitions are there.
+    Known,
+    /// It does not exist; it may appear.
+    Missing,
+    /// It exists, and has no leaders yet.
+    Coming,
+    /// What waits for it fails.
+    Fail,
+    /// Ask again: what waits for it has until its `delivery_timeout`.
+    Wait,
+}
+
+/// What an error code says in an InitProducerId response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdVerdict {
+    /// There is an id.
+    Given,
+    /// The cluster has just started: ask again.
+    Loading,
+    /// Ask again: nothing is sent without an id, so nothing can be repeated.
+    Retry,
+    /// The producer cannot go on, and what to do about it.
+    Fatal(&'static str),
+}
+
 impl Verdict {
-    /// The verdict for a code.
+    /// The verdict for a code in a Produce response.
     #[must_use]
     pub fn of(code: ErrorCode) -> Self {
         let (action, proves_not_appended) = match code {
@@ -47,6 +78,8 @@ impl Verdict {
             | ErrorCode::REQUEST_TIMED_OUT
             | ErrorCode::NETWORK_EXCEPTION
             | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+            | ErrorCode::COORDINATOR_NOT_AVAILABLE
+            | ErrorCode::NOT_COORDINATOR
             | ErrorCode::CONCURRENT_TRANSACTIONS
             | ErrorCode::THROTTLING_QUOTA_EXCEEDED => (Action::Retry, false),
 
@@ -89,13 +122,193 @@ impl Verdict {
 
             _ => (Action::RetryOnce, false),
         };
-        Self { action, proves_not_appended }
+        Self { action, proves_not_appended, advice: advice(code) }
+    }
+}
+
+impl TopicVerdict {
+    /// The verdict for a code that a Metadata response has for a topic.
+    #[must_use]
+    pub fn of(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::NONE => Self::Known,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => Self::Missing,
+            ErrorCode::LEADER_NOT_AVAILABLE => Self::Coming,
+            ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED => Self::Fail,
+            _ => Self::Wait,
+        }
+    }
+
+    /// Whether a partition with this code can have the leader that the response names. Other codes speak of its
+    /// replicas.
+    #[must_use]
+    pub fn has_leader(code: ErrorCode) -> bool {
+        let none = [ErrorCode::LEADER_NOT_AVAILABLE, ErrorCode::LISTENER_NOT_FOUND, ErrorCode::BROKER_NOT_AVAILABLE];
+        !none.contains(&code) && matches!(Self::of(code), Self::Known | Self::Wait)
+    }
+}
+
+impl IdVerdict {
+    /// The verdict for a code in an InitProducerId response.
+    #[must_use]
+    pub fn of(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::NONE => Self::Given,
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => Self::Loading,
+            // An epoch that a coordinator calls old is that of a producer that was fenced (KIP-588).
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            | ErrorCode::INVALID_PRODUCER_EPOCH
+            | ErrorCode::PRODUCER_FENCED => Self::Fatal(fatal_advice(code)),
+            _ => Self::Retry,
+        }
+    }
+}
+
+/// What the user can do about a code, in whatever response.
+#[must_use]
+pub fn advice(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::CORRUPT_MESSAGE => "it was damaged on its way; check the network between, or report it",
+        ErrorCode::NOT_ENOUGH_REPLICAS | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
+            "fewer replicas are in sync than min.insync.replicas of the topic; bring brokers back"
+        }
+        ErrorCode::REQUEST_TIMED_OUT => {
+            "the replicas did not confirm within ack_timeout; check the load of the brokers, or raise it"
+        }
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::INCONSISTENT_TOPIC_ID => {
+            "check that the topic still exists"
+        }
+        ErrorCode::LEADER_NOT_AVAILABLE
+        | ErrorCode::NOT_LEADER_OR_FOLLOWER
+        | ErrorCode::BROKER_NOT_AVAILABLE
+        | ErrorCode::REPLICA_NOT_AVAILABLE
+        | ErrorCode::FENCED_LEADER_EPOCH
+        | ErrorCode::UNKNOWN_LEADER_EPOCH => "if that lasts, check that the brokers with its replicas are up",
+        ErrorCode::LISTENER_NOT_FOUND => "check that every broker has the listener that this client uses",
+        ErrorCode::KAFKA_STORAGE_ERROR => "check the disks of the broker",
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
+            "make the message smaller, or raise max.message.bytes of the topic"
+        }
+        ErrorCode::INVALID_RECORD => "a compacted topic takes no message without a key; else see the broker's log",
+        ErrorCode::INVALID_TIMESTAMP => {
+            "check create_time and the clocks: see message.timestamp.after.max.ms of the topic"
+        }
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+        | ErrorCode::INVALID_PRODUCER_EPOCH
+        | ErrorCode::UNKNOWN_PRODUCER_ID => {
+            "the broker does not have what this producer wrote last; if that repeats, check the replicas of the topic"
+        }
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => "grant this client Describe and Write on the topic",
+        ErrorCode::UNSUPPORTED_VERSION | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT => "upgrade the brokers",
+        ErrorCode::UNSUPPORTED_COMPRESSION_TYPE => "choose a compression_codec that the brokers know",
+        ErrorCode::INVALID_TOPIC_EXCEPTION => "check its name; topics that Kafka keeps for itself cannot be written to",
+        ErrorCode::INVALID_REPLICATION_FACTOR => "there are fewer brokers than a new topic has replicas",
+        ErrorCode::POLICY_VIOLATION => "ask those who run the cluster what its policy allows",
+        ErrorCode::INVALID_REQUIRED_ACKS | ErrorCode::INVALID_REQUEST => "please report it",
+        _ => "see the broker's log",
+    }
+}
+
+/// What the user can do when the producer cannot go on.
+#[must_use]
+pub fn fatal_advice(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            "grant IdempotentWrite on the cluster, or switch the protection off with idempotent(false)"
+        }
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => "grant this client Write on its transactional id",
+        _ => "another producer took its place; make a new one, unless that was meant",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every code of Kafka's, by what to do with a batch that was answered with it.
+    const BATCHES: [(Action, &str); 9] = [
+        (Action::Delivered, "NONE DUPLICATE_SEQUENCE_NUMBER"),
+        (
+            Action::Retry,
+            "CORRUPT_MESSAGE NOT_ENOUGH_REPLICAS NOT_ENOUGH_REPLICAS_AFTER_APPEND REQUEST_TIMED_OUT NETWORK_EXCEPTION
+             COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE NOT_COORDINATOR CONCURRENT_TRANSACTIONS
+             THROTTLING_QUOTA_EXCEEDED",
+        ),
+        (
+            Action::Refresh,
+            "UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE NOT_LEADER_OR_FOLLOWER BROKER_NOT_AVAILABLE
+             REPLICA_NOT_AVAILABLE KAFKA_STORAGE_ERROR LISTENER_NOT_FOUND FENCED_LEADER_EPOCH UNKNOWN_LEADER_EPOCH
+             UNKNOWN_TOPIC_ID INCONSISTENT_TOPIC_ID",
+        ),
+        (Action::Split, "MESSAGE_TOO_LARGE RECORD_LIST_TOO_LARGE"),
+        (Action::Records, "INVALID_RECORD INVALID_TIMESTAMP"),
+        (Action::NextEpoch, "OUT_OF_ORDER_SEQUENCE_NUMBER INVALID_PRODUCER_EPOCH UNKNOWN_PRODUCER_ID"),
+        (
+            Action::Fail,
+            "TOPIC_AUTHORIZATION_FAILED UNSUPPORTED_VERSION UNSUPPORTED_FOR_MESSAGE_FORMAT UNSUPPORTED_COMPRESSION_TYPE
+             INVALID_TOPIC_EXCEPTION INVALID_REQUIRED_ACKS INVALID_REQUEST POLICY_VIOLATION",
+        ),
+        (Action::Fatal, "CLUSTER_AUTHORIZATION_FAILED TRANSACTIONAL_ID_AUTHORIZATION_FAILED PRODUCER_FENCED"),
+        // No broker answers a Produce request of this producer with these.
+        (
+            Action::RetryOnce,
+            "UNKNOWN_SERVER_ERROR OFFSET_OUT_OF_RANGE INVALID_FETCH_SIZE STALE_CONTROLLER_EPOCH
+             OFFSET_METADATA_TOO_LARGE ILLEGAL_GENERATION INCONSISTENT_GROUP_PROTOCOL INVALID_GROUP_ID
+             UNKNOWN_MEMBER_ID INVALID_SESSION_TIMEOUT REBALANCE_IN_PROGRESS INVALID_COMMIT_OFFSET_SIZE
+             GROUP_AUTHORIZATION_FAILED UNSUPPORTED_SASL_MECHANISM ILLEGAL_SASL_STATE TOPIC_ALREADY_EXISTS
+             INVALID_PARTITIONS INVALID_REPLICATION_FACTOR INVALID_REPLICA_ASSIGNMENT INVALID_CONFIG NOT_CONTROLLER
+             INVALID_TXN_STATE INVALID_PRODUCER_ID_MAPPING INVALID_TRANSACTION_TIMEOUT TRANSACTION_COORDINATOR_FENCED
+             SECURITY_DISABLED OPERATION_NOT_ATTEMPTED LOG_DIR_NOT_FOUND SASL_AUTHENTICATION_FAILED
+             REASSIGNMENT_IN_PROGRESS DELEGATION_TOKEN_AUTH_DISABLED DELEGATION_TOKEN_NOT_FOUND
+             DELEGATION_TOKEN_OWNER_MISMATCH DELEGATION_TOKEN_REQUEST_NOT_ALLOWED
+             DELEGATION_TOKEN_AUTHORIZATION_FAILED DELEGATION_TOKEN_EXPIRED INVALID_PRINCIPAL_TYPE NON_EMPTY_GROUP
+             GROUP_ID_NOT_FOUND FETCH_SESSION_ID_NOT_FOUND INVALID_FETCH_SESSION_EPOCH TOPIC_DELETION_DISABLED
+             STALE_BROKER_EPOCH OFFSET_NOT_AVAILABLE MEMBER_ID_REQUIRED PREFERRED_LEADER_NOT_AVAILABLE
+             GROUP_MAX_SIZE_REACHED FENCED_INSTANCE_ID ELIGIBLE_LEADERS_NOT_AVAILABLE ELECTION_NOT_NEEDED
+             NO_REASSIGNMENT_IN_PROGRESS GROUP_SUBSCRIBED_TO_TOPIC UNSTABLE_OFFSET_COMMIT RESOURCE_NOT_FOUND
+             DUPLICATE_RESOURCE UNACCEPTABLE_CREDENTIAL INCONSISTENT_VOTER_SET INVALID_UPDATE_VERSION
+             FEATURE_UPDATE_FAILED PRINCIPAL_DESERIALIZATION_FAILURE SNAPSHOT_NOT_FOUND POSITION_OUT_OF_RANGE
+             DUPLICATE_BROKER_REGISTRATION BROKER_ID_NOT_REGISTERED INCONSISTENT_CLUSTER_ID
+             TRANSACTIONAL_ID_NOT_FOUND FETCH_SESSION_TOPIC_ID_ERROR INELIGIBLE_REPLICA NEW_LEADER_ELECTED
+             OFFSET_MOVED_TO_TIERED_STORAGE FENCED_MEMBER_EPOCH UNRELEASED_INSTANCE_ID UNSUPPORTED_ASSIGNOR
+             STALE_MEMBER_EPOCH MISMATCHED_ENDPOINT_TYPE UNSUPPORTED_ENDPOINT_TYPE UNKNOWN_CONTROLLER_ID
+             UNKNOWN_SUBSCRIPTION_ID TELEMETRY_TOO_LARGE INVALID_REGISTRATION TRANSACTION_ABORTABLE
+             INVALID_RECORD_STATE SHARE_SESSION_NOT_FOUND INVALID_SHARE_SESSION_EPOCH FENCED_STATE_EPOCH
+             INVALID_VOTER_KEY DUPLICATE_VOTER VOTER_NOT_FOUND INVALID_REGULAR_EXPRESSION REBOOTSTRAP_REQUIRED
+             STREAMS_INVALID_TOPOLOGY STREAMS_INVALID_TOPOLOGY_EPOCH STREAMS_TOPOLOGY_FENCED
+             SHARE_SESSION_LIMIT_REACHED",
+        ),
+    ];
+
+    fn codes() -> impl Iterator<Item = ErrorCode> {
+        (-300..=3000).map(ErrorCode).filter(|code| code.name() != "UNKNOWN_ERROR_CODE")
+    }
+
+    #[test]
+    fn every_code_has_its_verdict() {
+        let mut named = Vec::new();
+        for (action, names) in BATCHES {
+            for name in names.split_whitespace() {
+                let code = codes().find(|code| code.name() == name).unwrap_or_else(|| panic!("{name} is no code"));
+                assert_eq!(Verdict::of(code).action, action, "{name}");
+                named.push(code);
+            }
+        }
+        assert_eq!(named.len(), codes().count(), "a code stands here twice");
+        for code in codes() {
+            assert!(named.contains(&code), "{} is new: decide what it means, then name it here", code.name());
+        }
+    }
+
+    #[test]
+    fn every_verdict_says_what_to_do() {
+        let all = codes().map(|code| (code, Verdict::of(code).advice));
+        for (code, text) in all.chain(codes().map(|code| (code, fatal_advice(code)))) {
+            crate::error::tests::assert_reads_well(text);
+            assert!(text.len() > 10, "{}", code.name());
+        }
+    }
 
     #[test]
     fn what_may_follow_an_append_proves_nothing() {
@@ -122,5 +335,37 @@ mod tests {
     fn an_unknown_code_is_tried_once_more() {
         assert_eq!(Verdict::of(ErrorCode::UNKNOWN_SERVER_ERROR).action, Action::RetryOnce);
         assert_eq!(Verdict::of(ErrorCode(9999)).action, Action::RetryOnce);
+    }
+
+    #[test]
+    fn a_topic_fails_at_once_only_where_waiting_cannot_help() {
+        let with = |verdict| -> Vec<&str> {
+            codes().filter(|code| TopicVerdict::of(*code) == verdict).map(ErrorCode::name).collect()
+        };
+        assert_eq!(with(TopicVerdict::Known), ["NONE"]);
+        assert_eq!(with(TopicVerdict::Missing), ["UNKNOWN_TOPIC_OR_PARTITION", "UNKNOWN_TOPIC_ID"]);
+        assert_eq!(with(TopicVerdict::Coming), ["LEADER_NOT_AVAILABLE"]);
+        assert_eq!(with(TopicVerdict::Fail), ["INVALID_TOPIC_EXCEPTION", "TOPIC_AUTHORIZATION_FAILED"]);
+        assert_eq!(with(TopicVerdict::Wait).len(), codes().count() - 6);
+        // A replica that is down takes no leader away.
+        assert!(TopicVerdict::has_leader(ErrorCode::REPLICA_NOT_AVAILABLE));
+        assert!(!TopicVerdict::has_leader(ErrorCode::LEADER_NOT_AVAILABLE));
+    }
+
+    #[test]
+    fn an_id_is_asked_for_again_except_where_the_producer_cannot_go_on() {
+        let fatal: Vec<&str> =
+            codes().filter(|code| matches!(IdVerdict::of(*code), IdVerdict::Fatal(_))).map(ErrorCode::name).collect();
+        let expected = [
+            "CLUSTER_AUTHORIZATION_FAILED",
+            "INVALID_PRODUCER_EPOCH",
+            "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+            "PRODUCER_FENCED",
+        ];
+        assert_eq!(fatal, expected);
+        assert_eq!(IdVerdict::of(ErrorCode::NONE), IdVerdict::Given);
+        for code in [ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::NOT_COORDINATOR, ErrorCode(9999)] {
+            assert_eq!(IdVerdict::of(code), IdVerdict::Retry, "{}", code.name());
+        }
     }
 }
