@@ -81,6 +81,11 @@ pub enum DeliveryErrorKind {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The topic was deleted and made anew while the message was under way.
+    TopicRecreated {
+        /// The topic.
+        topic: Topic,
+    },
     /// The topic has no such partition.
     UnknownPartition {
         /// The topic.
@@ -168,6 +173,11 @@ impl fmt::Display for DeliveryErrorKind {
                 f,
                 "topic {topic} does not exist and did not appear within {waited:?}; create it, or \
                  allow its creation (allow_auto_topic_creation here, auto.create.topics.enable on the brokers)"
+            ),
+            Self::TopicRecreated { topic } => write!(
+                f,
+                "topic {topic} was deleted and made anew while the message was under way; produce it again if it belongs \
+                 into the new one"
             ),
             Self::UnknownPartition { topic, partition, count } => {
                 write!(f, "topic {topic} has no partition {partition}")?;
@@ -286,6 +296,11 @@ mod tests {
                 "topic orders does not exist and did not appear within 30s; create it, or allow \
                  its creation (allow_auto_topic_creation here, auto.create.topics.enable on the \
                  brokers)",
+            ),
+            (
+                Kind::TopicRecreated { topic: topic.clone() },
+                "topic orders was deleted and made anew while the message was under way; produce it again if it belongs \
+                 into the new one",
             ),
             (no_partition(9, 3), "topic orders has no partition 9, only 0 to 2"),
             (no_partition(9, 1), "topic orders has no partition 9, only 0"),

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProducerEngine;
-use super::batch::Batch;
 use super::fate::Ack;
-use super::partition::Settled;
+use super::partition;
 use super::verdict::{Action, Verdict, fatal_advice};
 use crate::config::BrokerAddress;
 use crate::engine::connection::in_flight::{Purpose, Request};
@@ -72,7 +71,7 @@ impl ProducerEngine {
             let ack = Ack { base_offset: None, log_append_time: None };
             let freed = partition.delivered(index, ack, &mut self.settled);
             self.outbox.free(freed);
-            self.settle(topic, number);
+            self.settle();
             self.touch(topic, number, now);
         }
     }
@@ -125,8 +124,14 @@ impl ProducerEngine {
             }
             self.note_error(why, now);
         }
-        let missing: Vec<(u32, i32)> =
+        // A topic that was made anew since has another id, and its partitions wait for nothing of the old one.
+        let mut awaited = |(topic, partition): (u32, i32)| {
+            let partition = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(partition));
+            partition.is_some_and(|partition| partition.find(number.0, number.1).is_some())
+        };
+        let mut missing: Vec<(u32, i32)> =
             sent.iter().zip(answered).filter(|(_, answered)| !answered).map(|(sent, _)| *sent).collect();
+        missing.retain(|sent| awaited(*sent));
         if !missing.is_empty() {
             let what = format!("{} partitions of the request are missing", missing.len());
             let why = self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what });
@@ -215,7 +220,8 @@ impl ProducerEngine {
                         let (kept, refused) = batch.cut(count, |at| culprits.iter().all(|(bad, _)| *bad != at));
                         let texts = culprits_in_order(&culprits);
                         for (batch, text) in refused.into_iter().zip(texts) {
-                            settled.push(refused_record(batch, broker_error(text)));
+                            let outcome = Err((broker_error(text), Persistence::No));
+                            settled.push(partition::settled((topic, number), batch, outcome));
                         }
                         kept
                     })
@@ -230,7 +236,7 @@ impl ProducerEngine {
             }
         };
         self.outbox.free(freed);
-        self.settle(topic, number);
+        self.settle();
         self.touch(topic, number, now);
         if verdict.action == Action::Fatal {
             self.fail_for_good((*why).clone(), fatal_advice(result.error), now);
@@ -252,7 +258,7 @@ impl ProducerEngine {
             };
             let freed = state.lost(number, true, why, &mut self.settled);
             self.outbox.free(freed);
-            self.settle(topic, partition);
+            self.settle();
             self.touch(topic, partition, now);
         }
     }
@@ -269,9 +275,4 @@ fn culprits_in_order<'a>(culprits: &[(u32, Option<&'a str>)]) -> Vec<Option<&'a 
     sorted.sort_by_key(|(at, _)| *at);
     sorted.dedup_by_key(|(at, _)| *at);
     sorted.into_iter().map(|(_, text)| text).collect()
-}
-
-fn refused_record(batch: Batch, why: Arc<DeliveryErrorKind>) -> Settled {
-    let queued = batch.queued;
-    Settled { parts: batch.into_parts(), outcome: Err((why, Persistence::No)), queued }
 }

@@ -377,7 +377,7 @@ impl ProducerEngine {
                 };
                 let freed = partition.lost((conn, request.correlation), started, error, &mut self.settled);
                 self.outbox.free(freed);
-                self.settle(topic, number);
+                self.settle();
                 self.touch(topic, number, now);
             }
         }

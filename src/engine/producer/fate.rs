@@ -15,9 +15,12 @@ pub struct BatchFate {
     partition: Option<i32>,
     records: Records,
     extras: Vec<Extra>,
-    outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>,
+    outcome: Outcome,
     buffer_bytes: usize,
 }
+
+/// How a batch ended: what the broker said, or why it failed and whether it may be in the log.
+pub type Outcome = Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>;
 
 /// What the broker said of a delivered batch.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +36,7 @@ impl BatchFate {
         topic: Topic,
         partition: Option<i32>,
         (records, extras): (Records, Vec<Extra>),
-        outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>,
+        outcome: Outcome,
     ) -> Self {
         let buffer_bytes = records.len();
         Self { topic, partition, records, extras, outcome, buffer_bytes }

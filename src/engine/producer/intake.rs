@@ -134,8 +134,9 @@ impl ProducerEngine {
         let mut batch = Batch::new(Vec::new(), arrival.ticket, arrival.due, Deadline::NEVER);
         batch.append(entry, arrival.slot, 0);
         let outcome = Err((why, Persistence::No));
-        self.settled.push(Settled { parts: batch.into_parts(), outcome, queued });
-        self.settle(topic, entry.partition.unwrap_or(-1));
+        let number = (topic, entry.partition.unwrap_or(-1));
+        self.settled.push(Settled { number, parts: batch.into_parts(), outcome, queued });
+        self.settle();
     }
 }
 

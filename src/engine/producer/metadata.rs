@@ -198,7 +198,7 @@ impl ProducerEngine {
         found.sort_unstable_by_key(|partition| partition.index);
         let count = (0i32..).zip(&found).take_while(|(number, partition)| partition.index == *number).count();
         while topic.partitions.len() < count {
-            topic.partitions.push(Partition::new(rules));
+            topic.partitions.push(Partition::new(rules, (index, topic.partitions.len() as i32)));
         }
         let mut stale = false;
         for (partition, answer) in topic.partitions.iter_mut().zip(&found) {
@@ -229,7 +229,7 @@ impl ProducerEngine {
     fn recreate(&mut self, index: u32, count: usize, now: Instant) {
         let name = self.topics[index as usize].name.clone();
         log::warn!("topic {name} was deleted and made anew; what was under way to the old one may be lost");
-        let why = Arc::new(DeliveryErrorKind::UnknownTopic { topic: name.clone(), waited: Duration::ZERO });
+        let why = Arc::new(DeliveryErrorKind::TopicRecreated { topic: name.clone() });
         for number in 0..self.topics[index as usize].partitions.len() {
             let partition = &mut self.topics[index as usize].partitions[number];
             let mut freed = partition.recreated(&why, &mut self.settled);
@@ -243,7 +243,7 @@ impl ProducerEngine {
             }
             partition.lead_by(-1, -1);
             self.outbox.free(freed);
-            self.settle(index, number as i32);
+            self.settle();
             self.touch(index, number as i32, now);
         }
         self.topics[index as usize].partitions.truncate(count);
@@ -255,7 +255,7 @@ impl ProducerEngine {
         for number in 0..self.topics[index as usize].partitions.len() {
             let freed = self.topics[index as usize].partitions[number].fail_all(why, &mut self.settled);
             self.outbox.free(freed);
-            self.settle(index, number as i32);
+            self.settle();
             self.touch(index, number as i32, now);
         }
         let topic = &mut self.topics[index as usize];

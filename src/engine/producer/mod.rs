@@ -325,6 +325,12 @@ impl ProducerEngine {
         let why = Arc::new(DeliveryErrorKind::Internal(what.to_owned()));
         let mut salvage =
             Salvage { fates: self.fates.drain(..).collect(), chunks: Vec::new(), released: self.released };
+        // The panic came between a fate and its way out.
+        for settled in self.settled.drain(..) {
+            salvage.released.messages += settled.queued.messages;
+            salvage.released.bytes += settled.queued.bytes;
+            salvage.fates.push(fate_of(&self.topics, settled));
+        }
         for (index, topic) in (0u32..).zip(&mut self.topics) {
             salvage.chunks.extend(topic.take_parked());
             let name = topic.name.clone();
@@ -374,14 +380,14 @@ impl ProducerEngine {
                 }
                 let freed = act(partition, &mut self.settled);
                 self.outbox.free(freed);
-                self.settle(topic as u32, number as i32);
+                self.settle();
                 self.touch(topic as u32, number as i32, now);
             }
         }
     }
 
-    /// Turns what a partition settled into fates (partition -1: of messages that had none yet).
-    fn settle(&mut self, topic: u32, partition: i32) {
+    /// Turns what was settled into fates.
+    fn settle(&mut self) {
         for settled in self.settled.drain(..) {
             let count = settled.parts.0.count() as usize;
             self.unfinished -= count;
@@ -391,9 +397,7 @@ impl ProducerEngine {
                 self.last_error = None;
                 self.told.over();
             }
-            let name = self.topics[topic as usize].name.clone();
-            let partition = (partition >= 0).then_some(partition);
-            let fate = BatchFate::new(name, partition, settled.parts, settled.outcome);
+            let fate = fate_of(&self.topics, settled);
             if self.callbacks {
                 // Until its callback has returned; what it held before was freed when it left its partition.
                 self.outbox.hold(Freed { messages: fate.count(), bytes: fate.buffer_bytes() });
@@ -418,7 +422,7 @@ impl ProducerEngine {
         };
         let freed = partition.expire(now, why, &mut self.settled);
         self.outbox.free(freed);
-        self.settle(topic, number);
+        self.settle();
         self.touch(topic, number, now);
     }
 
@@ -443,8 +447,14 @@ impl ProducerEngine {
         if let Some(moment) = partition.next_alarm().moment() {
             set_alarm(&mut self.alarms, &mut partition.alarm, (moment, topic, number));
         }
-        self.settle(topic, number);
+        self.settle();
     }
+}
+
+fn fate_of(topics: &[TopicState], settled: Settled) -> BatchFate {
+    let (topic, partition) = settled.number;
+    let name = topics[topic as usize].name.clone();
+    BatchFate::new(name, (partition >= 0).then_some(partition), settled.parts, settled.outcome)
 }
 
 /// Sets the one alarm of a partition or a topic to a moment, unless it goes off before that anyway.
@@ -464,6 +474,35 @@ fn set_alarm(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_between_a_fate_and_its_way_out_keeps_it() {
+        let client = ClientConfig::new(vec![BrokerAddress { host: "b".into(), port: 9092 }]);
+        let mut engine = ProducerEngine::new(Arc::new(client), Arc::new(ProducerConfig::default()), 7);
+        engine.add_topic(Topic::new("orders").unwrap());
+        let mut tail = Vec::new();
+        crate::record::tail::put(&mut tail, None, Some(b"v"), std::iter::empty());
+        let entry = super::super::entry::Entry {
+            topic: 0,
+            partition: None,
+            create_time: 0,
+            tag: 7,
+            partition_key: None,
+            tail: &tail,
+        };
+        let mut batch = batch::Batch::new(Vec::new(), 0, super::super::test_clock(), Deadline::NEVER);
+        batch.append(&entry, None, tail.len());
+        let why = Arc::new(DeliveryErrorKind::Purged);
+        engine.settled.push(partition::settled((0, 3), batch, Err((why, Persistence::No))));
+        let salvage = engine.salvage("a test");
+        assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len() });
+        let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");
+        let (error, _) = fate.into_errors().remove(0);
+        assert_eq!(
+            (error.persistence(), error.message().tag(), error.message().partition()),
+            (Persistence::No, 7, Some(3))
+        );
+    }
 
     #[test]
     fn an_earlier_alarm_takes_the_place_of_the_later_one() {

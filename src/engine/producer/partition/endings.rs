@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Batch, Freed, Gap, Partition, Settled, State, freed, settle};
+use super::{Batch, Freed, Gap, Partition, Settled, State, freed, settled};
 use crate::engine::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 
@@ -19,7 +19,7 @@ impl Partition {
                 continue;
             }
             if batch.unproven || batch.is_in_flight() {
-                settle(batch, Err((Arc::clone(why), Persistence::Possibly)), out);
+                out.push(settled(self.number, batch, Err((Arc::clone(why), Persistence::Possibly))));
             } else {
                 batch.forget_stamp();
                 kept.push_back(batch);
@@ -55,7 +55,7 @@ impl Partition {
         while self.unsent.front().is_some_and(|batch| batch.deadline.passed(now)) {
             if let Some(batch) = self.unsent.pop_front() {
                 let why = why(batch.last_error.as_ref());
-                settle(batch, Err((why, Persistence::No)), out);
+                out.push(settled(self.number, batch, Err((why, Persistence::No))));
             }
         }
         freed_here
@@ -75,7 +75,7 @@ impl Partition {
             if batch.written {
                 self.unsent.push_back(batch);
             } else {
-                settle(batch, Err((Arc::clone(why), Persistence::No)), out);
+                out.push(settled(self.number, batch, Err((Arc::clone(why), Persistence::No))));
             }
         }
         freed_here
@@ -93,10 +93,10 @@ impl Partition {
             let unproven = if batch.restamp { batch.unproven && unknown_gap } else { batch.unproven };
             // What no socket took yet may still leave.
             let persistence = if unproven || batch.is_in_flight() { Persistence::Possibly } else { Persistence::No };
-            settle(batch, Err((Arc::clone(why), persistence)), out);
+            out.push(settled(self.number, batch, Err((Arc::clone(why), persistence))));
         }
         for batch in std::mem::take(&mut self.unsent) {
-            settle(batch, Err((Arc::clone(why), Persistence::No)), out);
+            out.push(settled(self.number, batch, Err((Arc::clone(why), Persistence::No))));
         }
         (self.epoch, self.next_sequence, self.proven, self.gap) = (None, 0, false, Gap::None);
         freed_here

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use super::batch::{Batch, Extra, Queued, State};
 use super::dispatch::Place;
-use super::fate::Ack;
+use super::fate::{Ack, Outcome};
 use crate::engine::deadline::Deadline;
 use crate::engine::entry::Entry;
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -34,6 +34,8 @@ pub struct Partition {
     pub leader_epoch: i32,
     /// Where it stands among the partitions that have something to send, if it has.
     pub place: Option<Place>,
+    /// Index of its topic, and its number.
+    pub number: (u32, i32),
     /// The earliest moment for which an alarm is set.
     pub alarm: Option<Instant>,
     /// Why brokers say that it has no leader, while messages wait for one.
@@ -91,10 +93,12 @@ pub struct Arrival {
 /// Messages whose fate is settled.
 #[derive(Debug)]
 pub struct Settled {
+    /// Index of their topic and number of their partition, or -1 if they had none yet.
+    pub number: (u32, i32),
     /// The messages.
     pub parts: (Records, Vec<Extra>),
     /// What became of them.
-    pub outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>,
+    pub outcome: Outcome,
     /// Queue places that they still held.
     pub queued: Queued,
 }
@@ -133,11 +137,12 @@ enum Gap {
 impl Partition {
     /// A partition without a leader and without messages.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, number: (u32, i32)) -> Self {
         Self {
             leader: -1,
             leader_epoch: -1,
             place: None,
+            number,
             alarm: None,
             no_leader: None,
             rules,
@@ -283,7 +288,7 @@ impl Partition {
         self.retry_at = Deadline::NEVER;
         let freed = freed(&batch);
         if !batch.ghost {
-            settle(batch, Ok(ack), out);
+            out.push(settled(self.number, batch, Ok(ack)));
         }
         freed
     }
@@ -379,7 +384,7 @@ impl Partition {
         if !batch.ghost {
             let parts = batch.report();
             let queued = std::mem::take(&mut batch.queued);
-            out.push(Settled { parts, outcome: Err((Arc::clone(why), persistence)), queued });
+            out.push(Settled { number: self.number, parts, outcome: Err((Arc::clone(why), persistence)), queued });
             batch.ghost = true;
         }
         if in_flight || (unknown && self.rules.idempotent && !batch.restamp) {
@@ -405,7 +410,7 @@ impl Partition {
             let parts = batch.report();
             let persistence = if unproven { Persistence::Possibly } else { Persistence::No };
             let queued = std::mem::take(&mut batch.queued);
-            out.push(Settled { parts, outcome: Err((Arc::clone(why), persistence)), queued });
+            out.push(Settled { number: self.number, parts, outcome: Err((Arc::clone(why), persistence)), queued });
         }
         self.leave(index, if unproven { Gap::Unknown } else { Gap::Clean })
     }
@@ -529,7 +534,7 @@ impl Partition {
                 let why = batch.last_error.clone().unwrap_or_else(|| {
                     Arc::new(DeliveryErrorKind::Internal("a batch of unknown fate has no error".to_owned()))
                 });
-                settle(batch, Err((why, Persistence::Possibly)), out);
+                out.push(settled(self.number, batch, Err((why, Persistence::Possibly))));
                 continue;
             }
             batch.forget_stamp();
@@ -628,9 +633,10 @@ fn freed(batch: &Batch) -> Freed {
     }
 }
 
-fn settle(mut batch: Batch, outcome: Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>, out: &mut Vec<Settled>) {
+/// The end of a batch.
+pub(super) fn settled(number: (u32, i32), mut batch: Batch, outcome: Outcome) -> Settled {
     let queued = std::mem::take(&mut batch.queued);
-    out.push(Settled { parts: batch.into_parts(), outcome, queued });
+    Settled { number, parts: batch.into_parts(), outcome, queued }
 }
 
 #[cfg(test)]

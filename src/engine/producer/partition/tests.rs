@@ -31,7 +31,7 @@ impl Bench {
         };
         change(&mut rules);
         let now = crate::engine::test_clock();
-        Self { partition: Partition::new(rules), now, next: 0, correlation: 0, settled: Vec::new() }
+        Self { partition: Partition::new(rules, (0, 0)), now, next: 0, correlation: 0, settled: Vec::new() }
     }
 
     fn append(&mut self, count: u64) {
@@ -320,6 +320,27 @@ fn sequences_go_on_at_zero_after_the_largest() {
     bench.append(1);
     let requests = bench.send();
     assert_eq!(bench.stamps(&requests), [(0, i32::MAX), (0, 0)]);
+}
+
+#[test]
+fn a_batch_over_the_end_of_the_sequences_is_followed_by_what_is_behind_its_last_record() {
+    let mut bench = Bench::with(|rules| rules.max_batch_bytes = 10_000);
+    bench.append(1);
+    let first = bench.send();
+    bench.ack(first[0]);
+    bench.partition.next_sequence = i32::MAX - 1;
+    let mut stamps = Vec::new();
+    for _ in 0..2 {
+        bench.append(4);
+        let sent = bench.send();
+        // The connection ends: the same sequence goes again.
+        bench.lose(sent[0]);
+        let again = bench.send();
+        assert_eq!(bench.stamps(&again).len(), 1);
+        stamps.extend(bench.stamps(&again));
+        bench.ack(again[0]);
+    }
+    assert_eq!(stamps, [(0, i32::MAX - 1), (0, 2)], "2^31 - 2, 2^31 - 1, 0, 1, and then 2");
 }
 
 #[test]
