@@ -80,6 +80,8 @@ pub enum ProduceErrorKind {
     /// An interceptor refused the message.
     Refused(Box<dyn Error + Send + Sync>),
     /// The producer cannot go on at all, and why.
+    ///
+    /// What was accepted in the instant before `produce` knew of it fails with the same error.
     Fatal(Arc<FatalError>),
 }
 

@@ -259,3 +259,57 @@ fn a_producer_that_may_not_be_idempotent_stops_and_says_what_to_do() {
     producer.produce(Message::new("orders", "v")).unwrap();
     assert_eq!(producer.shutdown().unwrap().delivered, 1);
 }
+
+#[test]
+fn a_fenced_producer_reports_every_message_and_refuses_what_follows() {
+    let cluster = cluster(2);
+    let producer = async_producer(&cluster).max_queue_size(1000).build().unwrap();
+    let fate = producer.produce_with_handle(Message::new("orders", "before")).unwrap().wait();
+    assert!(fate.is_ok());
+    let _fenced = cluster.inject(Fault::on(Api::Produce).partition(0).error(90));
+    let handles: Vec<_> = (0..20)
+        .map(|n| producer.produce_with_handle(Message::new("orders", "v").with_partition(n % 2)).unwrap())
+        .collect();
+    // Accepted in the instant before the producer knows: each has its fate all the same.
+    let mut accepted = 0;
+    producer.deliver_messages();
+    let refused = loop {
+        match producer.produce(Message::new("orders", "later").with_tag(9)) {
+            Ok(()) => accepted += 1,
+            Err(error) if error.is_buffer_overflow() => thread::yield_now(),
+            Err(error) => break error,
+        }
+    };
+    let ProduceErrorKind::Fatal(fatal) = refused.kind() else { panic!("{refused}") };
+    assert_eq!((code(&fatal.cause), refused.message().tag()), (90, 9));
+    assert!(refused.to_string().contains("another producer took its place"), "{refused}");
+    for (n, fate) in DeliveryHandle::wait_all(handles).into_iter().enumerate() {
+        // Partition 1 may have been answered before.
+        let Err(error) = fate else {
+            assert_eq!(n % 2, 1);
+            continue;
+        };
+        assert!(code_of_fatal(error.kind()) == 90 || (n % 2 == 0 && code(error.kind()) == 90), "{error}");
+    }
+    let began = Instant::now();
+    for late in [
+        producer.produce_timeout(Message::new("orders", "v"), LONG),
+        producer.produce_with_handle(Message::new("orders", "v")).map(drop),
+    ] {
+        assert!(matches!(late.unwrap_err().kind(), ProduceErrorKind::Fatal(_)));
+    }
+    assert!(producer.flush(LONG).is_ok(), "nothing is left");
+    let report = producer.shutdown().unwrap();
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+    assert_eq!(report.delivered + report.failed, 21 + accepted);
+    assert_eq!(report.given_up, 0);
+    let stored = cluster.messages("orders").len() as u64;
+    assert!(stored >= report.delivered && stored <= 21 + accepted, "{stored}");
+}
+
+fn code_of_fatal(error: &DeliveryErrorKind) -> i16 {
+    match error {
+        DeliveryErrorKind::Fatal(fatal) => code(&fatal.cause),
+        _ => 0,
+    }
+}
