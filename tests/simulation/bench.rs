@@ -41,8 +41,17 @@ pub struct Bench {
     tickets: u64,
 }
 
-/// Changes the body of an answer, which comes with the node, the API key and the version that it was asked in.
-pub struct Twist(pub Box<dyn FnMut(i32, i16, i16, &mut Vec<u8>)>);
+/// Changes the frame of an answer.
+pub struct Twist(pub Box<dyn FnMut(&mut Answer)>);
+
+/// An answer on its way to the engine.
+pub struct Answer {
+    /// The number of the API, and the version that it was asked in.
+    pub api: i16,
+    pub version: i16,
+    /// The frame, size field included.
+    pub bytes: Vec<u8>,
+}
 
 impl fmt::Debug for Twist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,7 +244,9 @@ impl Bench {
         let Reply::Send { mut bytes, then, .. } = self.cluster.receive(node, request, self.clock()) else { return };
         if bytes.len() > 4 {
             if let Some(Twist(twist)) = &mut self.twist {
-                twist(node, api.into(), version, &mut bytes);
+                let mut answer = Answer { api: api.into(), version, bytes };
+                twist(&mut answer);
+                bytes = answer.bytes;
             }
             self.engine.response(conn, &bytes[4..], self.now);
         }

@@ -7,7 +7,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla::testing::{Api, Fault};
 use ottla::{DeliveryErrorKind, Message};
 
-use crate::bench::{Bench, Twist};
+use crate::bench::{Answer, Bench, Twist};
 
 pub type Change = MetadataResponse;
 
@@ -15,20 +15,16 @@ const METADATA: i16 = 3;
 
 /// Changes every answer to a Metadata request.
 pub fn twist(mut change: impl FnMut(&mut Change) + 'static) -> Option<Twist> {
-    twist_of(move |_, answer| change(answer))
-}
-
-/// Changes every answer to a Metadata request, by the broker that it comes from.
-pub fn twist_of(mut change: impl FnMut(i32, &mut Change) + 'static) -> Option<Twist> {
-    Some(Twist(Box::new(move |node, api, version, bytes| {
-        if api != METADATA {
+    Some(Twist(Box::new(move |Answer { api, version, bytes }| {
+        let version = *version;
+        if *api != METADATA {
             return;
         }
         let mut rest = &bytes[4..];
         let header_version = i16::from(version >= 9);
         let header = ResponseHeader::decode(&mut rest, header_version).expect("a header");
         let mut answer = MetadataResponse::decode(&mut rest, version).expect("an answer");
-        change(node, &mut answer);
+        change(&mut answer);
         bytes.truncate(4);
         header.encode(bytes, header_version).expect("a header");
         answer.encode(bytes, version).expect("an answer");
