@@ -144,16 +144,31 @@ fn a_partition_without_a_leader_waits_and_keeps_its_order() {
 }
 
 #[test]
-fn a_thousand_topics_get_a_message_each() {
-    let cluster = Cluster::builder().default_partitions(1).start().unwrap();
-    let producer = async_producer(&cluster).build().unwrap();
-    for n in 0..1000 {
-        producer.produce(Message::new(format!("topic-{n}"), n.to_string())).unwrap();
-    }
-    assert_eq!(producer.shutdown().unwrap().delivered, 1000);
-    for n in 0..1000 {
-        assert_eq!(values(&cluster.messages(&format!("topic-{n}"))), [n.to_string()]);
-    }
-    let asked = cluster.requests().iter().filter(|request| request.api == Api::Metadata).count();
-    assert!(asked < 100, "{asked} requests for metadata");
+fn ten_thousand_topics_get_a_message_each_and_cost_little() {
+    const TOPICS: usize = 10_000;
+    alone("topics::ten_thousand_topics_get_a_message_each_and_cost_little", || {
+        let cluster = Cluster::builder().default_partitions(1).start().unwrap();
+        let producer = async_producer(&cluster).max_queue_size(TOPICS).build().unwrap();
+        let before = resident_bytes();
+        for n in 0..TOPICS {
+            producer.produce(Message::new(format!("topic-{n}"), n.to_string())).unwrap();
+        }
+        assert_eq!(producer.flush(LONG).unwrap().failed, 0);
+        let grown = resident_bytes().saturating_sub(before);
+        // The cluster's own topics are in it, too.
+        assert!(grown <= TOPICS * 8 * 1024, "{grown} bytes for {TOPICS} topics");
+        assert_eq!(producer.shutdown().unwrap().delivered, TOPICS as u64);
+        for n in 0..TOPICS {
+            assert_eq!(values(&cluster.messages(&format!("topic-{n}"))), [n.to_string()]);
+        }
+        let asked = cluster.requests().iter().filter(|request| request.api == Api::Metadata).count();
+        assert!(asked < 100, "{asked} requests for metadata");
+    });
+}
+
+/// What of this process is in memory, where the system tells it.
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|kib| kib.split_whitespace().next()?.parse::<usize>().ok()).unwrap_or(0) * 1024
 }

@@ -209,7 +209,7 @@ impl ProducerEngine {
     ///
     /// Leaders keep their node ids: what is for them waits until metadata says again where they are.
     pub(super) fn begin_anew(&mut self, why: &str, now: Instant) {
-        log::warn!("asking the bootstrap addresses again: {why}");
+        log::info!("asking the bootstrap addresses again: {why}");
         let peers: Vec<Peer> = self.brokers.links.keys().copied().collect();
         for peer in peers {
             self.fail_link(peer, ConnectionErrorKind::Closed, now);
