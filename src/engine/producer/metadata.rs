@@ -201,7 +201,7 @@ impl ProducerEngine {
             topic.partitions.push(Partition::new(rules, (index, topic.partitions.len() as i32)));
         }
         let mut stale = false;
-        for (partition, answer) in topic.partitions.iter_mut().zip(&found) {
+        for (partition, answer) in topic.partitions.iter_mut().zip(&found[..count]) {
             let older = answer.leader_epoch >= 0 && answer.leader_epoch < partition.leader_epoch;
             let has_leader = answer.leader >= 0 && TopicVerdict::has_leader(answer.error);
             stale |= older;
@@ -292,4 +292,49 @@ fn metadata_error(peer: Peer, code: ErrorCode, topic: Option<Topic>) -> Delivery
         message: topic.map(|topic| format!("topic {topic}").into()),
         advice: advice(code),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ClientConfig, ProducerConfig};
+
+    fn engine() -> ProducerEngine {
+        let seed = BrokerAddress { host: "seed".into(), port: 9092 };
+        let client = Arc::new(ClientConfig::new(vec![seed]));
+        let mut engine = ProducerEngine::new(client, Arc::new(ProducerConfig::default()), 7);
+        engine.add_topic(Topic::new("orders").unwrap());
+        engine
+    }
+
+    fn answer(brokers: i32, partitions: &[(i32, i32)]) -> MetadataResponse {
+        let partition =
+            |&(index, leader)| PartitionMetadata { error: ErrorCode::NONE, index, leader, leader_epoch: -1 };
+        let partitions = partitions.iter().map(partition).collect();
+        MetadataResponse {
+            throttle: Duration::ZERO,
+            error: ErrorCode::NONE,
+            brokers: (0..brokers).map(|node| BrokerMetadata { node, host: "b".into(), port: 9092 }).collect(),
+            cluster_id: None,
+            controller: 0,
+            topics: vec![TopicMetadata { error: ErrorCode::NONE, name: "orders".into(), id: None, partitions }],
+        }
+    }
+
+    fn leaders(engine: &ProducerEngine) -> Vec<i32> {
+        engine.topics[0].partitions.iter().map(|partition| partition.leader).collect()
+    }
+
+    #[test]
+    fn an_answer_with_gaps_gives_no_partition_the_leader_of_another() {
+        let (mut engine, now) = (engine(), crate::engine::test_clock());
+        engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
+        assert_eq!(leaders(&engine), [1, 2, 3]);
+        for gaps in [&[(1, 3), (2, 1)][..], &[(i32::MAX, 0)], &[(-1, 0), (0, 0), (1, 0)], &[(0, 1), (2, 1), (3, 1)]] {
+            engine.metadata_answer(Peer::Seed(0), answer(4, gaps), now);
+            assert_eq!(leaders(&engine), [1, 2, 3], "after {gaps:?}");
+        }
+        engine.metadata_answer(Peer::Seed(0), answer(4, &[(1, 3), (0, 3), (0, 2)]), now);
+        assert_eq!(leaders(&engine)[0], 3, "what comes before the gap is believed");
+    }
 }
