@@ -1,5 +1,6 @@
 //! Where things are: what an answer to a request for metadata changes. `refresh` asks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,13 +104,15 @@ impl ProducerEngine {
         for (node, address) in &listed {
             self.note_broker(*node, address, now);
         }
+        // A set, because whoever answers says how many there are.
+        let nodes: HashSet<i32> = listed.iter().map(|(node, _)| *node).collect();
         let unlisted: Vec<Peer> = self
             .brokers
             .links
             .iter_mut()
             .filter_map(|(peer, link)| {
                 let Peer::Node(node) = peer else { return None };
-                link.listed = listed.iter().any(|(listed, _)| listed == node);
+                link.listed = nodes.contains(node);
                 (!link.listed && link.is_down()).then_some(*peer)
             })
             .collect();
@@ -336,5 +339,16 @@ mod tests {
         }
         engine.metadata_answer(Peer::Seed(0), answer(4, &[(1, 3), (0, 3), (0, 2)]), now);
         assert_eq!(leaders(&engine)[0], 3, "what comes before the gap is believed");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+    fn an_answer_with_very_many_brokers_does_not_hold_the_worker_up() {
+        // As many as fit into a response. Each compared with each would take minutes.
+        let mut engine = engine();
+        let began = crate::engine::test_clock();
+        engine.metadata_answer(Peer::Seed(0), answer(600_000, &[(0, 1)]), began);
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        assert_eq!(leaders(&engine), [1]);
     }
 }
