@@ -333,6 +333,15 @@ mod tests {
     }
 
     #[test]
+    fn an_offset_or_a_sequence_at_the_end_of_its_numbers_is_read_as_it_is() {
+        let far = with(with(bytes(), 0, &i64::MAX.to_be_bytes()), 53, &i32::MAX.to_be_bytes());
+        let (batch, _) = Batch::read(&far).unwrap();
+        assert_eq!((batch.base_offset, batch.base_sequence), (i64::MAX, i32::MAX));
+        let deltas: Vec<_> = batch.records().map(|record| record.unwrap().offset_delta).collect();
+        assert_eq!(deltas, [0, 1], "the sum with the base offset is left to whoever needs it");
+    }
+
+    #[test]
     fn records_have_the_log_append_time_if_the_batch_has_one() {
         let appended = with(with(bytes(), 21, &LOG_APPEND_TIME.to_be_bytes()), 35, &77_i64.to_be_bytes());
         let (batch, _) = Batch::read(&appended).unwrap();

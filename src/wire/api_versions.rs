@@ -180,6 +180,13 @@ mod tests {
     }
 
     #[test]
+    fn bytes_behind_the_last_field_are_ignored() {
+        for version in versions(API) {
+            bytes_behind_are_ignored(&full(version), |frame| decode(version, frame));
+        }
+    }
+
+    #[test]
     fn hostile_length() {
         let frame = response_of_bytes(API, 0, &[0, 0, 0x7f, 0xff, 0xff, 0xff]);
         let error = bounded(&frame, |frame| decode(0, frame)).unwrap_err();

@@ -106,6 +106,13 @@ mod tests {
     }
 
     #[test]
+    fn bytes_behind_the_last_field_are_ignored() {
+        for version in versions(API) {
+            bytes_behind_are_ignored(&full(version), |frame| decode(version, frame));
+        }
+    }
+
+    #[test]
     fn hostile_length() {
         // One tagged field that claims 4 GiB.
         let body = [&[0; 16][..], &[1, 9, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3]].concat();

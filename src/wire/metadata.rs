@@ -257,6 +257,13 @@ mod tests {
     }
 
     #[test]
+    fn bytes_behind_the_last_field_are_ignored() {
+        for version in versions(API) {
+            bytes_behind_are_ignored(&full(version), |frame| decode(version, frame));
+        }
+    }
+
+    #[test]
     fn hostile_length() {
         let body = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
         let error = bounded(&response_of_bytes(API, 12, &body), |frame| decode(12, frame)).unwrap_err();

@@ -69,6 +69,15 @@ pub fn every_cut_is_refused<T: Debug>(frame: &[u8], decode: impl Fn(&[u8]) -> Re
     }
 }
 
+/// Appends bytes to a response: they must change nothing, as in Kafka's own clients.
+pub fn bytes_behind_are_ignored<T: Debug + PartialEq>(frame: &[u8], decode: impl Fn(&[u8]) -> Result<T, WireError>) {
+    let whole = decode(frame).expect("the whole frame can be read");
+    for behind in [&[0][..], &[1], &[0xff; 9], &[0x7f, 0xff, 0xff, 0xff], frame] {
+        let longer = [frame, behind].concat();
+        assert_eq!(decode(&longer).as_ref(), Ok(&whole), "{behind:02x?} behind {} bytes", frame.len());
+    }
+}
+
 /// Decodes without a panic and without reserving more than the bound; gives what was decoded.
 pub fn bounded<T>(frame: &[u8], decode: impl Fn(&[u8]) -> Result<T, WireError>) -> Result<T, WireError> {
     reserved::take();

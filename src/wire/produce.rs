@@ -477,8 +477,38 @@ mod tests {
     #[test]
     fn bytes_behind_the_last_field_are_ignored() {
         for version in versions(API) {
-            let longer = [full(version), vec![0xff; 9]].concat();
-            assert_eq!(decode(version, &longer), decode(version, &full(version)));
+            bytes_behind_are_ignored(&full(version), |frame| decode(version, frame));
+        }
+    }
+
+    #[test]
+    fn texts_that_are_not_utf_8_are_refused() {
+        for (version, text, field) in [
+            (3, "orders", "name"),
+            (12, "orders", "name"),
+            (12, "refused", "error_message"),
+            (12, "no key", "batch_index_error_message"),
+            (12, "two.example", "host"),
+        ] {
+            let mut frame = full(version);
+            let at = frame.windows(text.len()).position(|bytes| bytes == text.as_bytes()).unwrap();
+            frame[at + 2] = 0xff;
+            assert_eq!(decode(version, &frame), Err(WireError { field, kind: WireErrorKind::BadUtf8 }));
+        }
+    }
+
+    #[test]
+    fn texts_of_any_length_are_read() {
+        for version in [8, 12] {
+            let long = "n".repeat(32_767);
+            let partition = PartitionProduceResponse::default().with_error_message(Some(long.clone().into()));
+            let topic = TopicProduceResponse::default()
+                .with_name(TopicName(long.clone().into()))
+                .with_partition_responses(vec![partition]);
+            let read =
+                decode(version, &response(API, version, &Theirs::default().with_responses(vec![topic]))).unwrap();
+            assert_eq!(*read.topics[0].name, *long);
+            assert_eq!(read.topics[0].partitions[0].error_message.as_deref(), Some(&*long));
         }
     }
 
