@@ -1,0 +1,236 @@
+//! The decoders of responses: any bytes, and responses that kafka-protocol encoded. What is read must be what
+//! kafka-protocol reads, where it can be asked: it reserves memory for any count, so only behind our own checks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    ApiVersionsResponse, InitProducerIdResponse, MetadataResponse, ProduceResponse, ResponseHeader,
+};
+use kafka_protocol::protocol::Decodable;
+use ottla::ApiRange;
+use ottla::wire::api_versions::{self, Versions};
+use ottla::wire::metadata::{self, BrokerMetadata, PartitionMetadata, TopicMetadata};
+use ottla::wire::produce::{self, PartitionResult, TopicResult};
+use ottla::wire::reader::Reader;
+use ottla::wire::{Api, ErrorCode, WireError, init_producer_id};
+
+use super::input::Input;
+use super::responses::Theirs;
+
+/// Which API and how the rest is meant, the version, then a response without its size, or what one is made of.
+pub fn response_decode(data: &[u8]) {
+    let mut input = Input::new(data);
+    let choice = input.byte();
+    let api = Api::ALL[usize::from(choice) % Api::ALL.len()];
+    let range = api.ours();
+    let version = range.min + input.below((range.max - range.min + 1) as usize) as i16;
+    if choice & 0x80 == 0 {
+        any_bytes(api, version, input.rest());
+    } else {
+        a_response(api, version, &Theirs::made_of(api, version, &mut input), &mut input);
+    }
+}
+
+fn any_bytes(api: Api, version: i16, frame: &[u8]) {
+    let ours = match read(api, version, frame) {
+        Ok(ours) => ours,
+        Err(error) => {
+            let text = error.in_response_to(api).to_string();
+            assert!(text.len() < 1000 && !text.contains('\n'), "{text}");
+            return;
+        }
+    };
+    same_with_more_behind(api, version, frame, &ours);
+    let version = ours.version(version);
+    if is_safe_for_kafka_protocol(api, version, frame) {
+        let theirs = their_reading(api, version, frame);
+        if let Some(theirs) = theirs {
+            assert_eq!(ours, Ours::from(version, &theirs), "{api} version {version}");
+        } else {
+            assert!(may_refuse(api, version), "{api} version {version}: kafka-protocol refuses {ours:?}");
+        }
+    }
+}
+
+fn a_response(api: Api, version: i16, theirs: &Theirs, input: &mut Input<'_>) {
+    let frame = theirs.frame(api, version);
+    let ours = read(api, version, &frame).unwrap_or_else(|error| panic!("{api} version {version}: {error}"));
+    assert_eq!(ours, Ours::from(version, theirs), "{api} version {version}");
+    same_with_more_behind(api, version, &frame, &ours);
+    let cut = usize::from(input.i16() as u16) % frame.len();
+    assert!(read(api, version, &frame[..cut]).is_err(), "{cut} of {} bytes are enough", frame.len());
+}
+
+/// Bytes behind the last field change nothing.
+fn same_with_more_behind(api: Api, version: i16, frame: &[u8], ours: &Ours) {
+    let longer = [frame, &[0xff, 0, 0x7f, 3]].concat();
+    assert_eq!(read(api, version, &longer).as_ref(), Ok(ours));
+}
+
+/// What was read, in our words.
+#[derive(Debug, PartialEq)]
+enum Ours {
+    ApiVersions(api_versions::ApiVersionsResponse),
+    Metadata(metadata::MetadataResponse),
+    InitProducerId(init_producer_id::InitProducerIdResponse),
+    Produce(produce::ProduceResponse),
+}
+
+fn read(api: Api, version: i16, frame: &[u8]) -> Result<Ours, WireError> {
+    match api {
+        Api::ApiVersions => api_versions::decode(version, frame).map(Ours::ApiVersions),
+        Api::Metadata => metadata::decode(version, frame).map(Ours::Metadata),
+        Api::InitProducerId => init_producer_id::decode(version, frame).map(Ours::InitProducerId),
+        Api::Produce => produce::decode(version, frame).map(Ours::Produce),
+    }
+}
+
+impl Ours {
+    /// The version that the body has: UNSUPPORTED_VERSION comes in version 0 (KIP-511).
+    fn version(&self, asked: i16) -> i16 {
+        match self {
+            Self::ApiVersions(response) if response.error == ErrorCode::UNSUPPORTED_VERSION => 0,
+            _ => asked,
+        }
+    }
+
+    /// The same in our words.
+    fn from(version: i16, theirs: &Theirs) -> Self {
+        match theirs {
+            Theirs::ApiVersions(theirs) => Self::ApiVersions(api_versions_of(theirs)),
+            Theirs::Metadata(theirs) => Self::Metadata(metadata_of(theirs)),
+            Theirs::InitProducerId(theirs) => Self::InitProducerId(init_producer_id::InitProducerIdResponse {
+                throttle: millis(theirs.throttle_time_ms),
+                error: ErrorCode(theirs.error_code),
+                producer_id: theirs.producer_id.0,
+                epoch: theirs.producer_epoch,
+            }),
+            Theirs::Produce(theirs) => Self::Produce(produce_of(version, theirs)),
+        }
+    }
+}
+
+fn api_versions_of(theirs: &ApiVersionsResponse) -> api_versions::ApiVersionsResponse {
+    let known = theirs
+        .api_keys
+        .iter()
+        .filter_map(|key| Some((Api::from_key(key.api_key)?, ApiRange::new(key.min_version, key.max_version))));
+    api_versions::ApiVersionsResponse {
+        error: ErrorCode(theirs.error_code),
+        throttle: millis(theirs.throttle_time_ms),
+        versions: Versions::from_iter(known),
+    }
+}
+
+fn metadata_of(theirs: &MetadataResponse) -> metadata::MetadataResponse {
+    let topics = theirs.topics.iter().filter_map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| PartitionMetadata {
+            error: ErrorCode(partition.error_code),
+            index: partition.partition_index,
+            leader: partition.leader_id.0,
+            leader_epoch: partition.leader_epoch,
+        });
+        Some(TopicMetadata {
+            error: ErrorCode(topic.error_code),
+            name: topic.name.as_ref()?.0.as_str().into(),
+            id: id_of(topic.topic_id.as_bytes()),
+            partitions: partitions.collect(),
+        })
+    });
+    let broker = |node: i32, host: &str, port| BrokerMetadata { node, host: host.into(), port: port_of(port) };
+    metadata::MetadataResponse {
+        throttle: millis(theirs.throttle_time_ms),
+        error: ErrorCode(theirs.error_code),
+        brokers: theirs.brokers.iter().map(|it| broker(it.node_id.0, &it.host, it.port)).collect(),
+        cluster_id: theirs.cluster_id.as_ref().map(|id| id.as_str().into()),
+        controller: theirs.controller_id.0,
+        topics: topics.collect(),
+    }
+}
+
+fn produce_of(version: i16, theirs: &ProduceResponse) -> produce::ProduceResponse {
+    let topics = theirs.responses.iter().map(|topic| {
+        let partitions = topic.partition_responses.iter().map(|it| PartitionResult {
+            index: it.index,
+            error: ErrorCode(it.error_code),
+            base_offset: it.base_offset,
+            log_append_time: it.log_append_time_ms,
+            record_errors: (it.record_errors.iter())
+                .map(|error| (error.batch_index, error.batch_index_error_message.as_deref().map(Into::into)))
+                .collect(),
+            error_message: it.error_message.as_deref().map(Into::into),
+            current_leader: (it.current_leader.leader_id.0 >= 0)
+                .then_some((it.current_leader.leader_id.0, it.current_leader.leader_epoch)),
+        });
+        TopicResult {
+            name: topic.name.0.as_str().into(),
+            id: if version >= 13 { id_of(topic.topic_id.as_bytes()) } else { None },
+            partitions: partitions.collect(),
+        }
+    });
+    let endpoints = theirs.node_endpoints.iter();
+    produce::ProduceResponse {
+        throttle: millis(theirs.throttle_time_ms),
+        topics: topics.collect(),
+        node_endpoints: endpoints
+            .map(|it| BrokerMetadata { node: it.node_id.0, host: it.host.as_str().into(), port: port_of(it.port) })
+            .collect(),
+    }
+}
+
+fn their_reading(api: Api, version: i16, frame: &[u8]) -> Option<Theirs> {
+    let mut bytes = Bytes::copy_from_slice(frame);
+    let header = i16::from(api.is_flexible(version) && api != Api::ApiVersions);
+    ResponseHeader::decode(&mut bytes, header).ok()?;
+    match api {
+        Api::ApiVersions => ApiVersionsResponse::decode(&mut bytes, version).ok().map(Theirs::ApiVersions),
+        Api::Metadata => MetadataResponse::decode(&mut bytes, version).ok().map(Theirs::Metadata),
+        Api::InitProducerId => InitProducerIdResponse::decode(&mut bytes, version).ok().map(Theirs::InitProducerId),
+        Api::Produce => ProduceResponse::decode(&mut bytes, version).ok().map(Theirs::Produce),
+    }
+}
+
+/// Whether kafka-protocol can be asked about a response that we can read. It reads the tags that it knows without a
+/// look at their size, and reserves memory for any count in them: then it cannot.
+fn is_safe_for_kafka_protocol(api: Api, version: i16, frame: &[u8]) -> bool {
+    match api {
+        Api::Metadata | Api::InitProducerId => true,
+        Api::Produce => version < 10,
+        Api::ApiVersions => version < 3 || !has_known_tags(version, frame).unwrap_or(true),
+    }
+}
+
+/// Whether an ApiVersions response of a flexible version has tags that kafka-protocol knows.
+fn has_known_tags(version: i16, frame: &[u8]) -> Result<bool, WireError> {
+    let mut body = Reader::body(Api::ApiVersions, version, frame)?;
+    body.i16("error")?;
+    for _ in 0..body.count("keys", 7)? {
+        body.bytes("key", 6)?;
+        body.skip_tags("key")?;
+    }
+    body.i32("throttle")?;
+    let mut known = false;
+    body.tags("tags", |tag, _| {
+        known |= tag <= 3;
+        Ok(())
+    })?;
+    Ok(known)
+}
+
+/// Where kafka-protocol may refuse what we take: null in versions that do not have it, and a tag before its version.
+fn may_refuse(api: Api, version: i16) -> bool {
+    (api == Api::Metadata && version < 12) || (api == Api::Produce && version == 9)
+}
+
+fn id_of(id: &[u8; 16]) -> Option<[u8; 16]> {
+    (*id != [0; 16]).then_some(*id)
+}
+
+fn port_of(port: i32) -> u16 {
+    u16::try_from(port).expect("other ports are refused")
+}
+
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
