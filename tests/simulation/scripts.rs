@@ -147,6 +147,51 @@ fn a_broker_that_greets_and_hangs_up_is_not_tried_without_pause() {
 }
 
 #[test]
+fn a_broker_that_answers_all_but_produce_is_not_tried_without_pause() {
+    for partitions in [1, 20] {
+        let mut bench = Bench::new(1, |cluster| cluster.topic("a", partitions));
+        bench.cluster.inject(Fault::on(Api::Produce).cut_before());
+        for partition in 0..partitions {
+            bench.append(&Message::new("a", "x").with_partition(partition));
+        }
+        let wakes = bench.pass(secs(10));
+        assert!(bench.connects <= 15, "{} connects", bench.connects);
+        assert!(wakes <= 200, "{wakes} wake-ups");
+    }
+}
+
+#[test]
+fn partitions_that_are_refused_together_try_again_together() {
+    const NOT_ENOUGH_REPLICAS: i16 = 19;
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 100));
+    bench.cluster.inject(Fault::on(Api::Produce).error(NOT_ENOUGH_REPLICAS));
+    for partition in 0..100 {
+        bench.append(&Message::new("a", "x").with_partition(partition));
+    }
+    let wakes = bench.pass(secs(10));
+    assert!((5..=50).contains(&wakes), "{wakes} wake-ups");
+}
+
+#[test]
+fn a_dead_broker_with_many_topics_and_partitions_is_tried_fifteen_times_in_ten_seconds() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 20).topic("b", 20));
+    for round in 0..2 {
+        for partition in 0..20 {
+            bench.append(&Message::new("a", "x").with_partition(partition));
+            bench.append(&Message::new("b", "x").with_partition(partition));
+        }
+        if round == 0 {
+            bench.pass(secs(1));
+            bench.stop(1);
+            bench.connects = 0;
+        }
+    }
+    let wakes = bench.pass(secs(10));
+    assert!((5..=15).contains(&bench.connects), "{} connects", bench.connects);
+    assert!(wakes <= 200, "{wakes} wake-ups");
+}
+
+#[test]
 fn a_producer_without_sequences_that_hears_of_them_tries_again() {
     let configure = |config: &mut ottla::config::ProducerConfig| {
         config.idempotent = false;

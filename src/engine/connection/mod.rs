@@ -37,8 +37,13 @@ pub struct Link {
     state: State,
     /// What it failed with last, since it last answered.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
-    /// Failures in a row since something other than the handshake was answered.
+    /// Whether it failed since something other than the handshake was answered.
+    failing: bool,
+    /// Failures in a row of connections that were of no use: none answered a Produce request, or lasted.
     failures: u32,
+    /// Whether the last failure was that of an open connection which was of no use. That an address answers then says
+    /// nothing.
+    flapping: bool,
     not_before: Deadline,
     /// KIP-219: the broker asked for silence until then.
     muted_until: Deadline,
@@ -64,6 +69,10 @@ pub struct Live {
     handshake_until: Deadline,
     next_correlation: i32,
     last_used: Instant,
+    /// When it was opened.
+    since: Instant,
+    /// Whether a Produce request was answered.
+    has_served: bool,
     /// Whether something other than the handshake was answered.
     has_answered: bool,
 }
@@ -114,8 +123,18 @@ impl Link {
     pub fn new(address: BrokerAddress) -> Self {
         let name = address.to_string().into();
         let (not_before, muted_until) = (Deadline::NEVER, Deadline::NEVER);
-        let (state, last_error) = (State::Down, None);
-        Self { address, name, listed: true, state, last_error, failures: 0, not_before, muted_until }
+        Self {
+            address,
+            name,
+            listed: true,
+            state: State::Down,
+            last_error: None,
+            failing: false,
+            failures: 0,
+            flapping: false,
+            not_before,
+            muted_until,
+        }
     }
 
     /// Whether a connection may be opened now.
@@ -133,7 +152,7 @@ impl Link {
     /// Whether it failed since it last answered.
     #[must_use]
     pub fn is_failing(&self) -> bool {
-        self.failures > 0
+        self.failing
     }
 
     /// Whether there is neither a connection nor an attempt at one.
@@ -202,6 +221,8 @@ impl Link {
                 handshake_until: until,
                 next_correlation: 0,
                 last_used: now,
+                since: now,
+                has_served: false,
                 has_answered: false,
             }));
         }
@@ -216,8 +237,14 @@ impl Link {
 
     /// Notes that the connection, or the attempt at one, has failed, and stays away for a while.
     ///
-    /// Returns the connection as it was, with what was in flight.
+    /// The pauses grow from one connection to the next that was of no use. Returns the connection as it was, with what
+    /// was in flight.
     pub fn failed(&mut self, now: Instant, patience: &Patience, random: u64) -> Option<Box<Live>> {
+        self.failing = true;
+        self.flapping = self.live().is_some_and(|live| !live.has_served);
+        if self.live().is_some_and(|live| now.saturating_duration_since(live.since) >= patience.backoff.max) {
+            self.failures = 0;
+        }
         self.failures = self.failures.saturating_add(1);
         self.not_before = Deadline::after(now, patience.backoff.pause(self.failures, random));
         self.down()
@@ -233,17 +260,32 @@ impl Link {
 
     /// Notes that the broker answered a request other than the handshake.
     pub fn answered(&mut self) {
-        self.failures = 0;
+        self.failing = false;
         self.last_error = None;
         if let Some(live) = self.live_mut() {
             live.has_answered = true;
         }
     }
 
+    /// Notes that the broker answered a Produce request: this connection does what it is for.
+    pub fn served(&mut self) {
+        self.failures = 0;
+        if let Some(live) = self.live_mut() {
+            live.has_served = true;
+        }
+    }
+
+    /// Whether it may take over the connection of another link to the same address. Not in the pause after connections
+    /// that opened and were of no use, because this one is no better.
+    #[must_use]
+    pub fn may_adopt(&self, now: Instant) -> bool {
+        self.is_down() && (!self.flapping || self.may_connect(now))
+    }
+
     /// Takes over the connection of another link that leads to the same address.
     pub fn adopt(&mut self, other: &mut Self) {
         self.state = std::mem::replace(&mut other.state, State::Down);
-        self.failures = 0;
+        self.failing = false;
         self.not_before = Deadline::NEVER;
     }
 
@@ -358,6 +400,44 @@ mod tests {
         }
         assert!(!link.may_connect(start + Duration::from_secs(1)), "backoff keeps growing");
         assert!(link.may_connect(start + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_broker_that_answers_everything_but_produce_is_tried_at_most_fifteen_times_in_ten_seconds() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (mut link, mut connects) = (link(), 0);
+        for millis in 0..10_000 {
+            let now = start + Duration::from_millis(millis);
+            if link.may_connect(now) {
+                connects += 1;
+                link.connecting(ConnId(connects), now, &patience);
+                link.opened(now);
+                link.answered();
+                link.failed(now, &patience, 0);
+                assert!(!link.may_adopt(now), "a connection from elsewhere would be no better");
+            }
+        }
+        assert!((5..=15).contains(&connects), "{connects}");
+    }
+
+    #[test]
+    fn a_connection_that_was_of_use_or_lasted_ends_the_growth_of_pauses() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        for (served, lasted) in [(true, Duration::ZERO), (false, patience.backoff.max)] {
+            let mut link = link();
+            for _ in 0..5 {
+                link.connecting(ConnId(1), start, &patience);
+                link.opened(start);
+                link.failed(start, &patience, 0);
+            }
+            link.connecting(ConnId(1), start, &patience);
+            link.opened(start);
+            if served {
+                link.served();
+            }
+            link.failed(start + lasted, &patience, 0);
+            assert!(link.may_connect(start + lasted + Duration::from_millis(100)), "served: {served}");
+        }
     }
 
     #[test]

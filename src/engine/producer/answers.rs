@@ -47,6 +47,9 @@ impl ProducerEngine {
             Purpose::Produce(sent) => match produce::decode(version, frame) {
                 Ok(answer) => {
                     self.link_answered(peer, answer.throttle, now);
+                    if let Some(link) = self.brokers.links.get_mut(&peer) {
+                        link.served();
+                    }
                     self.produce_answer(peer, (conn, request.correlation), &sent, answer, now);
                 }
                 Err(error) => {
@@ -100,6 +103,8 @@ impl ProducerEngine {
             let address = BrokerAddress { host: broker.host.clone(), port: broker.port };
             self.note_broker(broker.node, &address, now);
         }
+        // One for all: partitions that are refused together try again together, in one request.
+        let random = self.random.draw();
         let mut answered = vec![false; sent.len()];
         let mut refused: Option<(Arc<DeliveryErrorKind>, usize)> = None;
         for topic in answer.topics {
@@ -113,7 +118,7 @@ impl ProducerEngine {
                 if std::mem::replace(&mut answered[place], true) {
                     continue;
                 }
-                if let Some(why) = self.judge(peer, index, number, result, now) {
+                if let Some(why) = self.judge((peer, random), index, number, result, now) {
                     refused.get_or_insert((why, 0)).1 += 1;
                 }
             }
@@ -140,10 +145,10 @@ impl ProducerEngine {
         }
     }
 
-    /// Judges the answer for one partition; returns the error if it was refused.
+    /// Judges the answer for one partition; returns the error if it was refused. `random` is for the pause.
     fn judge(
         &mut self,
-        peer: Peer,
+        (peer, random): (Peer, u64),
         topic: u32,
         (conn, correlation): (ConnId, CorrelationId),
         result: PartitionResult,
@@ -164,7 +169,7 @@ impl ProducerEngine {
             }))
         };
         let why = broker_error(result.error_message.as_deref());
-        let (retry, random) = (self.retry, self.random.draw());
+        let retry = self.retry;
         let pause = |failures| Deadline::after(now, retry.pause(failures, random));
         let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
         let index = partition.find(conn, correlation)?;

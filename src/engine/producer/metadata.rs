@@ -120,7 +120,7 @@ impl ProducerEngine {
             self.brokers.links.remove(&peer);
         }
         if let Peer::Seed(_) = peer {
-            self.leave_seed(peer, &listed);
+            self.leave_seed(peer, &listed, now);
         }
         self.refresh.cluster =
             Some(Cluster { id: answer.cluster_id.clone(), controller: answer.controller, brokers: listed });
@@ -138,10 +138,10 @@ impl ProducerEngine {
     }
 
     /// A bootstrap connection has done its work: the broker behind it takes it over, or it is closed.
-    fn leave_seed(&mut self, seed: Peer, listed: &[(i32, BrokerAddress)]) {
+    fn leave_seed(&mut self, seed: Peer, listed: &[(i32, BrokerAddress)], now: Instant) {
         let Some(mut link) = self.brokers.links.remove(&seed) else { return };
         let broker = listed.iter().find(|(_, address)| *address == link.address).map(|(node, _)| Peer::Node(*node));
-        let free = broker.filter(|peer| self.brokers.links.get(peer).is_some_and(Link::is_down));
+        let free = broker.filter(|peer| self.brokers.links.get(peer).is_some_and(|link| link.may_adopt(now)));
         if let (Some(peer), Some(conn)) = (free, link.conn()) {
             if let Some(node) = self.brokers.links.get_mut(&peer) {
                 node.adopt(&mut link);
