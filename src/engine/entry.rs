@@ -10,6 +10,11 @@ use crate::record::tail;
 const FIXED: usize = 17;
 const HAS_TAG: u8 = 1;
 const HAS_PARTITION_KEY: u8 = 2;
+/// Where an entry ends in its chunk.
+const END: usize = size_of::<u32>();
+/// Bytes that a batch and a chunk keep for a message with a tag, a partition key or a handle, and of the place for its
+/// fate.
+pub const EXTRA: usize = 96;
 
 /// A queued message, read in place.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +31,34 @@ pub struct Entry<'a> {
     pub partition_key: Option<&'a [u8]>,
     /// Key, value and headers, encoded as in a record.
     pub tail: &'a [u8],
+}
+
+/// Bytes of the queue's limit that a message takes: its entry, and what is kept beside it as long as it has no fate.
+#[must_use]
+pub fn cost(entry: &[u8], has_handle: bool) -> usize {
+    cost_with(entry.len(), has_handle || entry[FIXED - 1] != 0)
+}
+
+/// As [`cost`], for an entry of `len` bytes that is not encoded yet.
+#[must_use]
+pub fn cost_of(message: &Message<'_>, len: usize, has_handle: bool) -> usize {
+    cost_with(len, has_handle || message.tag != 0 || message.partition_key.is_some())
+}
+
+/// As [`cost`], for a message that is no entry any more: its tail had `tail_len` bytes.
+#[must_use]
+pub fn cost_again(tag: u64, partition_key: Option<&[u8]>, tail_len: usize, has_handle: bool) -> usize {
+    let has_extra = has_handle || tag != 0 || partition_key.is_some();
+    cost_with(len_with(tag, partition_key, tail_len), has_extra)
+}
+
+fn len_with(tag: u64, partition_key: Option<&[u8]>, tail_len: usize) -> usize {
+    let tag = if tag == 0 { 0 } else { size_of::<u64>() };
+    FIXED + tag + partition_key.map_or(0, |key| size_of::<u32>() + key.len()) + tail_len
+}
+
+fn cost_with(len: usize, has_extra: bool) -> usize {
+    len + END + if has_extra { EXTRA } else { 0 }
 }
 
 /// Appends a message to `out` as an entry.
@@ -64,8 +97,7 @@ pub fn put_entry(out: &mut Vec<u8>, entry: &Entry<'_>) {
 /// How many bytes [`put`] appends for a message whose tail has `tail_len` bytes.
 #[must_use]
 pub fn len_of(message: &Message<'_>, tail_len: usize) -> usize {
-    let tag = if message.tag == 0 { 0 } else { 8 };
-    FIXED + tag + message.partition_key().map_or(0, |key| 4 + key.len()) + tail_len
+    len_with(message.tag, message.partition_key(), tail_len)
 }
 
 /// Changes the topic of the entry that `bytes` begin with.

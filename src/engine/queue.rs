@@ -38,7 +38,8 @@ pub struct Queue {
     taken: u64,
     due_upto: u64,
     released: u64,
-    /// Bytes of the messages that hold a place, and of those among them that are not due.
+    /// What the messages that hold a place take of the limit (`entry::cost`), and the entries' bytes of those among
+    /// them that are not due.
     bytes: usize,
     waiting_bytes: usize,
     worker: Worker,
@@ -243,7 +244,8 @@ impl Queue {
             Phase::Idle => return Err(Refused::Idle),
             Phase::Closed => return Err(Refused::Closed),
         }
-        if let Some(limit) = self.limit_reached(message.len) {
+        let cost = entry::cost_of(message.message, message.len, slot.is_some());
+        if let Some(limit) = self.limit_reached(cost) {
             // A full queue is a reason to deliver, whichever of its bounds it reached.
             self.all_due();
             let (queued, oldest) = (self.held(), self.oldest());
@@ -257,7 +259,7 @@ impl Queue {
         self.put(message, topic, slot);
         let ticket = self.accepted;
         self.accepted += 1;
-        self.bytes += message.len;
+        self.bytes += cost;
         self.waiting_bytes += message.len;
         if self.has_enough() {
             self.all_due();
@@ -398,10 +400,10 @@ impl Queue {
         self.arrivals.get(later.checked_sub(1)?).map(|arrival| arrival.at)
     }
 
-    fn limit_reached(&self, len: usize) -> Option<(usize, bool)> {
+    fn limit_reached(&self, cost: usize) -> Option<(usize, bool)> {
         if self.held() >= self.limits.messages {
             Some((self.limits.messages, false))
-        } else if self.held() > 0 && self.bytes.saturating_add(len) > self.limits.bytes {
+        } else if self.held() > 0 && self.bytes.saturating_add(cost) > self.limits.bytes {
             Some((self.limits.bytes, true))
         } else {
             None
@@ -703,6 +705,7 @@ mod tests {
 
     struct Told {
         len: usize,
+        cost: usize,
         due: bool,
         taken: bool,
         released: bool,
@@ -711,7 +714,7 @@ mod tests {
     impl Model {
         fn held(&self) -> (usize, usize) {
             let held = self.messages.iter().filter(|message| !message.released);
-            (held.clone().count(), held.map(|message| message.len).sum())
+            (held.clone().count(), held.map(|message| message.cost).sum())
         }
 
         fn all_due(&mut self) {
@@ -725,16 +728,16 @@ mod tests {
         }
 
         /// Accepted, and whether the worker and the timer must be woken.
-        fn offer(&mut self, len: usize) -> (bool, bool, bool) {
+        fn offer(&mut self, len: usize, cost: usize) -> (bool, bool, bool) {
             let (count, bytes) = self.held();
             if self.closed {
                 return (false, false, false);
             }
-            if count >= self.limits.messages || (count > 0 && bytes + len > self.limits.bytes) {
+            if count >= self.limits.messages || (count > 0 && bytes + cost > self.limits.bytes) {
                 self.all_due();
                 return (false, self.wake(), false);
             }
-            self.messages.push(Told { len, due: false, taken: false, released: false });
+            self.messages.push(Told { len, cost, due: false, taken: false, released: false });
             let waiting = self.messages.iter().filter(|message| !message.due);
             let enough = (self.limits.threshold > 0 && waiting.clone().count() >= self.limits.threshold)
                 || waiting.map(|message| message.len).sum::<usize>() >= self.limits.batch_bytes
@@ -791,7 +794,7 @@ mod tests {
     }
 
     fn any_limits() -> impl Strategy<Value = Limits> {
-        (1usize..14, 60usize..900, prop_oneof![Just(0usize), 1usize..6], 30usize..600).prop_map(
+        (1usize..14, 60usize..2500, prop_oneof![Just(0usize), 1usize..6], 30usize..600).prop_map(
             |(messages, bytes, threshold, batch_bytes)| {
                 let interval = Duration::from_secs(1);
                 Limits { messages, bytes, threshold, interval, batch_bytes }
@@ -814,7 +817,9 @@ mod tests {
                         let value = vec![7; len];
                         let message = Message::new("orders", &value).with_tag(queue.accepted() + 1);
                         let mut checked = check(&message);
-                        let expected = model.offer(checked.len);
+                        let mut entry = Vec::new();
+                        entry::put(&mut entry, 0, &message, Timestamp::from_millis(0));
+                        let expected = model.offer(checked.len, entry::cost(&entry, false));
                         let ticket = queue.accepted();
                         let seen = match queue.offer(&mut checked, None, || at) {
                             Ok(accepted) => {
@@ -865,7 +870,7 @@ mod tests {
                         for message in leave.take(most as usize) {
                             message.released = true;
                             count += 1;
-                            bytes += message.len;
+                            bytes += message.cost;
                         }
                         queue.release(count, bytes);
                     }

@@ -236,7 +236,7 @@ impl Producer {
     }
 
     fn settle(&mut self, fate: BatchFate, failed: &mut Vec<DeliveryError>) {
-        self.queue.release(fate.count() as u64, fate.buffer_bytes());
+        self.queue.release(fate.count() as u64, fate.queue_bytes());
         failed.extend(fate.into_errors().into_iter().map(|(error, _)| error));
     }
 

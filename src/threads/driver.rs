@@ -33,6 +33,7 @@ pub(crate) struct Driver {
     pub hand: VecDeque<Chunk>,
     /// Chunks that the engine has emptied.
     pub spent: Vec<Chunk>,
+    /// Queue places that a broken engine left free.
     released: Released,
     events: Vec<Event>,
     /// Whether the engine was told something since it last decided what to do.
@@ -99,9 +100,6 @@ impl Driver {
             self.act(action);
         }
         self.feed();
-        let Released { messages, bytes } = self.engine.take_released();
-        self.released.messages += messages;
-        self.released.bytes += bytes;
     }
 
     /// Waits for the sockets, the waker or the engine's next deadline, for at most `wait`, and tells the engine what
@@ -124,7 +122,9 @@ impl Driver {
 
     /// Queue places that became free since the last call.
     pub fn take_released(&mut self) -> Released {
-        mem::take(&mut self.released)
+        let Released { messages, bytes } = self.engine.take_released();
+        let broken = mem::take(&mut self.released);
+        Released { messages: messages + broken.messages, bytes: bytes + broken.bytes }
     }
 
     /// Puts a new engine and new connections in the place of those that `what` broke. Returns the fates that the old

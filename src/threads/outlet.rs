@@ -195,8 +195,11 @@ fn fill_slots(errors: Vec<(DeliveryError, Option<Arc<Slot>>)>) -> Vec<DeliveryEr
 
 /// Bytes that a kept message takes, about.
 fn footprint(message: &Message<'_>) -> usize {
-    let headers: usize = message.headers().map(|(name, value)| 48 + name.len() + value.map_or(0, <[u8]>::len)).sum();
-    size_of::<Message<'_>>()
+    let headers: usize = message.headers().map(|(name, value)| 96 + name.len() + value.map_or(0, <[u8]>::len)).sum();
+    // A message and each of its parts is an allocation of its own, of at least 32 bytes as a rule.
+    size_of::<DeliveryError>()
+        + size_of::<Message<'_>>()
+        + 64
         + headers
         + message.key().map_or(0, <[u8]>::len)
         + message.value().map_or(0, <[u8]>::len)

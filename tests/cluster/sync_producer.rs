@@ -56,6 +56,28 @@ fn what_was_not_delivered_stays_and_is_delivered_once_the_broker_is_back() {
 }
 
 #[test]
+fn what_is_delivered_gives_back_all_the_bytes_that_it_took() {
+    let cluster = cluster(2);
+    const NOT_ENOUGH_REPLICAS: i16 = 19;
+    let _refused = cluster.inject(Fault::on(Api::Produce).partition(1).error(NOT_ENOUGH_REPLICAS));
+    let mut producer = sync_producer(&cluster).max_retries(0).build().unwrap();
+    producer.produce(Message::new("orders", "stays").with_partition(1)).unwrap();
+    let bytes = producer.buffer_bytesize();
+    for round in 0..20 {
+        for n in 0..50 {
+            let message = Message::new("orders", n.to_string()).with_partition(0);
+            let message = if n % 3 == 0 { message.with_tag(n).with_header("name", "value") } else { message };
+            let message = if n % 5 == 0 { message.with_key("k").with_partition_key("partition") } else { message };
+            producer.produce(message).unwrap();
+        }
+        let failed = producer.deliver_messages().unwrap_err();
+        assert_eq!((failed.failed.len(), failed.remaining), (0, 1));
+        assert_eq!((producer.buffer_size(), producer.buffer_bytesize()), (1, bytes), "after round {round}");
+    }
+    assert_eq!(cluster.messages("orders").len(), 1000);
+}
+
+#[test]
 fn an_append_that_was_not_acknowledged_is_not_repeated_by_the_next_call() {
     let cluster = cluster(1);
     let mut producer = sync_producer(&cluster).delivery_timeout(ms(150)).build().unwrap();

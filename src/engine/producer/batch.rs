@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::deadline::Deadline;
-use crate::engine::entry::Entry;
+use crate::engine::entry::{self, Entry};
 use crate::error::DeliveryErrorKind;
 use crate::fate::Slot;
 use crate::record::batch::{BatchBuilder, Records, Stamp};
@@ -17,6 +17,8 @@ pub struct Batch {
     body: Body,
     /// What only some messages have, ascending by index.
     pub extras: Vec<Extra>,
+    /// Bytes that these take, also when they have gone out with a report.
+    beside: usize,
     /// Ticket of its oldest message.
     pub first_ticket: u64,
     /// When its first message became due.
@@ -80,6 +82,14 @@ pub struct Extra {
     pub partition_key: Option<Box<[u8]>>,
 }
 
+impl Extra {
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        entry::EXTRA + self.partition_key.as_ref().map_or(0, |key| key.len())
+    }
+}
+
 #[derive(Debug)]
 enum Body {
     Open(BatchBuilder),
@@ -93,6 +103,7 @@ impl Batch {
         Self {
             body: Body::Open(BatchBuilder::new(buffer)),
             extras: Vec::new(),
+            beside: 0,
             first_ticket,
             due,
             deadline,
@@ -127,7 +138,9 @@ impl Batch {
         let Body::Open(builder) = &mut self.body else { return };
         if slot.is_some() || entry.tag != 0 || entry.partition_key.is_some() {
             let partition_key = entry.partition_key.map(Box::from);
-            self.extras.push(Extra { index: builder.count(), slot, tag: entry.tag, partition_key });
+            let extra = Extra { index: builder.count(), slot, tag: entry.tag, partition_key };
+            self.beside += extra.bytes();
+            self.extras.push(extra);
         }
         builder.append(entry.create_time, entry.tail);
         if queued > 0 {
@@ -152,6 +165,12 @@ impl Batch {
             Body::Open(builder) => builder.len(),
             Body::Sealed(records) => records.len(),
         }
+    }
+
+    /// Bytes that it holds in the buffer once it was sent.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.len() + self.beside
     }
 
     /// Whether it has no message.

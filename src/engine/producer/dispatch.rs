@@ -127,16 +127,16 @@ impl ProducerEngine {
             let overhead = produce::topic_overhead(state.name.name());
             let Some(partition) = state.partition(number) else { continue };
             let Some(pick) = partition.pick(now) else { continue };
-            let (messages, len) = partition.picked_len(pick);
+            let (len, holds) = partition.picked(pick);
             if !chosen.partitions.is_empty() && bytes + overhead + len > self.config.max_request_bytes {
                 break;
             }
             let mixed = version >= 13 && !chosen.partitions.is_empty() && chosen.ids != has_id;
-            if mixed || (pick == Pick::Fresh && !self.has_room(more, messages, len)) {
+            if mixed || (pick == Pick::Fresh && !self.has_room(more, holds)) {
                 continue;
             }
             if pick == Pick::Fresh {
-                more.add(Freed { messages, bytes: len });
+                more.add(holds);
             }
             bytes += overhead + len;
             chosen.ids &= has_id;
@@ -149,12 +149,22 @@ impl ProducerEngine {
 
     /// Whether beside what is held, and `more`, so much may be sent. One batch always may, or nothing would ever
     /// leave.
-    fn has_room(&self, more: Freed, messages: usize, bytes: usize) -> bool {
+    fn has_room(&self, more: Freed, batch: Freed) -> bool {
         let mut held = self.outbox.held;
         held.add(more);
-        held.messages == 0
-            || (held.bytes + bytes <= self.config.max_buffer_bytesize
-                && self.config.max_buffer_size.is_none_or(|most| held.messages + messages <= most))
+        let alone = held.messages == 0;
+        held.add(batch);
+        alone || !self.is_above_bound(held)
+    }
+
+    /// Whether more is held than may be.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.is_above_bound(self.outbox.held)
+    }
+
+    fn is_above_bound(&self, held: Freed) -> bool {
+        held.bytes > self.config.max_buffer_bytesize
+            || self.config.max_buffer_size.is_some_and(|most| held.messages > most)
     }
 
     fn send_produce(

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use super::batch::Extra;
+use crate::engine::entry;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
 use crate::fate::{Delivered, Slot};
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
 use crate::record::batch::Records;
+use crate::record::batch_reader::Record;
+use crate::record::tail;
 
 /// Messages of one partition that share a fate.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl BatchFate {
         (records, extras): (Records, Vec<Extra>),
         outcome: Outcome,
     ) -> Self {
-        let buffer_bytes = records.len();
+        let buffer_bytes = records.len() + extras.iter().map(Extra::bytes).sum::<usize>();
         Self { topic, partition, records, extras, outcome, buffer_bytes }
     }
 
@@ -70,6 +73,23 @@ impl BatchFate {
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
         self.buffer_bytes
+    }
+
+    /// Bytes that the messages took of a queue's limit.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        let mut extras = self.extras.iter().peekable();
+        let cost = |(index, record): (u32, Record<'_>)| {
+            let headers: Vec<_> = record.headers.flatten().collect();
+            let tail_len = tail::len_of(record.key, record.value, headers.into_iter());
+            match extras.next_if(|extra| extra.index == index) {
+                Some(Extra { tag, partition_key, slot, .. }) => {
+                    entry::cost_again(*tag, partition_key.as_deref(), tail_len, slot.is_some())
+                }
+                None => entry::cost_again(0, None, tail_len, false),
+            }
+        };
+        (0u32..).zip(self.records.iter()).map(cost).sum()
     }
 
     /// The topic.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProducerEngine;
-use super::batch::{Batch, Queued};
+use super::batch::Batch;
 use super::partition::{Arrival, Settled};
 use super::topic::TopicState;
 use crate::engine::backoff::Random;
@@ -34,7 +34,8 @@ impl ProducerEngine {
                 _ => None,
             };
             let bytes = chunk.entry_bytes(index);
-            let arrival = Arrival { ticket: chunk.first + index as u64, due: now, queued: bytes.len(), slot };
+            let queued = entry::cost(bytes, slot.is_some());
+            let arrival = Arrival { ticket: chunk.first + index as u64, due: now, queued, slot };
             self.unfinished += 1;
             self.place(bytes, arrival);
             chunk.taken += 1;
@@ -53,7 +54,8 @@ impl ProducerEngine {
         let slot = handles.map(|(_, slot)| Arc::clone(slot));
         let bytes = chunk.entry_bytes(index);
         let entry = Entry::read(bytes);
-        let arrival = Arrival { ticket: chunk.first + index as u64, due: now, queued: bytes.len(), slot };
+        let queued = entry::cost(bytes, slot.is_some());
+        let arrival = Arrival { ticket: chunk.first + index as u64, due: now, queued, slot };
         self.unfinished += 1;
         self.fail_one(entry.topic, &entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
         chunk.taken += 1;
@@ -80,7 +82,28 @@ impl ProducerEngine {
             // The next message has all the time again.
             state.missing_since = None;
         }
-        each(parked, |bytes, arrival| self.fail_one(topic, &Entry::read(bytes), arrival, Arc::clone(why)));
+        let mut group: Option<(Option<i32>, Batch)> = None;
+        each(parked, |bytes, arrival| {
+            let entry = Entry::read(bytes);
+            let joins = |(partition, batch): &(Option<i32>, Batch)| {
+                *partition == entry.partition && batch.fits(entry.create_time, entry.tail.len(), FAILED_TOGETHER)
+            };
+            if !group.as_ref().is_some_and(joins) {
+                self.fail_group(topic, group.take(), why);
+            }
+            let empty = || (entry.partition, Batch::new(Vec::new(), arrival.ticket, arrival.due, Deadline::NEVER));
+            group.get_or_insert_with(empty).1.append(&entry, arrival.slot, arrival.queued);
+        });
+        self.fail_group(topic, group, why);
+    }
+
+    /// Gives messages to one partition, or to none, that are in no batch, their fate.
+    fn fail_group(&mut self, topic: u32, group: Option<(Option<i32>, Batch)>, why: &Arc<DeliveryErrorKind>) {
+        let Some((partition, batch)) = group else { return };
+        let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
+        let number = (topic, partition.unwrap_or(-1));
+        self.settled.push(Settled { number, parts: batch.into_parts(), outcome, queued });
+        self.settle();
     }
 
     /// Puts one message where it belongs: a batch, the list of those that wait for metadata, or the fates.
@@ -130,15 +153,15 @@ impl ProducerEngine {
 
     /// Gives one message, which is in no batch, its fate.
     fn fail_one(&mut self, topic: u32, entry: &Entry<'_>, arrival: Arrival, why: Arc<DeliveryErrorKind>) {
-        let queued = Queued { messages: u64::from(arrival.queued > 0), bytes: arrival.queued };
         let mut batch = Batch::new(Vec::new(), arrival.ticket, arrival.due, Deadline::NEVER);
-        batch.append(entry, arrival.slot, 0);
-        let outcome = Err((why, Persistence::No));
-        let number = (topic, entry.partition.unwrap_or(-1));
-        self.settled.push(Settled { number, parts: batch.into_parts(), outcome, queued });
-        self.settle();
+        batch.append(entry, arrival.slot, arrival.queued);
+        self.fail_group(topic, Some((entry.partition, batch)), &why);
     }
 }
+
+/// Bytes of messages that share one fate when they fail before they are in a batch: a fate for each would take many
+/// times the memory of the messages, if they are small.
+const FAILED_TOGETHER: usize = 64 * 1024;
 
 /// The partition of a message.
 fn choose(
@@ -184,7 +207,8 @@ fn each(parked: impl IntoIterator<Item = (Chunk, Instant)>, mut act: impl FnMut(
             let slot = handles.next_if(|(at, _)| *at as usize == index).map(|(_, slot)| Arc::clone(slot));
             let bytes = chunk.entry_bytes(index);
             // Tickets in a run have gaps, so each message counts as old as the oldest.
-            act(bytes, Arrival { ticket: chunk.first, due, queued: bytes.len(), slot });
+            let queued = entry::cost(bytes, slot.is_some());
+            act(bytes, Arrival { ticket: chunk.first, due, queued, slot });
         }
     }
 }

@@ -236,9 +236,10 @@ impl ProducerEngine {
         }
     }
 
-    /// Queue places that became free since the last call.
+    /// Queue places that became free since the last call. None while callbacks hold more than the buffer may: messages
+    /// that fail unsent go to them without a place in the buffer, and callers must not go on for ever.
     pub fn take_released(&mut self) -> Released {
-        std::mem::take(&mut self.released)
+        if self.is_overfull() { Released::default() } else { std::mem::take(&mut self.released) }
     }
 
     /// The callbacks for so many messages and bytes (see [`BatchFate::buffer_bytes`]) have returned.

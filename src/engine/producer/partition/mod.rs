@@ -209,14 +209,14 @@ impl Partition {
         }
     }
 
-    /// Bytes of the batch that `pick` chose.
+    /// Bytes on the wire of the batch that `pick` chose, and what it holds in the buffer.
     #[must_use]
-    pub fn picked_len(&self, pick: Pick) -> (usize, usize) {
+    pub fn picked(&self, pick: Pick) -> (usize, Freed) {
         let batch = match pick {
             Pick::Again(index) => self.flight.get(index),
             Pick::Fresh => self.unsent.front(),
         };
-        batch.map_or((0, 0), |batch| (batch.count() as usize, batch.len()))
+        batch.map_or((0, Freed::default()), |batch| (batch.len(), holds(batch)))
     }
 
     /// Marks the picked batch as handed to a connection, and gives its header and records.
@@ -626,11 +626,11 @@ impl Freed {
 
 fn freed(batch: &Batch) -> Freed {
     // Only what was sent counts; a piece of a split batch was not.
-    if batch.stamp.is_some() {
-        Freed { messages: batch.count() as usize, bytes: batch.len() }
-    } else {
-        Freed::default()
-    }
+    if batch.stamp.is_some() { holds(batch) } else { Freed::default() }
+}
+
+fn holds(batch: &Batch) -> Freed {
+    Freed { messages: batch.count() as usize, bytes: batch.buffer_bytes() }
 }
 
 /// The end of a batch.
