@@ -66,6 +66,23 @@ fn only_threads_net_and_testing_start_threads_or_read_clocks() {
 }
 
 #[test]
+fn one_function_reads_the_wall_clock_and_its_time_goes_into_messages_only() {
+    let tree = Tree::of_this_crate();
+    let reading = tree.sources.iter().filter(|source| source.layer() != "testing");
+    let reading: Vec<&str> =
+        reading.filter(|source| source.code.contains("SystemTime::now")).map(|source| &*source.path).collect();
+    assert_eq!(reading, ["src/threads/clock.rs"]);
+    // Whoever calls it, for a message without a time: nobody could compute a deadline from it.
+    let using = tree.sources.iter().filter(|source| source.code.contains("clock::timestamp"));
+    for source in using {
+        for at in occurrences(&source.code, "clock::timestamp") {
+            let before = &source.code[..at];
+            assert!(before.ends_with("max_message_bytes, "), "{}: for `Checked::new` only", source.path);
+        }
+    }
+}
+
+#[test]
 fn no_file_is_longer_than_one_idea() {
     assert_none(&too_long(&Tree::of_this_crate()));
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record};
-use ottla::{Client, DeliveryErrorKind, Message, Persistence, ProduceErrorKind};
+use ottla::testing::{Api, Cluster, Fault};
+use ottla::{Client, DeliveryErrorKind, DeliveryHandle, Message, Partitioner, Persistence, ProduceErrorKind};
 
 /// So many of the engine's next lines panic.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -40,6 +41,7 @@ fn a_fault_in_the_worker_loses_nothing_and_hangs_nobody() {
     what_was_never_written_survives_a_fault();
     a_worker_that_only_faults_ends_the_producer();
     the_sync_producer_survives_a_fault();
+    what_was_written_is_possibly_there_and_the_rest_goes_out();
 }
 
 fn what_was_never_written_survives_a_fault() {
@@ -88,6 +90,62 @@ fn the_sync_producer_survives_a_fault() {
     assert_eq!((failed.failed.len(), failed.remaining), (0, 10));
     assert_eq!(PANICS.load(Ordering::Relaxed), 0, "it met the faults");
     assert_eq!(producer.shutdown().len(), 10);
+}
+
+/// What a partitioner panics with is dropped on the worker, where nothing catches this.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a fault of the test");
+    }
+}
+
+fn what_was_written_is_possibly_there_and_the_rest_goes_out() {
+    let cluster = Cluster::builder().topic("orders", 2).start().unwrap();
+    let producer = Client::builder([cluster.bootstrap()])
+        .build()
+        .unwrap()
+        .async_producer()
+        .partitioner(Partitioner::custom(|message| match message.key {
+            Some(b"bomb") => std::panic::panic_any(Bomb),
+            _ => 0,
+        }))
+        .build()
+        .unwrap();
+    let produce = |values: std::ops::Range<u64>| -> Vec<DeliveryHandle> {
+        values
+            .map(|n| producer.produce_with_handle(Message::new("orders", n.to_string()).with_tag(n)).unwrap())
+            .collect()
+    };
+    let stalled = cluster.inject(Fault::on(Api::Produce).stall().times(1));
+    let written = produce(0..5);
+    producer.deliver_messages();
+    stalled.wait_for_hits(1, Duration::from_secs(20)).unwrap();
+    wait_until(|| producer.queue_size() == 0);
+    // Until the first batch is answered, the second stays.
+    let unsent = produce(5..15);
+    producer.deliver_messages();
+    let bomb = producer.produce_with_handle(Message::new("orders", "v").with_key("bomb").with_tag(99)).unwrap();
+    let behind = produce(15..20);
+    let error = bomb.wait().unwrap_err();
+    assert!(matches!(error.kind(), DeliveryErrorKind::Internal(what) if what.contains("a fault of the test")));
+    assert_eq!((error.persistence(), error.message().tag()), (Persistence::No, 99));
+    for (handle, tag) in written.into_iter().zip(0..) {
+        let error = handle.wait().unwrap_err();
+        assert!(matches!(error.kind(), DeliveryErrorKind::Internal(_)), "{error}");
+        assert_eq!((error.persistence(), error.message().tag()), (Persistence::Possibly, tag));
+    }
+    let rest: Vec<u64> =
+        DeliveryHandle::wait_all(unsent.into_iter().chain(behind)).into_iter().map(|fate| fate.unwrap().tag).collect();
+    assert_eq!(rest, (5..20).collect::<Vec<_>>());
+    drop(stalled);
+    let report = producer.shutdown().unwrap();
+    assert_eq!((report.delivered, report.failed, report.given_up), (15, 6, 0));
+    let stored: Vec<u64> =
+        cluster.messages("orders").iter().map(|stored| stored.value_str().unwrap().parse().unwrap()).collect();
+    let after: Vec<u64> = stored.into_iter().filter(|n| *n >= 5).collect();
+    assert_eq!(after, (5..20).collect::<Vec<_>>(), "once and in order, by the new engine");
 }
 
 fn panic_times(times: usize) {

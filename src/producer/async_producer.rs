@@ -329,4 +329,4 @@ impl fmt::Debug for AsyncProducer {
 }
 
 /// How long the last clone's drop waits for what was given up to reach handles and callbacks.
-const AFTER_DROP: Duration = Duration::from_millis(250);
+const AFTER_DROP: Duration = Duration::from_millis(200);

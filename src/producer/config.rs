@@ -130,7 +130,8 @@ impl AsyncProducerBuilder {
     }
 
     /// How many bytes the queue holds, whichever of this and [`max_queue_size`](Self::max_queue_size) is
-    /// reached first.
+    /// reached first. A message takes what it has, and about 25 bytes; about 100 more with a tag, a partition key
+    /// or a handle.
     ///
     /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
     #[doc(alias = "buffer.memory")]

@@ -33,7 +33,9 @@ impl DeliveryHandle {
     /// Makes the message leave now, and blocks until it has its fate: at the latest a little after
     /// `delivery_timeout`.
     ///
-    /// Inside a delivery callback this works as elsewhere, and holds up the callbacks behind it.
+    /// Inside a delivery callback this works too, and holds up the callbacks behind it. But messages keep their place
+    /// in the buffer until their callback has returned: with a full buffer this one does not leave meanwhile, and
+    /// fails when its `delivery_timeout` has passed. Prefer to end the callback, and learn the fate by another one.
     ///
     /// # Errors
     /// The message was not delivered; it comes back in the error.

@@ -139,7 +139,8 @@ macro_rules! producer_options {
             self
         }
 
-        /// How many bytes the buffer holds: messages that are being delivered and have no fate yet.
+        /// How many bytes the buffer holds: messages that are being delivered and have no fate yet. A message with a
+        /// tag, a partition key or a handle takes about 100 bytes more than its record.
         ///
         /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
         pub fn max_buffer_bytesize(mut self, bytes: usize) -> Self {

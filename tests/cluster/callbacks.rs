@@ -3,6 +3,7 @@
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::Instant;
 
 use ottla::testing::{Api, Fault};
 use ottla::{AsyncProducer, Delivered, DeliveryErrorKind, FlushError, Message, Persistence, ShutdownError};
@@ -214,4 +215,72 @@ fn a_slow_callback_holds_up_neither_handles_nor_their_messages() {
     assert!(matches!(error.kind(), DeliveryErrorKind::UnknownPartition { .. }));
     drop(release);
     assert_eq!(producer.shutdown().unwrap().delivered, 20);
+}
+
+#[test]
+fn deadlines_and_other_partitions_go_on_while_a_callback_blocks() {
+    let cluster = cluster(3);
+    let (release, blocked) = mpsc::channel::<()>();
+    let (send, begun) = mpsc::channel();
+    let producer = async_producer(&cluster)
+        .delivery_timeout(ms(500))
+        .on_delivery(move |_| {
+            let _ = send.send(());
+            assert!(blocked.recv().is_err());
+        })
+        .build()
+        .unwrap();
+    producer.produce(Message::new("orders", "v").with_partition(0)).unwrap();
+    producer.deliver_messages();
+    begun.recv_timeout(LONG).unwrap();
+    let stalled = cluster.inject(Fault::on(Api::Produce).partition(2).error(19));
+    for n in 0..50 {
+        producer.produce(Message::new("orders", n.to_string()).with_partition(1).with_key("k")).unwrap();
+    }
+    let late = producer.produce_with_handle(Message::new("orders", "v").with_partition(2)).unwrap();
+    let began = Instant::now();
+    let error = late.wait().unwrap_err();
+    assert!(matches!(error.kind(), DeliveryErrorKind::Timeout { .. }), "{error}");
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+    let stored = cluster.wait_for("orders", 51, LONG).unwrap();
+    assert_eq!(stored.iter().filter(|message| message.partition == 1).count(), 50);
+    assert!(stalled.hits() > 0);
+    assert_eq!(begun.try_recv(), Err(mpsc::TryRecvError::Empty), "the callback still blocks");
+    drop(release);
+    let report = producer.shutdown().unwrap();
+    assert_eq!((report.delivered, report.failed), (51, 1));
+}
+
+#[test]
+fn a_wait_in_a_callback_for_which_the_buffer_has_no_place_ends_with_delivery_timeout() {
+    let cluster = cluster(1);
+    let own: Arc<OnceLock<AsyncProducer>> = Arc::default();
+    let inside = Arc::clone(&own);
+    let (send, told) = mpsc::channel();
+    // The message of the callback has the only place, and so the one that is waited for cannot leave.
+    let producer = async_producer(&cluster)
+        .max_buffer_size(1)
+        .delivery_timeout(ms(400))
+        .on_delivery(move |_| {
+            let handle = |tag| {
+                let message = Message::new("orders", "waited for inside").with_tag(tag);
+                inside.get().unwrap().produce_with_handle(message).unwrap()
+            };
+            let patient = handle(1).wait();
+            let hasty = handle(2).wait_timeout(ms(20));
+            send.send((patient, hasty)).unwrap();
+        })
+        .build()
+        .unwrap();
+    own.set(producer.clone()).unwrap();
+    producer.produce(Message::new("orders", "v")).unwrap();
+    producer.deliver_messages();
+    let (patient, hasty) = told.recv_timeout(LONG).unwrap();
+    let error = patient.unwrap_err();
+    assert!(matches!(error.kind(), DeliveryErrorKind::Timeout { .. }), "{error}");
+    assert_eq!((error.persistence(), error.message().tag()), (Persistence::No, 1));
+    let handle = hasty.expect_err("no fate yet");
+    assert_eq!(handle.wait().unwrap().tag, 2, "the callback has returned, and it goes on");
+    let report = producer.shutdown().unwrap();
+    assert_eq!((report.delivered, report.failed), (2, 1));
 }

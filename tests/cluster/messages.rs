@@ -1,10 +1,13 @@
 //! What can be in a message, how it arrives, and which messages are refused.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use ottla::testing::Cluster;
-use ottla::{DeliveryErrorKind, Message, Partitioner, Payload, Persistence, ProduceErrorKind, Timestamp, Topic};
+use ottla::{
+    DeliveryErrorKind, DeliveryHandle, Message, Partitioner, Payload, Persistence, ProduceErrorKind, Timestamp, Topic,
+};
 
 use crate::common::*;
 
@@ -111,6 +114,36 @@ fn times_far_apart_and_a_hundred_thousand_headers_are_encoded_right() {
         name == "name" && value.as_deref() == Some(n.to_string().as_bytes())
     };
     assert!(stored[5].headers.iter().enumerate().all(in_order));
+}
+
+#[test]
+fn a_wall_clock_that_jumped_costs_only_the_messages_of_the_far_future() {
+    let cluster = cluster(1);
+    let producer = async_producer(&cluster).build().unwrap();
+    let now = Timestamp::from(SystemTime::now()).as_millis();
+    let hour = 3_600_000;
+    let time = |millis| Timestamp::from_millis(millis);
+    // What a clock stamps that goes an hour back, right again, ten years ahead, and right again.
+    let times = [now, now - hour, now + 1, now + 87_600 * hour, now + 2];
+    let handles: Vec<_> = times
+        .iter()
+        .map(|at| producer.produce_with_handle(Message::new("orders", "v").with_create_time(time(*at))).unwrap())
+        .collect();
+    let fates = DeliveryHandle::wait_all(handles);
+    for (at, fate) in times.into_iter().zip(fates) {
+        match fate {
+            Ok(delivered) => assert_eq!(delivered.timestamp, Some(time(at))),
+            Err(error) => {
+                assert_eq!((at, error.message().create_time()), (times[3], Some(time(at))));
+                assert_eq!(error.persistence(), Persistence::No);
+                assert!(error.to_string().contains("too far in the future"), "{error}");
+            }
+        }
+    }
+    let stored: Vec<i64> = cluster.messages("orders").iter().map(|stored| stored.timestamp.as_millis()).collect();
+    assert_eq!(stored, [times[0], times[1], times[2], times[4]], "the others, once and in order");
+    let report = producer.shutdown().unwrap();
+    assert_eq!((report.delivered, report.failed), (4, 1));
 }
 
 #[test]

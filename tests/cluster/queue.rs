@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Fault};
-use ottla::{Message, OnOverflow, ProduceErrorKind, Timestamp};
+use ottla::{DeliveryErrorKind, Message, OnOverflow, Persistence, ProduceErrorKind, Timestamp};
 
 use crate::common::*;
 
@@ -129,6 +129,40 @@ fn purge_hands_back_whole_messages_and_leaves_what_was_written() {
     let report = producer.shutdown().unwrap();
     assert_eq!((report.delivered, report.failed), (1, 5));
     assert_eq!(values(&cluster.messages("orders")), ["written"]);
+}
+
+#[test]
+fn a_purge_divides_exactly_between_what_was_written_and_what_was_not() {
+    let cluster = cluster(3);
+    let producer = async_producer(&cluster).max_in_flight(1).build().unwrap();
+    let produce = |count: usize, partition: i32| {
+        (0..count).for_each(|_| producer.produce(Message::new("orders", "v").with_partition(partition)).unwrap());
+        producer.produce_with_handle(Message::new("orders", "v").with_partition(partition)).unwrap()
+    };
+    assert_eq!(produce(0, 0).wait().unwrap().offset, Some(0));
+    let stalled = cluster.inject(Fault::on(Api::Produce).stall());
+    let written = produce(9, 0);
+    producer.deliver_messages();
+    stalled.wait_for_hits(1, LONG).unwrap();
+    wait_until("the queue lets them go", || producer.queue_size() == 0);
+    // In batches that wait for their turn, to the same partition and to another, and not even due.
+    let batched = [produce(19, 0), produce(29, 1)];
+    producer.deliver_messages();
+    let queued = [produce(39, 1), produce(49, 2)];
+    let purged = producer.purge();
+    assert_eq!((purged.len(), producer.queue_size()), (19 + 29 + 39 + 49, 0));
+    for handle in batched.into_iter().chain(queued) {
+        let error = handle.wait().unwrap_err();
+        assert!(matches!(error.kind(), DeliveryErrorKind::Purged), "{error}");
+        assert_eq!(error.persistence(), Persistence::No);
+    }
+    assert!(producer.purge().is_empty());
+    let written = written.try_get().expect_err("it was written, and waits for its answer");
+    drop(stalled);
+    assert_eq!(written.wait().unwrap().offset, Some(10));
+    let report = producer.shutdown().unwrap();
+    assert_eq!((report.delivered, report.failed, report.given_up), (11, 140, 0));
+    assert_eq!((report.failures.len(), report.failures_dropped, cluster.messages("orders").len()), (0, 0, 11));
 }
 
 #[test]

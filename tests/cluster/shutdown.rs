@@ -81,6 +81,34 @@ fn produce_until_closed(producer: &AsyncProducer, key: &str, accepted: &AtomicU6
 }
 
 #[test]
+fn shutdown_with_a_full_queue_delivers_all_of_it() {
+    let cluster = cluster(4);
+    let mut expected = 0;
+    for (threshold, interval) in [(usize::MAX, Duration::MAX), (0, Duration::ZERO)] {
+        let stalled = cluster.inject(Fault::on(Api::Metadata).stall());
+        let builder = async_producer(&cluster).delivery_threshold(threshold).delivery_interval(interval);
+        let producer = builder.max_queue_size(500).build().unwrap();
+        for n in 0..500 {
+            producer.produce(Message::new("orders", n.to_string()).with_key(format!("{threshold}"))).unwrap();
+        }
+        assert!(producer.produce(Message::new("orders", "v")).unwrap_err().is_buffer_overflow());
+        thread::scope(|scope| {
+            let ending = scope.spawn(|| producer.shutdown().unwrap());
+            wait_until("it is closed", || {
+                let error = producer.produce(Message::new("orders", "v")).unwrap_err();
+                matches!(error.kind(), ProduceErrorKind::Closed)
+            });
+            assert_eq!(producer.queue_size(), 500, "all of it is still there");
+            drop(stalled);
+            let report = ending.join().unwrap();
+            assert_eq!((report.delivered, report.failed, report.given_up), (500, 0, 0));
+        });
+        expected += 500;
+        assert_in_order(&cluster.messages("orders"), expected);
+    }
+}
+
+#[test]
 fn shutdown_with_the_brokers_down_ends_in_time_and_hands_back_every_message() {
     let cluster = three_brokers(6);
     (1..=3).for_each(|node| cluster.stop_broker(node));

@@ -1,0 +1,228 @@
+//! Memory is bounded by `max_queue_bytesize` and `max_buffer_bytesize`, whatever brokers and callers do. The bound that is tested:
+//! the process grows by no more than twice what these options allow, and 32 MiB.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ottla::testing::{Api, Fault};
+use ottla::{AsyncProducer, AsyncProducerBuilder, Message, Produce, ProduceErrorKind};
+
+use crate::common::*;
+use crate::processes::{resident, resident_peak};
+
+const MIB: u64 = 1024 * 1024;
+/// The defaults of `max_queue_bytesize` and `max_buffer_bytesize`.
+const QUEUE: u64 = 32 * MIB;
+const BUFFER: u64 = 32 * MIB;
+/// So many messages that bytes are what is bounded.
+const MANY: usize = 100_000_000;
+
+#[test]
+fn a_queue_full_of_tiny_messages_while_the_brokers_are_down() {
+    alone("memory::a_queue_full_of_tiny_messages_while_the_brokers_are_down", || {
+        let growth = Growth::begin();
+        let producer = full_speed(producer(&nobody()));
+        let accepted = offer_from_threads(&producer, ms(1000), || Message::new("orders", "v"));
+        assert!(accepted > 500_000, "{accepted} messages");
+        assert!(is_full(&producer, Message::new("orders", "v"), QUEUE));
+        growth.assert_within(QUEUE, "tiny messages");
+        assert_eq!(producer.purge().len() as u64, accepted);
+    });
+}
+
+#[test]
+fn a_queue_full_of_tagged_messages_of_two_hundred_partitions() {
+    alone("memory::a_queue_full_of_tagged_messages_of_two_hundred_partitions", || {
+        let cluster = cluster(200);
+        let growth = Growth::begin();
+        let _refused = cluster.inject(Fault::on(Api::InitProducerId).error(15));
+        let producer = full_speed(producer(&cluster.bootstrap()));
+        let next = AtomicU64::new(1);
+        // In batches, which have a place for what only some messages have.
+        let accepted = offer_from_threads(&producer, ms(1000), || {
+            let tag = next.fetch_add(1, Ordering::Relaxed);
+            Message::new("orders", "v").with_tag(tag).with_partition_key("key").with_partition((tag % 200) as i32)
+        });
+        assert!(accepted > 100_000, "{accepted} messages");
+        growth.assert_within(QUEUE, "tagged messages");
+        assert_eq!(producer.shutdown_within(Duration::ZERO).unwrap().given_up, accepted);
+    });
+}
+
+#[test]
+fn a_queue_full_of_large_messages_while_the_brokers_are_down() {
+    alone("memory::a_queue_full_of_large_messages_while_the_brokers_are_down", || {
+        // The largest that one may be.
+        let value = "x".repeat(1_000_000 - 100);
+        let growth = Growth::begin();
+        let producer = full_speed(producer(&nobody()));
+        let accepted = offer_from_threads(&producer, ms(500), || Message::new("orders", &value));
+        assert!((30..=34).contains(&accepted), "{accepted} messages");
+        assert!(is_full(&producer, Message::new("orders", &value), QUEUE));
+        growth.assert_within(QUEUE, "large messages");
+        assert_eq!(producer.purge().len() as u64, accepted);
+    });
+}
+
+#[test]
+fn brokers_that_stall_after_they_took_what_the_buffer_holds() {
+    alone("memory::brokers_that_stall_after_they_took_what_the_buffer_holds", || {
+        let value = "x".repeat(1000);
+        let accepted = stalled_with(|_| Message::new("orders", &value));
+        assert!(accepted * 1000 > QUEUE, "{accepted} messages: a part is written");
+    });
+}
+
+#[test]
+fn brokers_that_stall_after_they_took_tiny_tagged_messages() {
+    alone("memory::brokers_that_stall_after_they_took_tiny_tagged_messages", || {
+        stalled_with(|n| Message::new("orders", "v").with_tag(n + 1).with_partition_key("key"));
+    });
+}
+
+/// Fills the queue and the buffer of a producer whose broker stalls, and returns how many messages that took.
+fn stalled_with<'a>(message: impl Fn(u64) -> Message<'a> + Sync) -> u64 {
+    let cluster = cluster(20);
+    let producer = full_speed(producer(&cluster.bootstrap()));
+    // A partition that has delivered may have five batches under way, one that has not only one.
+    for partition in 0..20 {
+        producer.produce(Message::new("orders", "v").with_partition(partition)).unwrap();
+    }
+    assert_eq!(producer.flush(LONG).unwrap().failed, 0);
+    let stalled = cluster.inject(Fault::on(Api::Produce).stall());
+    let growth = Growth::begin();
+    let next = AtomicU64::new(0);
+    let accepted = offer_from_threads(&producer, ms(1000), || {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        message(n).with_partition((n % 20) as i32)
+    });
+    // The broker that stalls is in this process, and has one request of 8 MiB in its hands.
+    growth.assert_within(QUEUE + BUFFER + 8 * MIB, "a stalled broker");
+    drop(stalled);
+    assert_eq!(producer.shutdown().unwrap().delivered, accepted + 20);
+    accepted
+}
+
+#[test]
+fn failures_that_nobody_takes_while_callers_go_on() {
+    alone("memory::failures_that_nobody_takes_while_callers_go_on", || {
+        failing(&nobody(), |_| Message::new("orders", "v"));
+    });
+}
+
+#[test]
+fn failures_of_whole_batches_that_nobody_takes() {
+    alone("memory::failures_of_whole_batches_that_nobody_takes", || {
+        let cluster = cluster(20);
+        const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+        let _no_id = cluster.inject(Fault::on(Api::InitProducerId).error(COORDINATOR_NOT_AVAILABLE));
+        failing(&cluster.bootstrap(), |n| Message::new("orders", "v").with_partition((n % 20) as i32));
+    });
+}
+
+/// Lets messages fail that nobody asks for, while callers go on.
+fn failing<'a>(address: &str, message: impl Fn(u64) -> Message<'a> + Sync) {
+    let growth = Growth::begin();
+    let producer = full_speed(producer(address).delivery_timeout(ms(200)));
+    let next = AtomicU64::new(0);
+    let accepted = offer_from_threads(&producer, ms(2000), || message(next.fetch_add(1, Ordering::Relaxed)));
+    assert!(accepted > 1_400_000, "{accepted} messages: some have failed, and others took their places");
+    // The queue, and as much of failures for the report.
+    growth.assert_within(2 * QUEUE, "failures");
+    let report = producer.shutdown().unwrap();
+    assert_eq!(report.failed, accepted);
+    assert_eq!(report.failures.len() as u64 + report.failures_dropped, accepted);
+}
+
+#[test]
+fn failures_that_a_blocked_callback_does_not_take() {
+    alone("memory::failures_that_a_blocked_callback_does_not_take", || {
+        let growth = Growth::begin();
+        let (release, blocked) = mpsc::channel::<()>();
+        let mut called = 0;
+        let (send, sum) = mpsc::channel();
+        let builder = producer(&nobody()).delivery_timeout(ms(200)).on_delivery(move |fate| {
+            assert!(fate.is_err() && blocked.recv().is_err());
+            called += 1;
+            let _ = send.send(called);
+        });
+        let producer = full_speed(builder);
+        let accepted = offer_from_threads(&producer, ms(2500), || Message::new("orders", "0123456789"));
+        growth.assert_within(QUEUE + BUFFER, "a blocked callback");
+        drop(release);
+        assert_eq!(producer.shutdown().unwrap().failed, accepted);
+        assert_eq!(sum.iter().last(), Some(accepted), "each was told");
+    });
+}
+
+#[test]
+fn a_sync_producer_that_cannot_deliver() {
+    alone("memory::a_sync_producer_that_cannot_deliver", || {
+        let growth = Growth::begin();
+        let mut producer = client(&nobody()).producer().delivery_timeout(ms(100)).build().unwrap();
+        let began = Instant::now();
+        while began.elapsed() < ms(1500) {
+            while Produce::produce(&mut producer, Message::new("orders", "v")).is_ok() {}
+            assert!(producer.buffer_bytesize() as u64 <= BUFFER);
+            let failed = producer.deliver_messages().unwrap_err();
+            assert_eq!((failed.failed.len(), failed.remaining), (0, producer.buffer_size()));
+        }
+        assert!(producer.buffer_size() > 500_000, "{} messages", producer.buffer_size());
+        growth.assert_within(BUFFER, "the sync producer");
+    });
+}
+
+fn full_speed(builder: AsyncProducerBuilder) -> AsyncProducer {
+    builder.streaming().max_queue_size(MANY).build().unwrap()
+}
+
+/// Four threads produce without a pause for so long, and go on when they are refused. Returns how many messages were
+/// accepted.
+fn offer_from_threads<'a>(producer: &AsyncProducer, time: Duration, message: impl Fn() -> Message<'a> + Sync) -> u64 {
+    let (accepted, refused, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    match producer.produce(message()) {
+                        Ok(()) => accepted.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => {
+                            assert!(error.is_buffer_overflow(), "{error}");
+                            refused.fetch_add(1, Ordering::Relaxed)
+                        }
+                    };
+                }
+            });
+        }
+        let began = Instant::now();
+        // It is the full queue that is tested, however slow the machine is.
+        wait_until("callers are refused", || refused.load(Ordering::Relaxed) > 0 && began.elapsed() >= time);
+        over.store(true, Ordering::Relaxed);
+    });
+    let (accepted, refused) = (accepted.into_inner(), refused.into_inner());
+    println!("  {accepted} messages accepted, {refused} refused");
+    accepted
+}
+
+/// Whether the producer refuses the message, and its account of bytes is at the limit and not above.
+fn is_full(producer: &AsyncProducer, message: Message<'_>, limit: u64) -> bool {
+    let error = producer.produce(message).unwrap_err();
+    let ProduceErrorKind::BufferOverflow(overflow) = error.kind() else { panic!("{error}") };
+    overflow.bytes && overflow.limit as u64 == limit && overflow.queued == producer.queue_size()
+}
+
+struct Growth(u64);
+
+impl Growth {
+    fn begin() -> Self {
+        Self(resident())
+    }
+
+    fn assert_within(&self, limit: u64, what: &str) {
+        let growth = resident_peak().saturating_sub(self.0);
+        println!("  {what}: grew by {} MiB, limit {} MiB", growth / MIB, limit / MIB);
+        assert!(growth <= 2 * limit + 32 * MIB, "{what}: {growth} bytes more for a limit of {limit}");
+    }
+}
