@@ -232,7 +232,9 @@ impl Bench {
             return;
         }
         self.engine.wrote(conn, 1, 1, self.now);
-        if self.far.contains(&node) && api == 0 {
+        // A broker serves one request of a connection at a time.
+        let behind = self.on_the_way.iter().any(|(before, _)| *before == conn);
+        if behind || (self.far.contains(&node) && api == 0) {
             return self.on_the_way.push_back((conn, request));
         }
         self.answer(conn, &request);
