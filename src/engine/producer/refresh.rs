@@ -44,8 +44,8 @@ pub struct Refresh {
 /// For how long a caller's wish to know a topic keeps the engine asking; the driver repeats it.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 
-/// How many topics one request asks about. With a thousand partitions each, the answer is still below the limit of
-/// 16 MiB for a response.
+/// How many topics one request asks about. With hundreds of partitions each, on three replicas, the answer is still
+/// below the limit of 16 MiB for a response.
 const TOPICS_IN_A_REQUEST: usize = 400;
 
 /// KIP-1102: brokers that tell nothing for so long are left for the bootstrap addresses, although they are reachable.
