@@ -307,7 +307,7 @@ fn limit_after_the_handshake() -> usize {
     let seed = BrokerAddress { host: "127.0.0.1".into(), port: 9000 };
     let client = Arc::new(ClientConfig::new(vec![seed]));
     let mut engine = ProducerEngine::new(client, Arc::new(ProducerConfig::default()), 7);
-    engine.add_topic(Topic::new("t").unwrap());
+    engine.add_topic(Topic::new("t").expect("a good name"));
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     let now = Instant::now();
     let mut chunk = Chunk::default();
@@ -319,7 +319,7 @@ fn limit_after_the_handshake() -> usize {
     engine.connected(conn, now);
     let mut actions: Vec<Action> = std::iter::from_fn(|| engine.next_action()).collect();
     assert!(matches!(actions[..], [Action::Send { .. }]), "{actions:?}");
-    let mut cluster = ClusterState::new(Cluster::builder(), &[9000]).unwrap();
+    let mut cluster = ClusterState::new(Cluster::builder(), &[9000]).expect("the description is good");
     let Some(Action::Send { frame, .. }) = actions.pop() else { panic!("no handshake") };
     let request = Bytes::from(frame.to_vec().split_off(4));
     let Reply::Send { bytes, .. } = cluster.receive(1, &request, Timestamp::from_millis(0)) else { panic!("it waits") };

@@ -12,21 +12,26 @@ use std::path::{Path, PathBuf};
 const MOST_FILES: usize = 100;
 const MOST_BYTES: usize = 2048;
 
-/// Every fuzzer; a folder of the same name is in `fuzz/corpus`, and a file in `fuzz/fuzz_targets`.
-const TARGETS: [(&str, fn(&[u8])); 6] = [
-    ("frame_reader", bodies::frame_reader),
-    ("producer_script", bodies::producer_script),
-    ("record_batch_decode", bodies::record_batch_decode),
-    ("record_batch_roundtrip", bodies::record_batch_roundtrip),
-    ("request_decode", bodies::request_decode),
-    ("response_decode", bodies::response_decode),
+struct Fuzzer {
+    /// That of a folder in `fuzz/corpus`, and of a file in `fuzz/fuzz_targets`.
+    name: &'static str,
+    body: fn(&[u8]),
+}
+
+const FUZZERS: [Fuzzer; 6] = [
+    Fuzzer { name: "frame_reader", body: bodies::frame_reader },
+    Fuzzer { name: "producer_script", body: bodies::producer_script },
+    Fuzzer { name: "record_batch_decode", body: bodies::record_batch_decode },
+    Fuzzer { name: "record_batch_roundtrip", body: bodies::record_batch_roundtrip },
+    Fuzzer { name: "request_decode", body: bodies::request_decode },
+    Fuzzer { name: "response_decode", body: bodies::response_decode },
 ];
 
 #[test]
 fn every_input_of_the_corpora_passes() {
     let mut failed = Vec::new();
-    for (target, body) in TARGETS {
-        for path in corpus(target) {
+    for Fuzzer { name, body } in FUZZERS {
+        for path in corpus(name) {
             let input = fs::read(&path).expect("the corpora can be read");
             if catch_unwind(AssertUnwindSafe(|| body(&input))).is_err() {
                 failed.push(path);
@@ -38,9 +43,9 @@ fn every_input_of_the_corpora_passes() {
 
 #[test]
 fn every_fuzzer_has_a_small_corpus() {
-    for (target, _) in TARGETS {
-        let files = corpus(target);
-        assert!((5..=MOST_FILES).contains(&files.len()), "{target} has {} files", files.len());
+    for Fuzzer { name, .. } in FUZZERS {
+        let files = corpus(name);
+        assert!((5..=MOST_FILES).contains(&files.len()), "{name} has {} files", files.len());
         for path in files {
             let bytes = fs::metadata(&path).expect("the corpora can be read").len();
             assert!(bytes <= MOST_BYTES as u64, "{} has {bytes} bytes", path.display());
@@ -50,7 +55,7 @@ fn every_fuzzer_has_a_small_corpus() {
 
 #[test]
 fn every_fuzzer_is_replayed_here() {
-    let mut known: Vec<_> = TARGETS.iter().map(|(target, _)| (*target).to_owned()).collect();
+    let mut known: Vec<_> = FUZZERS.iter().map(|fuzzer| fuzzer.name.to_owned()).collect();
     let mut targets: Vec<_> = files(&fuzz().join("fuzz_targets")).iter().map(|path| stem(path)).collect();
     let mut corpora: Vec<_> = files(&fuzz().join("corpus")).iter().map(|path| stem(path)).collect();
     known.sort();
@@ -60,8 +65,8 @@ fn every_fuzzer_is_replayed_here() {
     assert_eq!(corpora, known);
 }
 
-fn corpus(target: &str) -> Vec<PathBuf> {
-    files(&fuzz().join("corpus").join(target))
+fn corpus(fuzzer: &str) -> Vec<PathBuf> {
+    files(&fuzz().join("corpus").join(fuzzer))
 }
 
 fn fuzz() -> PathBuf {

@@ -160,3 +160,25 @@ impl BatchFate {
         self.records.into_buffer()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::batch::BatchBuilder;
+
+    #[test]
+    fn an_offset_at_the_end_of_its_numbers_is_told_without_overflow() {
+        let mut batch = BatchBuilder::new(Vec::new());
+        for time in [i64::MAX, 0] {
+            batch.append(time, &[1, 1, 0]);
+        }
+        let ack = Ack { base_offset: Some(i64::MAX), log_append_time: None };
+        let topic = Topic::new("orders").unwrap();
+        let fate = BatchFate::new(topic, Some(0), (batch.finish(), Vec::new()), Ok(ack));
+        let mut told = Vec::new();
+        fate.for_each_delivered(&mut |delivered, _| {
+            told.push((delivered.offset.unwrap(), delivered.timestamp.unwrap().as_millis()));
+        });
+        assert_eq!(told, [(i64::MAX, i64::MAX), (i64::MAX, 0)]);
+    }
+}
