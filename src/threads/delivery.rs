@@ -20,12 +20,6 @@ pub(crate) type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Se
 #[derive(Debug)]
 pub(super) enum Item {
     Fate(BatchFate),
-    /// The messages of a batch of `messages` and `bytes` that have no handle.
-    Failed {
-        errors: Vec<DeliveryError>,
-        messages: usize,
-        bytes: usize,
-    },
     /// The fates of all messages with tickets below this came before.
     Finished(u64),
 }
@@ -35,7 +29,6 @@ impl Item {
     pub fn places(&self) -> (usize, usize) {
         match self {
             Self::Fate(fate) => (fate.count(), fate.buffer_bytes()),
-            Self::Failed { messages, bytes, .. } => (*messages, *bytes),
             Self::Finished(_) => (0, 0),
         }
     }
@@ -58,7 +51,6 @@ pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, callback: &mut Callb
                 used = Some(fate);
             }
             Item::Fate(fate) => fate.into_errors().into_iter().for_each(|(error, _)| call(callback, Err(error))),
-            Item::Failed { errors, .. } => errors.into_iter().for_each(|error| call(callback, Err(error))),
             Item::Finished(upto) => gate.finished(upto),
         }
         if messages > 0 {

@@ -69,7 +69,7 @@ impl Outlet {
     }
 
     /// Sends the fates of a batch where they belong. Returns what no callback holds any more.
-    pub fn dispatch(&mut self, fate: BatchFate, report: &mut Report, now: Instant) -> Called {
+    pub fn dispatch(&mut self, mut fate: BatchFate, report: &mut Report, now: Instant) -> Called {
         let (messages, bytes) = (fate.count(), fate.buffer_bytes());
         let Some((kind, _)) = fate.error() else {
             report.totals.delivered += messages as u64;
@@ -89,13 +89,14 @@ impl Outlet {
             Way::GivenUp => report.totals.given_up += messages as u64,
         }
         let called = matches!((way, self.abandon), (Way::Failed, _) | (Way::GivenUp, Abandon::ToCallback));
-        if called && self.callbacks.is_some() && !fate.has_slots() {
+        if called && self.callbacks.is_some() {
+            // Those whose handle was dropped go to the callback, because nobody would ever see them there.
+            if fate.has_slots() {
+                fate.tell_handles(&mut |error, slot| slot.fill(Err(error)));
+            }
             return self.call(Item::Fate(fate));
         }
         let rest = fill_slots(fate.into_errors());
-        if called && self.callbacks.is_some() {
-            return self.call(Item::Failed { errors: rest, messages, bytes });
-        }
         match way {
             Way::Failed => rest.into_iter().for_each(|error| self.failures.keep(error)),
             Way::Purged => report.purged.extend(rest.into_iter().map(DeliveryError::into_message)),

@@ -85,7 +85,8 @@ fn brokers_that_stall_after_they_took_tiny_tagged_messages() {
 /// Fills the queue and the buffer of a producer whose broker stalls, and returns how many messages that took.
 fn stalled_with<'a>(message: impl Fn(u64) -> Message<'a> + Sync) -> u64 {
     let cluster = cluster(20);
-    let producer = full_speed(producer(&cluster.bootstrap()));
+    // Full batches leave, so that the five requests that may be under way are large ones.
+    let producer = producer(&cluster.bootstrap()).max_queue_size(MANY).build().unwrap();
     // A partition that has delivered may have five batches under way, one that has not only one.
     for partition in 0..20 {
         producer.produce(Message::new("orders", "v").with_partition(partition)).unwrap();
@@ -185,8 +186,16 @@ fn offer_from_threads<'a>(producer: &AsyncProducer, time: Duration, message: imp
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    match producer.produce(message()) {
+                for n in 1.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // Some have a handle, so that every batch has a message with one.
+                    let produced = match n % 64 {
+                        0 => producer.produce_with_handle(message()).map(drop),
+                        _ => producer.produce(message()),
+                    };
+                    match produced {
                         Ok(()) => accepted.fetch_add(1, Ordering::Relaxed),
                         Err(error) => {
                             assert!(error.is_buffer_overflow(), "{error}");

@@ -80,6 +80,8 @@ pub struct Extra {
     pub tag: u64,
     /// What chose the partition in place of the key.
     pub partition_key: Option<Box<[u8]>>,
+    /// Whether its failure was already told to its handle.
+    pub told: bool,
 }
 
 impl Extra {
@@ -138,7 +140,7 @@ impl Batch {
         let Body::Open(builder) = &mut self.body else { return };
         if slot.is_some() || entry.tag != 0 || entry.partition_key.is_some() {
             let partition_key = entry.partition_key.map(Box::from);
-            let extra = Extra { index: builder.count(), slot, tag: entry.tag, partition_key };
+            let extra = Extra { index: builder.count(), slot, tag: entry.tag, partition_key, told: false };
             self.beside += extra.bytes();
             self.extras.push(extra);
         }

@@ -126,30 +126,36 @@ impl BatchFate {
         }
     }
 
+    /// Calls `fill` with the failures of messages whose handle somebody still has; they are told then, and
+    /// `into_errors` leaves them out.
+    pub fn tell_handles(&mut self, fill: &mut dyn FnMut(DeliveryError, Arc<Slot>)) {
+        let Err(why) = &self.outcome else { return };
+        let mut extras = self.extras.iter_mut().peekable();
+        for (index, record) in (0u32..).zip(self.records.iter()) {
+            let Some(extra) = extras.next_if(|extra| extra.index == index) else { continue };
+            if let Some(slot) = extra.slot.take_if(|slot| Arc::strong_count(slot) > 1) {
+                extra.told = true;
+                let error =
+                    failure((&self.topic, self.partition), record, Some((extra.tag, &extra.partition_key)), why);
+                fill(error, slot);
+            }
+        }
+    }
+
     /// The failed messages in order, each with its slot if it has one; none if they were delivered.
     #[must_use]
     pub fn into_errors(self) -> Vec<(DeliveryError, Option<Arc<Slot>>)> {
-        let Err((kind, persistence)) = self.outcome else { return Vec::new() };
+        let Err(why) = self.outcome else { return Vec::new() };
         let mut extras = self.extras.into_iter().peekable();
         let mut errors = Vec::with_capacity(self.records.count() as usize);
         for (index, record) in (0u32..).zip(self.records.iter()) {
             let extra = extras.next_if(|extra| extra.index == index);
-            let owned = |bytes: Option<&[u8]>| bytes.map(|bytes| Payload::from(bytes.to_vec()));
-            let mut message = Message::bare(self.topic.clone().into(), owned(record.value), owned(record.key));
-            message.headers = record
-                .headers
-                .flatten()
-                .map(|(name, value)| Header { name: name.to_owned().into(), value: owned(value) })
-                .collect();
-            message.partition = self.partition;
-            message.create_time = Some(Timestamp::from_millis(record.timestamp));
-            let (mut slot, mut partition_key) = (None, None);
-            if let Some(extra) = extra {
-                message.tag = extra.tag;
-                (slot, partition_key) = (extra.slot, extra.partition_key);
+            if extra.as_ref().is_some_and(|extra| extra.told) {
+                continue;
             }
-            message.partition_key = partition_key.map(|key| Payload::from(key.into_vec()));
-            errors.push((DeliveryError::new(Arc::clone(&kind), persistence, message), slot));
+            let special = extra.as_ref().map(|extra| (extra.tag, &extra.partition_key));
+            let error = failure((&self.topic, self.partition), record, special, &why);
+            errors.push((error, extra.and_then(|extra| extra.slot)));
         }
         errors
     }
@@ -159,6 +165,29 @@ impl BatchFate {
     pub fn into_buffer(self) -> Option<Vec<u8>> {
         self.records.into_buffer()
     }
+}
+
+/// A message of a batch that failed. `special` is its tag and partition key, if it has such.
+fn failure(
+    (topic, partition): (&Topic, Option<i32>),
+    record: Record<'_>,
+    special: Option<(u64, &Option<Box<[u8]>>)>,
+    (kind, persistence): &(Arc<DeliveryErrorKind>, Persistence),
+) -> DeliveryError {
+    let owned = |bytes: Option<&[u8]>| bytes.map(|bytes| Payload::from(bytes.to_vec()));
+    let mut message = Message::bare(topic.clone().into(), owned(record.value), owned(record.key));
+    message.headers = record
+        .headers
+        .flatten()
+        .map(|(name, value)| Header { name: name.to_owned().into(), value: owned(value) })
+        .collect();
+    message.partition = partition;
+    message.create_time = Some(Timestamp::from_millis(record.timestamp));
+    if let Some((tag, partition_key)) = special {
+        message.tag = tag;
+        message.partition_key = owned(partition_key.as_deref());
+    }
+    DeliveryError::new(Arc::clone(kind), *persistence, message)
 }
 
 #[cfg(test)]
