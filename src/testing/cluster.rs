@@ -165,6 +165,18 @@ impl Cluster {
         assert!(moved, "{topic}-{partition} cannot be led by broker {node}");
     }
 
+    /// Tells clients from now on that a broker is at this address, as `advertised.listeners` does: that of a proxy in
+    /// front of it, or one where nobody is. The broker goes on listening where it did, which is what
+    /// [`bootstrap`](Self::bootstrap) names.
+    ///
+    /// # Panics
+    /// If there is no such broker.
+    pub fn advertise(&self, node: i32, host: impl Into<String>, port: u16) {
+        self.with_broker(node, |_| ());
+        let host = host.into();
+        self.shared.change(|state| state.advertise(node, host, port));
+    }
+
     /// Lets something go wrong until the guard is dropped.
     pub fn inject(&self, fault: Fault) -> FaultGuard {
         FaultGuard::new(Arc::clone(&self.shared), fault)

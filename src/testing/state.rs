@@ -48,7 +48,8 @@ pub(super) struct Settings {
 #[derive(Clone, Debug)]
 pub(super) struct Broker {
     pub node: i32,
-    pub host: &'static str,
+    /// Where clients are told to reach it.
+    pub host: String,
     pub port: u16,
     /// How often it started, while it is up.
     pub up: Option<u64>,
@@ -123,8 +124,13 @@ impl ClusterState {
         if brokers < 1 || settings.default_partitions < 1 {
             return Err("a cluster needs at least one broker, and topics at least one partition".to_owned());
         }
-        let broker =
-            |(node, port): (i32, &u16)| Broker { node, host: "127.0.0.1", port: *port, up: Some(1), starts: 1 };
+        let broker = |(node, port): (i32, &u16)| Broker {
+            node,
+            host: "127.0.0.1".to_owned(),
+            port: *port,
+            up: Some(1),
+            starts: 1,
+        };
         let mut state = Self {
             settings,
             brokers: (1..=brokers).zip(ports).map(broker).collect(),
@@ -365,6 +371,11 @@ impl ClusterState {
         if let Some(partition) = self.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition)) {
             partition.elect(None);
         }
+    }
+
+    /// Clients are told from now on that the broker is there.
+    pub(super) fn advertise(&mut self, node: i32, host: String, port: u16) {
+        self.set_up(node, |broker| (broker.host, broker.port) = (host, port));
     }
 
     fn set_up(&mut self, node: i32, change: impl FnOnce(&mut Broker)) {

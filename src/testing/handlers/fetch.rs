@@ -138,7 +138,7 @@ fn endpoints(state: &ClusterState, context: &Context<'_>, topics: &[FetchableTop
     let endpoint = |broker: &Broker| {
         NodeEndpoint::default()
             .with_node_id(broker.node.into())
-            .with_host(text(broker.host))
+            .with_host(text(&broker.host))
             .with_port(broker.port.into())
     };
     state.live_brokers().filter(named).map(endpoint).collect()

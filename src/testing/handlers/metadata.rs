@@ -19,7 +19,7 @@ pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &
     let broker = |broker: &crate::testing::state::Broker| {
         MetadataResponseBroker::default()
             .with_node_id(broker.node.into())
-            .with_host(text(broker.host))
+            .with_host(text(&broker.host))
             .with_port(broker.port.into())
     };
     let controller = state.live_brokers().map(|broker| broker.node).next().unwrap_or(-1);
@@ -197,6 +197,15 @@ mod tests {
         let partition = &response.topics[0].partitions[0];
         assert_eq!((*partition.leader_id, partition.leader_epoch, partition.error_code), (2, 1, 0));
         assert_eq!((*partition.isr_nodes[0], *partition.offline_replicas[0]), (2, 1));
+    }
+
+    #[test]
+    fn a_broker_is_where_it_advertises_to_be() {
+        let mut asking = Asking::with(ClusterBuilder::new().brokers(2).topic("t", 1));
+        asking.state.advertise(1, "proxy.test".to_owned(), 7);
+        let response = asking.ask(1, 12, &ask_for(&["t"]));
+        let brokers: Vec<_> = response.brokers.iter().map(|broker| (&*broker.host, broker.port)).collect();
+        assert_eq!(brokers, [("proxy.test", 7), ("127.0.0.1", 9092)]);
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn endpoints(state: &ClusterState, context: &Context<'_>, topics: &[TopicProduce
     let endpoint = |broker: &crate::testing::state::Broker| {
         NodeEndpoint::default()
             .with_node_id(broker.node.into())
-            .with_host(text(broker.host))
+            .with_host(text(&broker.host))
             .with_port(broker.port.into())
     };
     named.into_iter().map(endpoint).collect()
