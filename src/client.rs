@@ -207,6 +207,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Has something else than the system look up host names, for ottla's own tests. No promises.
+    #[cfg(feature = "_internal")]
+    #[doc(hidden)]
+    pub fn resolver(
+        mut self,
+        look_up: impl Fn(&str) -> std::io::Result<Vec<std::net::SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.resolver = crate::config::Resolver(Some(Arc::new(look_up)));
+        self
+    }
+
     /// Checks the options. Opens no connection, so a cluster that cannot be reached is not found here.
     ///
     /// # Errors

@@ -6,6 +6,9 @@
 mod address;
 mod check;
 
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +31,19 @@ pub struct BrokerAddress {
     pub host: Box<str>,
     /// TCP port.
     pub port: u16,
+}
+
+/// Who looks up host names: the system, unless something stands in for it.
+#[derive(Clone, Default)]
+pub struct Resolver(pub Option<Arc<LookUp>>);
+
+/// Gives the addresses of a host, in the order to try them; port 0 stands for the broker's own port. May block.
+pub type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "a stand-in" } else { "the system" })
+    }
 }
 
 /// What a connection to the cluster needs to know.
@@ -55,6 +71,8 @@ pub struct ClientConfig {
     pub resolve_all_addresses: bool,
     /// Bound of a response, in bytes.
     pub max_response_bytes: usize,
+    /// Who looks up host names.
+    pub resolver: Resolver,
 }
 
 impl ClientConfig {
@@ -73,6 +91,7 @@ impl ClientConfig {
             metadata_min_age: Duration::from_millis(250),
             resolve_all_addresses: true,
             max_response_bytes: 16 * 1024 * 1024,
+            resolver: Resolver::default(),
         }
     }
 }

@@ -51,10 +51,10 @@ impl Driver {
     pub fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool) -> io::Result<Self> {
         Ok(Self {
             engine: new_engine(&client, &producer, callbacks),
+            net: new_net(&client)?,
             client,
             producer,
             callbacks,
-            net: Net::new()?,
             topics: Vec::new(),
             hand: VecDeque::new(),
             spent: Vec::new(),
@@ -135,7 +135,7 @@ impl Driver {
         self.topics.iter().for_each(|topic| self.engine.add_topic(topic.clone()));
         self.events.clear();
         self.told = true;
-        match Net::new() {
+        match new_net(&self.client) {
             Ok(net) => self.net = net,
             Err(_) => self.net.close_all(),
         }
@@ -187,6 +187,16 @@ impl Driver {
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+fn new_net(client: &ClientConfig) -> io::Result<Net> {
+    match &client.resolver.0 {
+        None => Net::new(),
+        Some(look_up) => {
+            let look_up = Arc::clone(look_up);
+            Net::with_resolver(Arc::new(move |host: &str| look_up(host)))
+        }
     }
 }
 
