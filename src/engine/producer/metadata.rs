@@ -196,9 +196,11 @@ impl ProducerEngine {
             }
             self.by_id.insert(id, index);
         }
-        // Numbers have no gaps in Kafka; an answer with a gap is believed up to it.
+        // Numbers have no gaps in Kafka and come once; an answer with a gap is believed up to it, one that repeats
+        // itself is believed the first time.
         let mut found: Vec<&PartitionMetadata> = answer.partitions.iter().collect();
-        found.sort_unstable_by_key(|partition| partition.index);
+        found.sort_by_key(|partition| partition.index);
+        found.dedup_by_key(|partition| partition.index);
         let count = (0i32..).zip(&found).take_while(|(number, partition)| partition.index == *number).count();
         while topic.partitions.len() < count {
             topic.partitions.push(Partition::new(rules, (index, topic.partitions.len() as i32)));
