@@ -91,7 +91,7 @@ impl ProducerEngine {
         now: Instant,
     ) {
         self.identity.asked = None;
-        if answer.error == ErrorCode::NONE && answer.producer_id >= 0 {
+        if answer.error == ErrorCode::NONE && answer.producer_id >= 0 && answer.epoch >= 0 {
             self.identity.failures = 0;
             self.identity.not_before = Deadline::NEVER;
             self.identity.current = Some(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
@@ -104,7 +104,8 @@ impl ProducerEngine {
             partition: None,
             code: answer.error.0,
             name: answer.error.name(),
-            message: None,
+            message: (answer.error == ErrorCode::NONE)
+                .then(|| format!("producer id {} with epoch {} cannot be", answer.producer_id, answer.epoch).into()),
             advice: if matches!(verdict, IdVerdict::Fatal(_)) { "" } else { advice(answer.error) },
         });
         match verdict {
