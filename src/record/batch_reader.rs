@@ -397,6 +397,23 @@ mod tests {
         }
 
         #[test]
+        fn any_headers_are_read_or_refused(
+            at in 0..HEADER_LEN,
+            noise in prop_oneof![
+                prop::collection::vec(any::<u8>(), 1..24),
+                Just(i64::MAX.to_be_bytes().to_vec()),
+                Just(i64::MIN.to_be_bytes().to_vec()),
+                Just(vec![0xff; 8]),
+            ],
+        ) {
+            let noise = &noise[..noise.len().min(82 - at)];
+            if let Ok((batch, _)) = Batch::read(&with(bytes(), at, noise)) {
+                // 21 bytes of records have room for three.
+                prop_assert!(batch.records().filter_map(Result::ok).count() <= 3);
+            }
+        }
+
+        #[test]
         fn we_read_what_kafka_protocol_writes(samples in any_samples(0..1_i64 << 40)) {
             let records: Vec<_> = samples.iter().enumerate().map(|(at, sample)| record(at, sample)).collect();
             let options = oracle::RecordEncodeOptions { version: 2, compression: oracle::Compression::None };
