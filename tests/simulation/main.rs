@@ -11,6 +11,7 @@ mod answers;
 mod bench;
 mod check;
 mod faults;
+mod generations;
 mod leaders;
 mod messages;
 mod metadata;
