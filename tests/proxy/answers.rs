@@ -25,7 +25,7 @@ fn swapped_responses_end_the_connection_and_nobody_gets_anothers_offset() {
         liar.lie(ApiKey::Produce, move |asked, response| {
             let mut seen = seen.lock().unwrap();
             *seen += 1;
-            // The first two acknowledge the first batch of each partition, which goes out alone.
+            // Two requests for the same partition, with nothing but the number to tell their answers apart.
             let mut held = held.lock().unwrap();
             match held.take() {
                 None if *seen == 3 => {
@@ -71,13 +71,30 @@ fn a_response_that_nobody_asked_for_ends_the_connection() {
 fn a_number_that_was_not_asked_with_is_told_with_the_api() {
     let error = Liar::new().always(ApiKey::Produce, |asked, response| {
         let body = &response[asked.header_len()..];
-        Asked { correlation: asked.correlation + 1, ..asked.clone() }.with_body(body)
+        Asked { correlation: asked.correlation + 1, ..asked }.with_body(body)
     });
     let ConnectionErrorKind::BadResponse { api: "Produce", .. } = connection(error.kind()).kind else {
         panic!("{error}")
     };
     assert_eq!(error.persistence(), Persistence::Possibly);
     assert!(error.to_string().contains("does not belong to the oldest request"), "{error}");
+}
+
+#[test]
+fn a_message_whose_responses_all_stop_in_their_middle_may_be_written() {
+    let liar = Liar::new();
+    liar.lie(ApiKey::Produce, |_, response| Answer::Bytes(framed(&response)[..response.len()].to_vec()));
+    let producer = liar.producer_of(|client| client.socket_timeout(ms(300))).ack_timeout(ms(100));
+    let producer = producer.delivery_timeout(ms(800)).build().unwrap();
+    let began = Instant::now();
+    let error = producer.produce_with_handle(Message::new("orders", "v")).unwrap().wait().unwrap_err();
+    assert!((ms(800)..ms(1800)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!(error.persistence(), Persistence::Possibly);
+    let ConnectionErrorKind::SocketTimeout(after) = connection(error.kind()).kind else { panic!("{error}") };
+    assert_eq!((after, liar.cluster.messages("orders").len()), (ms(300), 1));
+    for part in [&*liar.meddler.address().to_string(), "socket_timeout (300ms)", "check"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 #[test]
@@ -189,6 +206,20 @@ fn an_offset_at_the_end_of_all_numbers_overflows_nothing() {
 }
 
 #[test]
+fn a_producer_id_that_cannot_be_is_not_used() {
+    let mut liar = Liar::new();
+    for (id, epoch) in [(-1, 0), (i64::MIN, -1), (7, -1), (7, i16::MIN)] {
+        liar.once(ApiKey::InitProducerId, move |asked, response| {
+            let mut body: InitProducerIdResponse = asked.decode(&response);
+            (body.producer_id, body.producer_epoch) = (id.into(), epoch);
+            asked.encode(&body)
+        });
+    }
+    let stored = liar.cluster.messages("orders");
+    assert!(stored.iter().all(|message| message.producer_id >= 1000 && message.producer_epoch >= 0));
+}
+
+#[test]
 fn metadata_with_numbers_that_cannot_be_is_survived() {
     let mut liar = Liar::new();
     let lies: [fn(&mut MetadataResponse); 8] = [
@@ -250,7 +281,8 @@ fn a_broker_that_refuses_every_version_of_its_versions_is_refused() {
 
 #[test]
 fn versions_that_cannot_be_are_an_error_that_names_them() {
-    let lies: [(fn(&mut ApiVersionsResponse), &str, Option<ApiRange>); 4] = [
+    type Lie = fn(&mut ApiVersionsResponse);
+    let lies: [(Lie, &str, Option<ApiRange>); 4] = [
         (|body| body.api_keys.clear(), "Metadata", None),
         (|body| body.api_keys.retain(|api| api.api_key != 0), "Produce", None),
         (|body| flip(body, 0), "Produce", Some(ApiRange::new(13, 0))),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use ottla::Message;
 use ottla::testing::Cluster;
+use ottla::{AsyncProducerBuilder, Message};
 
 use crate::common::*;
 use crate::door::{End, broker};
@@ -27,6 +27,32 @@ fn a_connection_cut_after_any_byte_from_the_broker_costs_nothing() {
     let received = uncut().down;
     assert!(received > 300, "{received} bytes: handshake and produce responses");
     everywhere(received, |at, end| Plan { down: Lane::cut(at, end), ..Plan::default() });
+}
+
+#[test]
+fn without_idempotence_a_connection_cut_after_any_byte_may_repeat_and_loses_nothing() {
+    let cluster = cluster(1);
+    let received = uncut().down;
+    for at in (0..received).rev() {
+        let before = cluster.messages("orders").len();
+        let proxy = Proxy::before(broker(&cluster), move |number| match number {
+            0 => Plan { down: Lane::cut(at, End::Close), ..Plan::default() },
+            _ => Plan::default(),
+        });
+        let producer = producer(&cluster, &proxy).idempotent(false).build().unwrap();
+        for n in 0..MESSAGES {
+            producer.produce(Message::new("orders", n.to_string())).unwrap();
+        }
+        assert_eq!(producer.shutdown().unwrap().delivered, MESSAGES as u64);
+        let stored = cluster.messages("orders");
+        let mut firsts: Vec<&str> = Vec::new();
+        for value in values(&stored[before..]) {
+            if !firsts.contains(&value) {
+                firsts.push(value);
+            }
+        }
+        assert_eq!(firsts, ["0", "1", "2", "3"], "cut at {at}");
+    }
 }
 
 /// What passes if nothing is cut.
@@ -70,11 +96,7 @@ fn everywhere(bytes: usize, cut: impl Fn(usize, End) -> Plan + Copy + Send + Syn
 
 /// A producer of its own delivers its messages behind those that the cluster has.
 fn run(cluster: &Cluster, proxy: &Proxy, round: usize) {
-    let address = proxy.address();
-    cluster.advertise(1, address.ip().to_string(), address.port());
-    let client = quick(&address.to_string()).reconnect_backoff(ms(1)).reconnect_backoff_max(ms(4));
-    let client = client.metadata_min_age(ms(1)).build().unwrap();
-    let producer = client.async_producer().retry_backoff(ms(1)).retry_backoff_max(ms(4)).build().unwrap();
+    let producer = producer(cluster, proxy).build().unwrap();
     let connections = proxy.connections();
     for n in 0..MESSAGES {
         producer.produce(Message::new("orders", (round * MESSAGES + n).to_string())).unwrap();
@@ -88,6 +110,14 @@ fn run(cluster: &Cluster, proxy: &Proxy, round: usize) {
     assert_eq!(producer.shutdown().unwrap().delivered, MESSAGES as u64);
     assert!(proxy.connections() - connections <= 3, "{} connections", proxy.connections() - connections);
     assert_in_order(&cluster.messages("orders"), (round + 1) * MESSAGES);
+}
+
+fn producer(cluster: &Cluster, proxy: &Proxy) -> AsyncProducerBuilder {
+    let address = proxy.address();
+    cluster.advertise(1, address.ip().to_string(), address.port());
+    let client = quick(&address.to_string()).reconnect_backoff(ms(1)).reconnect_backoff_max(ms(4));
+    let client = client.metadata_min_age(ms(1)).build().unwrap();
+    client.async_producer().retry_backoff(ms(1)).retry_backoff_max(ms(4))
 }
 
 /// Panics unless it is a stream of requests from its first byte on, numbered from 0; the last may be cut.

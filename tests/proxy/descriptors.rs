@@ -47,6 +47,7 @@ fn without_descriptors_it_waits_without_spinning_and_goes_on_when_there_are_some
     taken.truncate(taken.len() - 6);
     assert_eq!(worker(), None);
     producer.produce(error.into_message()).unwrap();
+    wait_until("the thread has its name", || worker().is_some());
     let worker = worker().unwrap();
     let mut status = File::open(worker.join("status")).unwrap();
     let mut stat = File::open("/proc/self/stat").unwrap();

@@ -84,11 +84,6 @@ impl Door {
     pub fn connections(&self) -> usize {
         self.inside.taken.load(Ordering::SeqCst)
     }
-
-    /// How many are open.
-    pub fn open(&self) -> usize {
-        self.inside.pairs.lock().expect("no panic").iter().filter(|pair| pair.strong_count() > 0).count()
-    }
 }
 
 impl Drop for Door {

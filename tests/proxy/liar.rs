@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use kafka_protocol::messages::ApiKey;
 use ottla::testing::{Cluster, ClusterBuilder};
-use ottla::{AsyncProducer, AsyncProducerBuilder, DeliveryError, Message};
+use ottla::{AsyncProducer, AsyncProducerBuilder, ClientBuilder, DeliveryError, Message};
 
 use crate::common::*;
 use crate::door::broker;
@@ -20,11 +20,13 @@ pub struct Liar {
     delivered: usize,
 }
 
+type Lie = Box<dyn FnMut(Asked, Vec<u8>) -> Answer + Send>;
+
 #[derive(Default)]
 struct Lies {
     /// The client that is lied to; those before it may still be closing connections.
     client: usize,
-    about: Option<(ApiKey, Box<dyn FnMut(Asked, Vec<u8>) -> Answer + Send>)>,
+    about: Option<(ApiKey, Lie)>,
     told: usize,
     /// Where this client asked something.
     connections: HashSet<usize>,
@@ -60,11 +62,16 @@ impl Liar {
 
     /// The next client, who alone is lied to from now on.
     pub fn producer(&self) -> AsyncProducerBuilder {
+        self.producer_of(|client| client)
+    }
+
+    pub fn producer_of(&self, options: impl FnOnce(ClientBuilder) -> ClientBuilder) -> AsyncProducerBuilder {
         let mut lies = self.lies.lock().expect("no panic");
         lies.client += 1;
         (lies.told, lies.connections) = (0, HashSet::new());
         let client = quick(&self.meddler.address().to_string()).client_id(format!("client {}", lies.client));
-        let client = client.reconnect_backoff(ms(1)).metadata_min_age(ms(1)).build().expect("good options");
+        let client = options(client.reconnect_backoff(ms(1)).metadata_min_age(ms(1)));
+        let client = client.build().expect("good options");
         client.async_producer().retry_backoff(ms(1)).retry_backoff_max(ms(20))
     }
 
@@ -107,20 +114,22 @@ impl Liar {
         self.assert_log();
     }
 
-    /// Panics unless twelve messages are delivered, the first of each partition before the others are produced, and each
-    /// of those in its own request.
+    /// Panics unless six messages for each partition are delivered, each in its own request, without waiting for the
+    /// acknowledgement of the one before.
     pub fn deliver_one_by_one(&mut self, producer: &AsyncProducer) {
         let mut handles = Vec::new();
-        for n in self.delivered..self.delivered + 6 {
-            for partition in 0..2 {
+        let mut count = 2 * self.delivered;
+        for partition in 0..2 {
+            for n in self.delivered..self.delivered + 6 {
                 let message = Message::new("orders", n.to_string()).with_partition(partition);
                 let handle = producer.produce_with_handle(message).expect("room");
+                producer.deliver_messages();
+                count += 1;
+                self.cluster.wait_for("orders", count, LONG).expect("it arrives");
                 if n == self.delivered {
+                    // Nothing is sent to a partition beside its first batch.
                     assert!(handle.wait().is_ok());
                 } else {
-                    producer.deliver_messages();
-                    let before = 2 * n + partition as usize;
-                    self.cluster.wait_for("orders", before + 1, LONG).expect("it arrives");
                     handles.push((n, handle));
                 }
             }

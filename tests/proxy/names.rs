@@ -58,7 +58,7 @@ fn a_look_up_that_hangs_holds_up_no_caller() {
     let (release, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let client = client_of("hangs.test:9092", move |_| {
-        let _ = held.lock().unwrap().recv();
+        let _ = held.lock().unwrap().recv_timeout(LONG);
         Err(io::Error::other("released"))
     });
     let producer = client.async_producer().max_queue_size(3).build().unwrap();
@@ -100,7 +100,7 @@ fn a_name_that_hangs_holds_up_no_other_broker() {
     // Broker 2 is advertised under a name whose look-up hangs.
     cluster.advertise(2, "hangs.test", 9092);
     let client = client_of(&cluster.bootstrap(), move |_| {
-        let _ = held.lock().unwrap().recv();
+        let _ = held.lock().unwrap().recv_timeout(LONG);
         Err(io::Error::other("released"))
     });
     let producer = client.async_producer().delivery_timeout(ms(900)).build().unwrap();
