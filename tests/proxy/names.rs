@@ -68,14 +68,14 @@ fn a_look_up_that_hangs_holds_up_no_caller() {
     }
     let error = producer.produce(Message::new("orders", "v")).unwrap_err();
     assert!(matches!(error.kind(), ProduceErrorKind::BufferOverflow(_)), "{error}");
-    assert!(began.elapsed() < ms(200), "{:?}", began.elapsed());
+    assert!(began.elapsed() < ms(700), "{:?}", began.elapsed());
     let began = Instant::now();
     let error = producer.flush(ms(200)).unwrap_err();
     assert!(matches!(error, FlushError::Timeout { unfinished: 3, .. }), "{error}");
-    assert!((ms(200)..ms(450)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!((ms(200)..ms(700)).contains(&began.elapsed()), "{:?}", began.elapsed());
     let began = Instant::now();
     let report = producer.shutdown_within(ms(200)).unwrap();
-    assert!((ms(200)..ms(450)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!((ms(200)..ms(700)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert_all_handed_back(&report, 3);
     drop(producer);
 
@@ -84,10 +84,10 @@ fn a_look_up_that_hangs_holds_up_no_caller() {
     sync.produce(Message::new("orders", "v")).unwrap();
     let began = Instant::now();
     assert_eq!(sync.deliver_messages().unwrap_err().remaining, 1);
-    assert!((ms(300)..ms(550)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!((ms(300)..ms(800)).contains(&began.elapsed()), "{:?}", began.elapsed());
     let began = Instant::now();
     let error = client.check(ms(200)).unwrap_err();
-    assert!((ms(200)..ms(450)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!((ms(200)..ms(700)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert!(error.to_string().contains("no broker could be used within 200ms"), "{error}");
     drop(release);
 }
@@ -140,11 +140,11 @@ fn an_address_that_swallows_everything_has_only_its_share_of_the_time() {
     let cluster = cluster(1);
     let (hole, good) = (crate::pace::BlackHole::new(), broker(&cluster));
     let addresses = vec![hole.address, good];
-    let client = quick("kafka.test:9092").resolver(move |_| Ok(addresses.clone())).connect_timeout(ms(1200));
+    let client = quick("kafka.test:9092").resolver(move |_| Ok(addresses.clone())).connect_timeout(ms(2000));
     let producer = client.build().unwrap().async_producer().build().unwrap();
     let began = Instant::now();
     producer.produce_with_handle(Message::new("orders", "v")).unwrap().wait().unwrap();
-    assert!((ms(500)..ms(1200)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!((ms(900)..ms(2000)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert!(producer.last_error().is_none(), "the attempt as a whole was no failure");
 }
 

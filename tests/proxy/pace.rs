@@ -72,7 +72,7 @@ fn latency_is_hidden_by_requests_in_flight() {
     let seen = &proxy.seen()[0];
     assert_eq!(seen.most_unanswered, 5, "max_in_flight is used, and kept");
     // One after the other they would take 3 s.
-    assert!(began.elapsed() < ms(1500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < ms(2000), "{:?}", began.elapsed());
     assert_in_order(&cluster.messages("orders"), 31);
 }
 
@@ -201,20 +201,20 @@ fn a_peer_that_reads_nothing_holds_up_no_caller() {
 #[cfg(target_os = "linux")]
 fn an_address_that_swallows_everything_holds_up_no_caller() {
     let hole = BlackHole::new();
-    let connect_timeout = ms(400);
+    let connect_timeout = ms(1000);
     let client = quick(&hole.address.to_string()).connect_timeout(connect_timeout).build().unwrap();
-    let producer = client.async_producer().delivery_timeout(ms(1500)).build().unwrap();
+    let producer = client.async_producer().delivery_timeout(ms(1400)).build().unwrap();
     let began = Instant::now();
     let handle = producer.produce_with_handle(Message::new("orders", "v")).unwrap();
-    assert!(began.elapsed() < ms(200), "{:?}", began.elapsed());
+    assert!(began.elapsed() < ms(700), "{:?}", began.elapsed());
     let began = Instant::now();
     let error = producer.flush(ms(200)).unwrap_err();
-    assert!((ms(200)..ms(450)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!((ms(200)..ms(700)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert!(matches!(error, FlushError::Timeout { unfinished: 1, .. }), "{error}");
     let error = handle.wait().unwrap_err();
     let ConnectionErrorKind::ConnectTimeout(after) = connection(error.kind()).kind else { panic!("{error}") };
     assert_eq!((after, error.persistence()), (connect_timeout, Persistence::No));
-    for part in [&*hole.address.to_string(), "connect_timeout (400ms)", "firewalls"] {
+    for part in [&*hole.address.to_string(), "connect_timeout (1s)", "firewalls"] {
         assert!(error.to_string().contains(part), "{error}");
     }
     // One that answers is found beside it, and long before the hole is given up.

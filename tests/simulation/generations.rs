@@ -23,7 +23,7 @@ fn a_response_on_a_connection_that_was_replaced_acknowledges_nothing() {
     let (new, second) = late.until_produced();
     assert_ne!(old, new);
     // Both were appended once; the old answer claims another offset.
-    let mut claim = first.clone();
+    let mut claim = first;
     let offset = claim.windows(8).position(|bytes| bytes == [0xff; 8]).expect("the log append time, -1") - 8;
     claim[offset..offset + 8].copy_from_slice(&77_i64.to_be_bytes());
     late.engine.response(old, &claim, late.now);
