@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::error::DeliveryError;
 use crate::message::{Timestamp, Topic};
+use crate::sync::{Condvar, Mutex};
 
 /// Where a message was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -80,6 +80,7 @@ mod error;
 mod fate;
 mod message;
 mod producer;
+mod sync;
 mod threads;
 
 #[cfg(not(feature = "_internal"))]

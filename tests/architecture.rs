@@ -8,10 +8,13 @@ use std::fs;
 use std::path::Path;
 
 /// For each module at the top of `src`, what it may name besides itself: the layers below it.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("client", &["producer", "threads", "engine", "net", "wire", "record", "message", "error", "config", "fate"]),
-    ("producer", &["client", "threads", "engine", "net", "wire", "record", "message", "error", "config", "fate"]),
-    ("threads", &["engine", "net", "wire", "record", "message", "error", "config", "fate"]),
+    (
+        "producer",
+        &["client", "threads", "engine", "net", "wire", "record", "message", "error", "config", "fate", "sync"],
+    ),
+    ("threads", &["engine", "net", "wire", "record", "message", "error", "config", "fate", "sync"]),
     ("engine", &["wire", "record", "message", "error", "config", "fate"]),
     ("net", &["wire", "record", "message", "error", "config", "fate"]),
     ("wire", &["message", "error", "config", "fate"]),
@@ -20,7 +23,9 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("message", &["error", "config", "fate"]),
     ("error", &["message", "config", "fate"]),
     ("config", &["message", "error", "fate", "engine::partitioner"]),
-    ("fate", &["message", "error", "config"]),
+    ("fate", &["message", "error", "config", "sync"]),
+    // Names for what others made.
+    ("sync", &[]),
     // Judges the client, so it shares nothing with it that could be wrong in both.
     ("testing", &["wire", "record", "message", "error"]),
 ];
@@ -410,16 +415,17 @@ fn find(chars: &[char], from: usize, what: &[char]) -> Option<usize> {
     (from..chars.len()).find(|&at| chars[at..].starts_with(what))
 }
 
-/// Blanks every item behind `#[cfg(test)]`, and names those that are modules in a file of their own.
+/// Blanks every item behind `#[cfg(test)]`, or behind that and more, and names those that are modules in a file of
+/// their own.
 fn without_tests(code: &str) -> (String, Vec<String>) {
-    const TEST: &str = "#[cfg(test)]";
+    const TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test, "];
     let mut kept = String::with_capacity(code.len());
     let mut modules = Vec::new();
     let mut rest = code;
-    while let Some(at) = rest.find(TEST) {
+    while let Some(at) = TESTS.iter().filter_map(|test| rest.find(test)).min() {
         let (before, item) = rest.split_at(at);
         let end = end_of_item(item);
-        let words: Vec<&str> = item[TEST.len()..end].split_whitespace().collect();
+        let words: Vec<&str> = item[..end].split_whitespace().collect();
         if let [.., "mod", name] = words[..] {
             modules.extend(name.strip_suffix(';').map(str::to_owned));
         }
@@ -481,6 +487,7 @@ mod tests {
             "#[cfg(test)]\nuse crate::wire::{A, B};\nuse crate::net::Net;",
             "#[cfg(test)]\nmod tests { fn f() {} }\nuse crate::net::Net;",
             "#[cfg(not(test))]\nuse crate::net::Net;",
+            "#[cfg(not(all(test, shuttle)))]\nuse crate::net::Net;",
         ] {
             let found = arrows("src/engine/queue.rs", text);
             assert_eq!(found.len(), 1, "{text}\n{found:?}");
@@ -497,6 +504,7 @@ mod tests {
             "fn f<'a>(x: &'a str) -> char { '\"' }\n#[cfg(test)]\nmod tests {\n    use crate::net::Net;\n}",
             "#[cfg(test)]\n#[expect(dead_code, reason = \"}\")]\npub(crate) fn f() -> [u8; 2] { crate::net::f() }",
             "#[cfg(test)]\nuse crate::net::{Net, Event};",
+            "#[cfg(all(test, shuttle))]\nuse crate::net::Net;",
             "use other_crate::net::Net;\npub(in crate::engine) fn f() {}",
             "use crate::ConfigError;\nuse crate::Partitioner;",
         ] {
@@ -591,8 +599,12 @@ mod tests {
     fn a_test_module_in_files_of_its_own_does_not_count() {
         let up = "use crate::producer::Producer; use kafka_protocol::A;";
         let tree = tree(&[
-            ("src/net/mod.rs", "#[cfg(test)]\npub(crate) mod tests;\nmod inbox;"),
+            (
+                "src/net/mod.rs",
+                "#[cfg(test)]\npub(crate) mod tests;\n#[cfg(all(test, shuttle))]\nmod model;\nmod inbox;",
+            ),
             ("src/net/tests.rs", up),
+            ("src/net/model.rs", up),
             ("src/net/tests/more.rs", up),
             ("src/net/inbox.rs", up),
             ("src/wire.rs", "#[cfg(test)] mod oracle;"),

@@ -19,6 +19,8 @@ use crate::wire::frame::{ConnId, Frame};
 mod connection;
 mod dial;
 pub mod inbox;
+#[cfg(all(test, shuttle))]
+pub(crate) mod model;
 pub mod outbox;
 pub mod resolve;
 

@@ -6,8 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::DeliveryCallback;
 use super::delivery::DeliveryHandle;
 use super::report::{FlushError, FlushReport, MetadataError, ShutdownError, ShutdownReport};
@@ -17,6 +15,7 @@ use crate::engine::queue::Checked;
 use crate::error::{DeliveryErrorKind, ProduceError, ProduceErrorKind};
 use crate::fate::Slot;
 use crate::message::{Message, Topic};
+use crate::sync::Mutex;
 use crate::threads::delivery::Callback;
 use crate::threads::gate::{Gate, Refusal, Unanswered};
 use crate::threads::state::{Abandon, Ended, Totals};

@@ -5,6 +5,8 @@ mod config;
 mod delivery;
 mod options;
 mod report;
+#[cfg(all(test, shuttle))]
+mod shuttle;
 mod sync_producer;
 
 pub use async_producer::AsyncProducer;

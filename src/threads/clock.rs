@@ -5,13 +5,19 @@
 //! would save most of that and make times late by its grain; change `timestamp` to try one.
 #![expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
 
-use std::time::{Instant, SystemTime};
+#[cfg(not(all(test, shuttle)))]
+use std::time::Instant;
+use std::time::SystemTime;
 
 use crate::message::Timestamp;
 
+#[cfg(not(all(test, shuttle)))]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(all(test, shuttle))]
+pub(crate) use crate::sync::model::now;
 
 pub(crate) fn timestamp() -> Timestamp {
     Timestamp::from(SystemTime::now())

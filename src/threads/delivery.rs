@@ -4,13 +4,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
-
 use super::gate::Gate;
 use super::{panic_text, serve};
 use crate::engine::producer::BatchFate;
 use crate::error::DeliveryError;
 use crate::fate::Delivered;
+use crate::sync::channel::Receiver;
 
 /// What a user registers to learn the fate of each message.
 pub(crate) type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;

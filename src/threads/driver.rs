@@ -11,15 +11,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::Waker;
-
 use super::clock;
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::engine::chunk::Chunk;
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::{Action, BatchFate, ProducerEngine, Released, Salvage};
 use crate::message::Topic;
-use crate::net::{Event, Net};
+use crate::net::Event;
+#[cfg(not(all(test, shuttle)))]
+use crate::net::Net;
+#[cfg(all(test, shuttle))]
+use crate::net::model::Net;
+use crate::sync::Waker;
 
 pub(crate) struct Driver {
     client: Arc<ClientConfig>,

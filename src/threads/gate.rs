@@ -8,11 +8,7 @@
 use std::mem;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-use mio::Waker;
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::clock;
 use super::state::{Abandon, Delivery, Ended, Orders, Remains, Report, State, Totals, Unfinished};
@@ -23,6 +19,8 @@ use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused};
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, ProduceErrorKind};
 use crate::fate::Slot;
 use crate::message::Message;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, Waker};
 
 pub(crate) struct Gate {
     number: u32,
@@ -430,7 +428,7 @@ fn wait_until(condvar: &Condvar, state: &mut MutexGuard<'_, State>, until: Deadl
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::collections::HashMap;
     use std::thread;

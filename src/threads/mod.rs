@@ -13,10 +13,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-
-use crossbeam_channel::{Receiver, bounded, unbounded};
-use parking_lot::Mutex;
 
 use self::delivery::Callback;
 use self::driver::Driver;
@@ -26,6 +22,9 @@ use self::state::Ended;
 use self::worker::Worker;
 use crate::config::{ClientConfig, ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
+use crate::sync::channel::{Receiver, bounded, unbounded};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Mutex, thread_local};
 
 pub(crate) mod check;
 pub(crate) mod clock;
@@ -114,11 +113,11 @@ impl Threads {
 /// Whether this thread serves the producer with this gate, so that it must not wait for it: the delivery thread inside
 /// a callback, the worker inside a partitioner.
 pub(crate) fn serves(gate: u32) -> bool {
-    SERVED.get() == gate
+    SERVED.with(Cell::get) == gate
 }
 
 fn serve(gate: u32) {
-    SERVED.set(gate);
+    SERVED.with(|served| served.set(gate));
 }
 
 thread_local! {

@@ -6,14 +6,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
 use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryError, DeliveryErrorKind};
 use crate::fate::Slot;
 use crate::message::Message;
+use crate::sync::channel::Sender;
 
 pub(super) struct Outlet {
     /// To the delivery thread, if there is a callback.

@@ -5,8 +5,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::Waker;
-
 use super::clock;
 use super::gate::Refusal;
 use crate::engine::chunk::Chunk;
@@ -14,6 +12,7 @@ use crate::engine::producer::{BatchFate, Released};
 use crate::engine::queue::{Full, Phase, Queue};
 use crate::error::{BufferOverflow, DeliveryError, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::{Message, Topic};
+use crate::sync::Waker;
 
 pub(super) struct State {
     pub queue: Queue,
