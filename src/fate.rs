@@ -51,9 +51,10 @@ impl Slot {
         self.filled.notify_one();
     }
 
-    /// The fate, if it is there: it is taken out.
+    /// The fate, if it is there: it is taken out. Never waits: a fate that is just being put in is not there yet, and
+    /// in a forked child that inherited it so it never will be.
     pub fn take(&self) -> Option<Fate> {
-        self.fate.lock().take()
+        self.fate.try_lock()?.take()
     }
 
     /// Blocks until the fate is there, or until `until` has passed.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,16 +171,18 @@ impl AsyncProducer {
         self.shared.shutdown(Some(timeout))
     }
 
-    /// How many messages the queue holds: those that were never written to a socket.
+    /// How many messages the queue holds: those that were never written to a socket. In a forked child 0, because they
+    /// are the parent's.
     #[must_use]
     pub fn queue_size(&self) -> usize {
-        self.shared.gate.queue_size()
+        if self.shared.gate.forked() { 0 } else { self.shared.gate.queue_size() }
     }
 
-    /// What kept messages from being delivered last; `None` if nothing did since the last delivery.
+    /// What kept messages from being delivered last; `None` if nothing did since the last delivery, and in a forked
+    /// child.
     #[must_use]
     pub fn last_error(&self) -> Option<Arc<DeliveryErrorKind>> {
-        self.shared.gate.last_error()
+        if self.shared.gate.forked() { None } else { self.shared.gate.last_error() }
     }
 
     /// How many partitions a topic has. Blocks until a broker told, for at most `timeout`. Starts the threads if no
@@ -292,7 +295,13 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // First of all: in a forked child the gate's lock may be locked for ever.
-        if self.gate.forked() || !self.gate.started() {
+        if self.gate.forked() {
+            // To let go of the parent's threads could let go of threads that this process started since, because the
+            // system uses their memory, which is their name, again.
+            mem::forget(self.threads.get_mut().take());
+            return;
+        }
+        if !self.gate.started() {
             return;
         }
         let gate = &self.gate;

@@ -5,6 +5,7 @@
 //! Everything asked for is a number or a flag that the worker compares with what it did (`due_upto` in the queue,
 //! `finished_upto`, `purges`), so requests merge, none is dropped, and no queue of commands is needed.
 
+use std::hint;
 use std::mem;
 use std::process;
 use std::sync::Arc;
@@ -115,17 +116,22 @@ impl Gate {
         slot: Option<&Arc<Slot>>,
         wait: Duration,
     ) -> Result<u64, Refusal> {
+        let after_fork = || Refusal::For(ProduceErrorKind::AfterFork);
         let mut until = None;
-        let mut state = self.state.lock();
+        let mut state = self.lock_unless_forked().ok_or_else(after_fork)?;
         loop {
             if let Some(fatal) = &state.fatal {
                 return Err(Refusal::For(ProduceErrorKind::Fatal(Arc::clone(fatal))));
             }
             if state.queue.begins_chunk(message) && self.forked() {
-                return Err(Refusal::For(ProduceErrorKind::AfterFork));
+                return Err(after_fork());
             }
             let full = match state.queue.offer(message, slot, clock::now) {
                 Ok(accepted) => {
+                    // A forked child touches nothing that its parent's threads wait for.
+                    if (accepted.arm || accepted.wake) && self.forked() {
+                        return Err(after_fork());
+                    }
                     if accepted.arm {
                         self.timer.notify_one();
                     }
@@ -139,6 +145,9 @@ impl Gate {
                 Err(Refused::Closed) => return Err(Refusal::For(ProduceErrorKind::Closed)),
                 Err(Refused::InvalidTopic(error)) => return Err(Refusal::For(ProduceErrorKind::InvalidTopic(error))),
             };
+            if self.forked() {
+                return Err(after_fork());
+            }
             if full.wake {
                 state.wake_unlocked();
                 continue;
@@ -155,6 +164,19 @@ impl Gate {
             wait_until(&self.room, &mut state, until);
             state.waiters -= 1;
         }
+    }
+
+    /// The lock; nothing in a forked child that inherited it locked, where nobody would ever unlock it. Elsewhere it
+    /// is held for so short a time that a few turns outlast nearly every holder, and whoever must be waited for longer
+    /// costs more than a look at the process id.
+    fn lock_unless_forked(&self) -> Option<MutexGuard<'_, State>> {
+        for turns in LOCK_TURNS {
+            if let Some(state) = self.state.try_lock() {
+                return Some(state);
+            }
+            (0..turns).for_each(|_| hint::spin_loop());
+        }
+        if self.forked() { None } else { Some(self.state.lock()) }
     }
 
     /// Makes the message with this ticket leave now.
@@ -427,6 +449,9 @@ fn wait_until(condvar: &Condvar, state: &mut MutexGuard<'_, State>, until: Deadl
         None => condvar.wait(state),
     }
 }
+
+/// How long `offer` waits between its looks at a lock that is held, in turns of the processor.
+const LOCK_TURNS: [u32; 5] = [2, 4, 8, 16, 0];
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
