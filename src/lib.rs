@@ -81,7 +81,6 @@ mod fate;
 mod message;
 mod producer;
 mod sync;
-mod threads;
 
 #[cfg(not(feature = "_internal"))]
 mod config;
@@ -91,6 +90,8 @@ mod engine;
 mod net;
 #[cfg(not(feature = "_internal"))]
 mod record;
+#[cfg(not(feature = "_internal"))]
+mod threads;
 #[cfg(not(feature = "_internal"))]
 mod wire;
 
@@ -107,6 +108,9 @@ pub mod net;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod record;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod threads;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod wire;

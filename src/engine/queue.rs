@@ -384,6 +384,27 @@ impl Queue {
         self.taken
     }
 
+    /// Whether messages are due that the worker has not taken.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        self.taken < self.due_upto
+    }
+
+    /// Whether the worker must be woken for anything new.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.worker == Worker::Asleep
+    }
+
+    /// Whether the timer must look when the oldest message becomes due.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.timer == Timer::Armed
+    }
+
     /// When the oldest message that holds a place came, to the precision of a chunk.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {

@@ -5,19 +5,32 @@
 //! would save most of that and make times late by its grain; change `timestamp` to try one.
 #![expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
 
-#[cfg(not(all(test, shuttle)))]
-use std::time::Instant;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::message::Timestamp;
 
 #[cfg(not(all(test, shuttle)))]
 pub(crate) fn now() -> Instant {
+    #[cfg(feature = "_internal")]
+    if let Some(now) = SET.get() {
+        return now;
+    }
     Instant::now()
 }
 
 #[cfg(all(test, shuttle))]
 pub(crate) use crate::sync::model::now;
+
+/// From now on it is this time on this thread: for the simulation.
+#[cfg(feature = "_internal")]
+pub(super) fn set(now: Instant) {
+    SET.set(Some(now));
+}
+
+#[cfg(feature = "_internal")]
+thread_local! {
+    static SET: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
+}
 
 pub(crate) fn timestamp() -> Timestamp {
     Timestamp::from(SystemTime::now())

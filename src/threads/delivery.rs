@@ -38,23 +38,28 @@ pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, callback: &mut Callb
     let _end = EndOfDelivery(gate);
     serve(gate.number());
     for item in items {
-        let (messages, bytes) = item.places();
-        let mut used = None;
-        match item {
-            Item::Fate(fate) if fate.is_delivered() => {
-                fate.for_each_delivered(&mut |delivered, slot| {
-                    if slot.is_none() {
-                        call(callback, Ok(delivered));
-                    }
-                });
-                used = Some(fate);
-            }
-            Item::Fate(fate) => fate.into_errors().into_iter().for_each(|(error, _)| call(callback, Err(error))),
-            Item::Finished(upto) => gate.finished(upto),
+        tell(gate, item, callback);
+    }
+}
+
+/// Calls the callback for all that the item holds, and then gives its places back.
+pub(super) fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
+    let (messages, bytes) = item.places();
+    let mut used = None;
+    match item {
+        Item::Fate(fate) if fate.is_delivered() => {
+            fate.for_each_delivered(&mut |delivered, slot| {
+                if slot.is_none() {
+                    call(callback, Ok(delivered));
+                }
+            });
+            used = Some(fate);
         }
-        if messages > 0 {
-            gate.called(messages, bytes, used);
-        }
+        Item::Fate(fate) => fate.into_errors().into_iter().for_each(|(error, _)| call(callback, Err(error))),
+        Item::Finished(upto) => gate.finished(upto),
+    }
+    if messages > 0 {
+        gate.called(messages, bytes, used);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Connects the engine to the sockets: the loop's steps that the worker and the sync producer share. The only place
 //! that knows both `engine` and `net`. Never decides anything: it carries, and it puts a new engine in the place of
-//! one that panicked.
+//! one that panicked. What it asks of the sockets is the trait `Network`, so that the simulation drives it without any.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock;
-use crate::config::{ClientConfig, ProducerConfig};
+use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use crate::engine::backoff::Random;
 use crate::engine::chunk::Chunk;
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::{Action, BatchFate, ProducerEngine, Released, Salvage};
@@ -23,13 +24,28 @@ use crate::net::Net;
 #[cfg(all(test, shuttle))]
 use crate::net::model::Net;
 use crate::sync::Waker;
+use crate::wire::frame::{ConnId, Frame};
 
-pub(crate) struct Driver {
+/// What carries frames.
+pub(crate) trait Network {
+    fn connect(&mut self, conn: ConnId, address: &BrokerAddress, within: Duration, all_addresses: bool, now: Instant);
+    fn send(&mut self, conn: ConnId, frame: Frame, events: &mut Vec<Event>);
+    fn close(&mut self, conn: ConnId);
+    fn limit_responses(&mut self, conn: ConnId, max: usize);
+    /// Forgets all connections; nothing more is heard of them.
+    fn renew(&mut self, client: &ClientConfig);
+    /// What ends its wait from another thread, if it waits at all.
+    fn waker(&self) -> Option<Arc<Waker>>;
+}
+
+pub(crate) struct Driver<N = Net> {
     client: Arc<ClientConfig>,
     producer: Arc<ProducerConfig>,
     callbacks: bool,
     pub engine: ProducerEngine,
-    net: Net,
+    net: N,
+    /// Begins each engine differently: for jitter, not for secrets.
+    seeds: Random,
     topics: Vec<Topic>,
     /// Chunks on their way into the engine, in order. They live here, and the cursor in each says what the engine
     /// has, so that a panic on the way costs one message.
@@ -52,12 +68,39 @@ impl Driver {
     /// # Errors
     /// The system has no descriptors left.
     pub fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool) -> io::Result<Self> {
-        Ok(Self {
-            engine: new_engine(&client, &producer, callbacks),
-            net: new_net(&client)?,
+        let seed = RandomState::new().hash_one(0);
+        Ok(Self::over(new_net(&client)?, client, producer, callbacks, seed))
+    }
+
+    /// Waits for the sockets, the waker or the engine's next deadline, for at most `wait`, and tells the engine what
+    /// happened. Does not wait if the engine has something to decide.
+    ///
+    /// # Errors
+    /// The system cannot wait.
+    pub fn poll(&mut self, wait: Deadline) -> io::Result<()> {
+        let wait = if self.told {
+            Some(Duration::ZERO)
+        } else {
+            let until = wait.min(self.engine.next_deadline());
+            until.moment().map(|_| until.left(clock::now()).unwrap_or_default())
+        };
+        let polled = self.net.poll(wait, &mut self.events);
+        self.hear(clock::now());
+        polled
+    }
+}
+
+impl<N: Network> Driver<N> {
+    /// A driver over a network that stands.
+    pub fn over(net: N, client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool, seed: u64) -> Self {
+        let mut seeds = Random::new(seed);
+        Self {
+            engine: new_engine(&client, &producer, callbacks, &mut seeds),
             client,
             producer,
             callbacks,
+            net,
+            seeds,
             topics: Vec::new(),
             hand: VecDeque::new(),
             spent: Vec::new(),
@@ -65,10 +108,28 @@ impl Driver {
             events: Vec::new(),
             told: false,
             now: clock::now(),
-        })
+        }
     }
 
-    pub fn waker(&self) -> Arc<Waker> {
+    /// What carries the frames.
+    #[cfg(feature = "_internal")]
+    pub fn network(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// What the network will tell with the next `hear`.
+    #[cfg(feature = "_internal")]
+    pub fn events(&mut self) -> &mut Vec<Event> {
+        &mut self.events
+    }
+
+    /// Tells the engine what the network told, all of it before any deadline is judged.
+    pub fn hear(&mut self, now: Instant) {
+        self.now = now;
+        self.feed();
+    }
+
+    pub fn waker(&self) -> Option<Arc<Waker>> {
         self.net.waker()
     }
 
@@ -91,6 +152,8 @@ impl Driver {
     pub fn append(&mut self) {
         while let Some(chunk) = self.hand.front_mut() {
             self.engine.append(chunk, self.now);
+            // Whoever counts the holders of a slot must find only the message's own and the caller's.
+            chunk.handles.clear();
             self.spent.extend(self.hand.pop_front());
         }
     }
@@ -105,53 +168,38 @@ impl Driver {
         self.feed();
     }
 
-    /// Waits for the sockets, the waker or the engine's next deadline, for at most `wait`, and tells the engine what
-    /// happened. Does not wait if the engine has something to decide.
-    ///
-    /// # Errors
-    /// The system cannot wait.
-    pub fn poll(&mut self, wait: Deadline) -> io::Result<()> {
-        let wait = if self.told {
-            Some(Duration::ZERO)
-        } else {
-            let until = wait.min(self.engine.next_deadline());
-            until.moment().map(|_| until.left(clock::now()).unwrap_or_default())
-        };
-        let polled = self.net.poll(wait, &mut self.events);
-        self.now = clock::now();
-        self.feed();
-        polled
-    }
-
     /// Queue places that became free since the last call.
     pub fn take_released(&mut self) -> Released {
-        let Released { messages, bytes } = self.engine.take_released();
-        let broken = mem::take(&mut self.released);
-        Released { messages: messages + broken.messages, bytes: bytes + broken.bytes }
+        let released = self.engine.take_released();
+        mem::take(&mut self.released).and(released)
+    }
+
+    /// The same at the end, when no caller can come any more.
+    pub fn take_last_released(&mut self) -> Released {
+        let released = self.engine.take_last_released();
+        mem::take(&mut self.released).and(released)
     }
 
     /// Puts a new engine and new connections in the place of those that `what` broke. Returns the fates that the old
     /// engine still gives; what it never wrote is in hand again.
     pub fn recover(&mut self, what: &str) -> Vec<BatchFate> {
-        let fresh = new_engine(&self.client, &self.producer, self.callbacks);
+        let fresh = new_engine(&self.client, &self.producer, self.callbacks, &mut self.seeds);
         let old = mem::replace(&mut self.engine, fresh);
         self.topics.iter().for_each(|topic| self.engine.add_topic(topic.clone()));
         self.events.clear();
         self.told = true;
-        match new_net(&self.client) {
-            Ok(net) => self.net = net,
-            Err(_) => self.net.close_all(),
-        }
+        self.net.renew(&self.client);
         // Chunks stay in hand only while the engine takes them: the first one holds the message that broke it.
         if let Some(chunk) = self.hand.front_mut() {
             self.engine.fail_next(chunk, what, self.now);
+            let taken = chunk.taken;
+            chunk.handles.retain(|(index, _)| *index as usize >= taken);
         }
         let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
             log::error!("the messages of a broken engine could not be saved");
             return Vec::new();
         };
-        self.released.messages += released.messages;
-        self.released.bytes += released.bytes;
+        self.released = self.released.and(released);
         for chunk in chunks.into_iter().rev() {
             self.hand.push_front(chunk);
         }
@@ -176,18 +224,54 @@ impl Driver {
 
     fn feed(&mut self) {
         self.told |= !self.events.is_empty();
+        // What a socket took may be written, also if an answer that was read just before ends the connection: so the
+        // engine hears of it first.
+        for event in &self.events {
+            if let Event::Wrote { conn, started, finished } = *event {
+                self.engine.wrote(conn, started, finished, self.now);
+            }
+        }
         for event in self.events.drain(..) {
             match event {
                 Event::Connected(conn) => self.engine.connected(conn, self.now),
                 Event::Response(conn, frame) => self.engine.response(conn, &frame, self.now),
-                Event::Wrote { conn, started, finished } => self.engine.wrote(conn, started, finished, self.now),
+                Event::Wrote { .. } => {}
                 Event::Closed(conn, why) => self.engine.closed(conn, why, self.now),
             }
         }
     }
 }
 
-impl std::fmt::Debug for Driver {
+impl Network for Net {
+    fn connect(&mut self, conn: ConnId, address: &BrokerAddress, within: Duration, all_addresses: bool, now: Instant) {
+        Self::connect(self, conn, address, within, all_addresses, now);
+    }
+
+    fn send(&mut self, conn: ConnId, frame: Frame, events: &mut Vec<Event>) {
+        Self::send(self, conn, frame, events);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        Self::close(self, conn);
+    }
+
+    fn limit_responses(&mut self, conn: ConnId, max: usize) {
+        Self::limit_responses(self, conn, max);
+    }
+
+    fn renew(&mut self, client: &ClientConfig) {
+        match new_net(client) {
+            Ok(net) => *self = net,
+            Err(_) => self.close_all(),
+        }
+    }
+
+    fn waker(&self) -> Option<Arc<Waker>> {
+        Some(Self::waker(self))
+    }
+}
+
+impl<N> std::fmt::Debug for Driver<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("engine", &self.engine).finish_non_exhaustive()
     }
@@ -203,8 +287,11 @@ fn new_net(client: &ClientConfig) -> io::Result<Net> {
     }
 }
 
-fn new_engine(client: &Arc<ClientConfig>, producer: &Arc<ProducerConfig>, callbacks: bool) -> ProducerEngine {
-    // Differs from one engine to the next: for jitter, not for secrets.
-    let seed = RandomState::new().hash_one(0);
-    ProducerEngine::new(Arc::clone(client), Arc::clone(producer), seed).with_callbacks(callbacks)
+fn new_engine(
+    client: &Arc<ClientConfig>,
+    producer: &Arc<ProducerConfig>,
+    callbacks: bool,
+    seeds: &mut Random,
+) -> ProducerEngine {
+    ProducerEngine::new(Arc::clone(client), Arc::clone(producer), seeds.draw()).with_callbacks(callbacks)
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock;
-use super::state::{Abandon, Delivery, Ended, Orders, Remains, Report, State, Totals, Unfinished};
+use super::state::{Abandon, Delivery, Ended, Flush, Orders, Remains, Report, State, Totals, Unfinished};
 use crate::config::QueueConfig;
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::BatchFate;
@@ -99,10 +99,10 @@ impl Gate {
     }
 
     /// Opens the queue: the threads run.
-    pub(super) fn open(&self, waker: Arc<Waker>, has_delivery: bool) {
+    pub(super) fn open(&self, waker: Option<Arc<Waker>>, has_delivery: bool) {
         self.pid.store(process::id(), Ordering::Relaxed);
         let mut state = self.state.lock();
-        state.waker = Some(waker);
+        state.waker = waker;
         if has_delivery {
             state.delivery = Delivery::Running;
         }
@@ -200,35 +200,18 @@ impl Gate {
     pub fn flush(&self, timeout: Duration) -> Result<Totals, Unfinished> {
         let until = Deadline::after(clock::now(), timeout);
         let mut state = self.state.lock();
-        let upto = state.queue.accepted();
-        let before = state.totals;
-        if state.finished_upto >= upto {
-            return Ok(Totals::default());
-        }
-        state.flushing += 1;
-        state.tell_to_deliver();
-        let finished = loop {
-            if state.finished_upto >= upto {
-                break true;
-            }
-            if until.passed(clock::now()) {
-                break false;
-            }
+        let Some(flush) = state.begin_flush() else { return Ok(Totals::default()) };
+        while !state.is_flushed(&flush) && !until.passed(clock::now()) {
             wait_until(&self.done, &mut state, until);
-        };
+        }
         state.flushing -= 1;
-        if finished { Ok(state.totals.since(before)) } else { Err(state.unfinished()) }
+        state.flushed(&flush)
     }
 
     /// Takes back what was never written. Blocks until the worker has looked, which is soon.
     pub fn purge(&self) -> Vec<Message<'static>> {
         let mut state = self.state.lock();
-        if state.queue.phase() == Phase::Idle {
-            return Vec::new();
-        }
-        state.purges += 1;
-        let mine = state.purges;
-        state.tell_to_deliver();
+        let Some(mine) = state.begin_purge() else { return Vec::new() };
         while state.purges_done < mine {
             self.done.wait(&mut state);
         }
@@ -345,8 +328,8 @@ impl Gate {
     }
 
     /// The worker has its new waker.
-    pub(super) fn set_waker(&self, waker: Arc<Waker>) {
-        self.state.lock().waker = Some(waker);
+    pub(super) fn set_waker(&self, waker: Option<Arc<Waker>>) {
+        self.state.lock().waker = waker;
     }
 
     /// The worker's last words.
@@ -405,6 +388,39 @@ impl Gate {
     }
 }
 
+/// What blocks, in the steps between which it waits: for the simulation, where nobody can.
+#[cfg(feature = "_internal")]
+impl Gate {
+    pub(super) fn begin_flush(&self) -> Option<Flush> {
+        self.state.lock().begin_flush()
+    }
+
+    /// How the flush ended, if it has or must.
+    pub(super) fn end_flush(&self, flush: &Flush, give_up: bool) -> Option<Result<Totals, Unfinished>> {
+        let mut state = self.state.lock();
+        if !give_up && !state.is_flushed(flush) {
+            return None;
+        }
+        state.flushing -= 1;
+        Some(state.flushed(flush))
+    }
+
+    pub(super) fn begin_purge(&self) -> Option<u64> {
+        self.state.lock().begin_purge()
+    }
+
+    /// What this purge got, once it is done.
+    pub(super) fn end_purge(&self, mine: u64) -> Option<Vec<Message<'static>>> {
+        let mut state = self.state.lock();
+        (state.purges_done >= mine).then(|| mem::take(&mut state.purged))
+    }
+
+    /// Looks at what is kept under the lock.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.state.lock())
+    }
+}
+
 /// Waking is a system call: it happens with the lock released for that time.
 trait Wake {
     /// Wakes the worker, which counts as woken.
@@ -413,6 +429,10 @@ trait Wake {
     fn tell(&mut self);
     /// The same, with every message due.
     fn tell_to_deliver(&mut self);
+    /// Asks for a flush, if any message has no fate yet. Who waits for it ends it with `flushing -= 1`.
+    fn begin_flush(&mut self) -> Option<Flush>;
+    /// Asks for a purge, and gives its number; not if there was never a message.
+    fn begin_purge(&mut self) -> Option<u64>;
 }
 
 impl Wake for MutexGuard<'_, State> {
@@ -438,6 +458,26 @@ impl Wake for MutexGuard<'_, State> {
         if self.queue.rouse() || wake {
             self.wake_unlocked();
         }
+    }
+
+    fn begin_flush(&mut self) -> Option<Flush> {
+        let flush = self.flush();
+        if self.is_flushed(&flush) {
+            return None;
+        }
+        self.flushing += 1;
+        self.tell_to_deliver();
+        Some(flush)
+    }
+
+    fn begin_purge(&mut self) -> Option<u64> {
+        if self.queue.phase() == Phase::Idle {
+            return None;
+        }
+        self.purges += 1;
+        let mine = self.purges;
+        self.tell_to_deliver();
+        Some(mine)
     }
 }
 
@@ -554,7 +594,7 @@ mod tests {
     fn open(max_queue_size: usize) -> (Gate, Net) {
         let gate = Gate::new(&QueueConfig { max_queue_size, ..QueueConfig::default() }, usize::MAX);
         let net = Net::new().expect("a place to wait");
-        gate.open(net.waker(), false);
+        gate.open(Some(net.waker()), false);
         (gate, net)
     }
 

@@ -34,6 +34,8 @@ pub(crate) mod gate;
 mod outlet;
 pub(crate) mod state;
 mod timer;
+#[cfg(feature = "_internal")]
+pub mod unthreaded;
 mod worker;
 
 /// The running threads of one producer.

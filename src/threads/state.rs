@@ -83,6 +83,13 @@ pub(crate) enum Ended {
     All,
 }
 
+/// What a flush waits for, and what was before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flush {
+    upto: u64,
+    before: Totals,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Unfinished {
     pub messages: u64,
@@ -212,6 +219,21 @@ impl State {
         let Totals { delivered, failed, given_up } = self.totals;
         let messages = self.queue.accepted().saturating_sub(delivered + failed + given_up);
         Unfinished { messages, last_error: self.last_error.clone() }
+    }
+
+    /// A flush of what was accepted until now.
+    pub fn flush(&self) -> Flush {
+        Flush { upto: self.queue.accepted(), before: self.totals }
+    }
+
+    /// Whether all that it waits for has its fate, and the callbacks have returned.
+    pub fn is_flushed(&self, flush: &Flush) -> bool {
+        self.finished_upto >= flush.upto
+    }
+
+    /// What a flush that ends now tells its caller.
+    pub fn flushed(&self, flush: &Flush) -> Result<Totals, Unfinished> {
+        if self.is_flushed(flush) { Ok(self.totals.since(flush.before)) } else { Err(self.unfinished()) }
     }
 
     pub fn ask(&mut self, topic: u32) {

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::driver::Driver;
+use super::driver::{Driver, Network};
 use super::gate::{Gate, Next};
 use super::outlet::Outlet;
 use super::state::{Abandon, Called, Orders, Report};
@@ -15,18 +15,21 @@ use super::{panic_text, serve};
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryErrorKind, FatalError};
+use crate::net::Net;
 
-pub(super) struct Worker {
+pub(super) struct Worker<N = Net> {
     gate: Arc<Gate>,
-    driver: Driver,
+    pub driver: Driver<N>,
     outlet: Outlet,
     /// Whether the engine was told that messages keep their buffer place until their callbacks have returned.
     has_callbacks: bool,
     report: Report,
-    orders: Orders,
+    pub orders: Orders,
     /// What was done of what callers asked for.
     purges_done: u64,
     finished_upto: u64,
+    /// What the delivery thread is told once the gate has the counts that go with it: a flush must not return before.
+    to_mark: Option<u64>,
     /// What callers were told.
     last_error: Option<Arc<DeliveryErrorKind>>,
     fatal_told: bool,
@@ -37,8 +40,33 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// The thread's whole life. Ends when the queue is closed and every message has its fate.
+    pub fn run(mut self) {
+        serve(self.gate.number());
+        loop {
+            let fault = match catch_unwind(AssertUnwindSafe(|| self.work())) {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => format!("the sockets cannot be waited for: {error}"),
+                Err(panic) => panic_text(&*panic),
+            };
+            if !self.survive(fault) {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    fn work(&mut self) -> std::io::Result<()> {
+        while let Some(wait) = self.turn() {
+            self.driver.poll(wait)?;
+        }
+        Ok(())
+    }
+}
+
+impl<N: Network> Worker<N> {
     /// `never_by_itself` says that neither a threshold nor an interval makes messages leave.
-    pub fn new(gate: Arc<Gate>, driver: Driver, outlet: Outlet, never_by_itself: bool) -> Self {
+    pub fn new(gate: Arc<Gate>, driver: Driver<N>, outlet: Outlet, never_by_itself: bool) -> Self {
         let look_at_idle = if never_by_itself { Deadline::after(driver.now(), IDLE_AFTER) } else { Deadline::NEVER };
         Self {
             gate,
@@ -49,6 +77,7 @@ impl Worker {
             orders: Orders::default(),
             purges_done: 0,
             finished_upto: 0,
+            to_mark: None,
             last_error: None,
             fatal_told: false,
             faults: 0,
@@ -56,47 +85,61 @@ impl Worker {
         }
     }
 
-    /// The thread's whole life. Ends when the queue is closed and every message has its fate.
-    pub fn run(mut self) {
-        serve(self.gate.number());
-        loop {
-            let fault = match catch_unwind(AssertUnwindSafe(|| self.work())) {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => format!("the sockets cannot be waited for: {error}"),
-                Err(panic) => panic_text(&*panic),
-            };
-            self.faults += 1;
-            log::error!("a fault inside ottla, please report it: {fault}");
-            if catch_unwind(AssertUnwindSafe(|| self.recover(&fault))).is_err() {
-                log::error!("messages were lost to a fault inside ottla");
-            }
-            if self.faults >= FAULTS_IN_A_ROW {
-                self.give_up(fault);
-                break;
+    /// One turn of the loop: takes what is asked, does it, and lets the engine go on. Returns how long to wait for the
+    /// sockets then, or `None` if all is over.
+    pub fn turn(&mut self) -> Option<Deadline> {
+        let next = self.listen();
+        self.obey();
+        self.carry_on(next)
+    }
+
+    /// Hands in what happened, and takes what is asked.
+    pub fn listen(&mut self) -> Next {
+        let next = self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
+        if let Some(upto) = self.to_mark.take() {
+            if !self.outlet.mark_finished(upto) {
+                self.report.finished_upto = Some(upto);
             }
         }
+        next
+    }
+
+    /// Lets the engine go on.
+    pub fn carry_on(&mut self, next: Next) -> Option<Deadline> {
+        self.driver.go();
+        self.collect();
+        if self.orders.closed && self.driver.engine.unfinished() == 0 {
+            return None;
+        }
+        Some(match next {
+            Next::Sleep if !self.report.is_urgent() && self.to_mark.is_none() => self.look_at_idle,
+            _ => Deadline::at(self.driver.now()),
+        })
+    }
+
+    /// Goes on after a fault with a new engine. Returns whether there is a point in it.
+    pub fn survive(&mut self, fault: String) -> bool {
+        self.faults += 1;
+        log::error!("a fault inside ottla, please report it: {fault}");
+        if catch_unwind(AssertUnwindSafe(|| self.recover(&fault))).is_err() {
+            log::error!("messages were lost to a fault inside ottla");
+        }
+        if self.faults < FAULTS_IN_A_ROW {
+            return true;
+        }
+        self.give_up(fault);
+        false
+    }
+
+    /// The worker's last words.
+    pub fn end(&mut self) {
         let remains = self.outlet.close(self.driver.now());
+        self.report.released = self.report.released.and(self.driver.take_last_released());
         self.gate.worker_ended(&mut self.report, remains);
     }
 
-    fn work(&mut self) -> std::io::Result<()> {
-        loop {
-            let next = self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
-            self.obey();
-            self.driver.go();
-            self.collect();
-            if self.orders.closed && self.driver.engine.unfinished() == 0 {
-                return Ok(());
-            }
-            let wait = match next {
-                Next::Sleep if !self.report.is_urgent() => self.look_at_idle,
-                _ => Deadline::at(self.driver.now()),
-            };
-            self.driver.poll(wait)?;
-        }
-    }
-
-    fn obey(&mut self) {
+    /// Does what is asked.
+    pub fn obey(&mut self) {
         for topic in self.orders.topics.drain(..) {
             self.driver.add_topic(topic);
         }
@@ -129,9 +172,7 @@ impl Worker {
         while let Some(fate) = self.driver.engine.next_fate() {
             self.dispatch(fate);
         }
-        let released = self.driver.take_released();
-        self.report.released.messages += released.messages;
-        self.report.released.bytes += released.bytes;
+        self.report.released = self.report.released.and(self.driver.take_released());
         let last = self.driver.engine.last_error();
         if last.map(Arc::as_ptr) != self.last_error.as_ref().map(Arc::as_ptr) {
             self.last_error = last.cloned();
@@ -167,7 +208,9 @@ impl Worker {
         let upto = self.driver.engine.oldest_unfinished().unwrap_or(self.orders.taken);
         if upto > self.finished_upto {
             self.finished_upto = upto;
-            if !self.outlet.mark_finished(upto) {
+            if self.outlet.has_callbacks() {
+                self.to_mark = Some(upto);
+            } else {
                 self.report.finished_upto = Some(upto);
             }
         }
@@ -210,9 +253,7 @@ impl Worker {
             self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
             self.obey();
             self.driver.engine.abandon(self.driver.now());
-            while let Some(fate) = self.driver.engine.next_fate() {
-                self.dispatch(fate);
-            }
+            self.collect();
         }));
         if given_up.is_err() {
             log::error!("messages were lost to a fault inside ottla");

@@ -130,6 +130,14 @@ pub struct Released {
     pub bytes: usize,
 }
 
+impl Released {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// Buffers that are kept for the next batches, and how large one may be.
 const SPARE_BUFFERS: usize = 16;
 
@@ -239,7 +247,12 @@ impl ProducerEngine {
     /// Queue places that became free since the last call. None while callbacks hold more than the buffer may: messages
     /// that fail unsent go to them without a place in the buffer, and callers must not go on for ever.
     pub fn take_released(&mut self) -> Released {
-        if self.is_overfull() { Released::default() } else { std::mem::take(&mut self.released) }
+        if self.callbacks && self.is_overfull() { Released::default() } else { std::mem::take(&mut self.released) }
+    }
+
+    /// The same at the end, when no caller can come any more: all of them, whatever callbacks hold.
+    pub fn take_last_released(&mut self) -> Released {
+        std::mem::take(&mut self.released)
     }
 
     /// The callbacks for so many messages and bytes (see [`BatchFate::buffer_bytes`]) have returned.

@@ -1,0 +1,365 @@
+//! The gate, the worker and the outlet without their threads: each step that one of the threads or a caller makes is
+//! a call, so that the simulation can put them in any order, at any time. What runs is the code of the threads. Only
+//! what waits is not here: the sockets (`Wires` keeps what the worker asks of them), the condition variables, and the
+//! clock, which is set by hand.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clock;
+use super::delivery::{Callback, Item, tell};
+use super::driver::{Driver, Network};
+use super::gate::{Gate, Refusal};
+use super::outlet::Outlet;
+use super::state::{Abandon, Ended, Flush};
+use super::worker::Worker;
+use crate::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
+use crate::engine::chunk::Chunk;
+use crate::engine::deadline::Deadline;
+use crate::engine::producer::{Action, ProducerEngine};
+use crate::engine::queue::{Checked, Queue};
+use crate::error::{DeliveryError, ProduceErrorKind};
+use crate::fate::Slot;
+use crate::message::{Message, Timestamp};
+use crate::net::Event;
+use crate::sync::Waker;
+use crate::sync::channel::{Receiver, TryRecvError, unbounded};
+use crate::wire::frame::{ConnId, Frame};
+
+/// A producer whose threads are steps.
+pub struct Unthreaded {
+    gate: Arc<Gate>,
+    worker: Worker<Wires>,
+    max_message_bytes: usize,
+    items: Option<Receiver<Item>>,
+    callback: Option<Callback>,
+    ended: bool,
+}
+
+/// How a turn of the worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It waits for the sockets or to be woken, at most until then.
+    Wait(Deadline),
+    /// Everything has its fate, and the worker has ended.
+    Ended,
+    /// It panicked: [`Unthreaded::survive`] follows.
+    Broke,
+}
+
+/// What the worker asked of the sockets.
+#[derive(Debug)]
+pub enum Asked {
+    /// This.
+    Do(Action),
+    /// To forget all connections.
+    Renew,
+}
+
+/// What `shutdown` tells its caller.
+#[derive(Debug)]
+pub struct LastReport {
+    /// Messages that were delivered, that failed, and that were given up.
+    pub counts: Counts,
+    /// The messages that were given up.
+    pub undelivered: Vec<DeliveryError>,
+    /// Failures that nobody took.
+    pub failures: Vec<DeliveryError>,
+    /// How many of these did not fit.
+    pub failures_dropped: u64,
+}
+
+/// How many messages ended which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Delivered.
+    pub delivered: u64,
+    /// Failed, or handed back by `purge`.
+    pub failed: u64,
+    /// Given up.
+    pub given_up: u64,
+}
+
+/// A flush that is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Flushing(Flush);
+
+impl Unthreaded {
+    /// A producer that has started.
+    #[must_use]
+    pub fn new(
+        client: Arc<ClientConfig>,
+        producer: Arc<ProducerConfig>,
+        queue: &QueueConfig,
+        callback: Option<Callback>,
+        seed: u64,
+    ) -> Self {
+        let gate = Arc::new(Gate::new(queue, producer.max_batch_bytes));
+        let (callbacks, items) = if callback.is_some() { Some(unbounded()).unzip() } else { (None, None) };
+        let outlet = Outlet::new(callbacks, queue.max_queue_size, queue.max_queue_bytesize);
+        let max_message_bytes = producer.max_message_bytes;
+        let driver = Driver::over(Wires::default(), client, producer, callback.is_some(), seed);
+        let never_by_itself = queue.delivery_threshold == 0 && queue.delivery_interval.is_zero();
+        let worker = Worker::new(Arc::clone(&gate), driver, outlet, never_by_itself);
+        gate.open(None, items.is_some());
+        Self { gate, worker, max_message_bytes, items, callback, ended: false }
+    }
+
+    /// It is this time now, on this thread.
+    pub fn set_clock(now: Instant) {
+        clock::set(now);
+    }
+
+    /// Produces a message without waiting for room; gives its ticket.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn offer(
+        &self,
+        message: &Message<'_>,
+        slot: Option<&Arc<Slot>>,
+        time: Timestamp,
+    ) -> Result<u64, ProduceErrorKind> {
+        let mut checked = Checked::new(message, self.max_message_bytes, || time)?;
+        self.gate.offer(&mut checked, slot, Duration::ZERO).map_err(|refusal| match refusal {
+            Refusal::For(kind) => kind,
+            Refusal::Idle => ProduceErrorKind::Closed,
+        })
+    }
+
+    /// A waiting handle makes its message due.
+    pub fn due(&self, ticket: u64) {
+        self.gate.due(ticket);
+    }
+
+    /// `deliver_messages`.
+    pub fn deliver(&self) {
+        self.gate.deliver();
+    }
+
+    /// `partitions_for`, by a caller who does not wait.
+    pub fn ask_for_partitions(&self, topic: &str) {
+        // Without a wait there is an answer only if it is there already, and none is awaited here.
+        let _ = self.gate.partitions(topic, Duration::ZERO);
+    }
+
+    /// Begins a flush, if there is anything to wait for.
+    #[must_use]
+    pub fn begin_flush(&self) -> Option<Flushing> {
+        self.gate.begin_flush().map(Flushing)
+    }
+
+    /// Ends a flush that is finished or must be; says whether it finished, and how many are left if not.
+    #[must_use]
+    pub fn end_flush(&self, flush: Flushing, give_up: bool) -> Option<Result<Counts, u64>> {
+        let ended = self.gate.end_flush(&flush.0, give_up)?;
+        Some(ended.map(Counts::from).map_err(|unfinished| unfinished.messages))
+    }
+
+    /// Begins a purge.
+    #[must_use]
+    pub fn begin_purge(&self) -> Option<u64> {
+        self.gate.begin_purge()
+    }
+
+    /// What a purge handed back, once it is done.
+    #[must_use]
+    pub fn end_purge(&self, number: u64) -> Option<Vec<Message<'static>>> {
+        self.gate.end_purge(number)
+    }
+
+    /// The first half of `shutdown` and of drop; whether this call owns the messages that are left.
+    pub fn close(&self) -> bool {
+        let first = self.gate.claim();
+        self.gate.close();
+        first
+    }
+
+    /// Gives up what has no fate, for a report or, without one, for the callback.
+    pub fn abandon(&self, has_report: bool) {
+        self.gate.abandon(if has_report { Abandon::ToReport } else { Abandon::ToCallback });
+    }
+
+    /// Whether the worker has ended, and with `all` the callbacks too.
+    #[must_use]
+    pub fn has_ended(&self, all: bool) -> bool {
+        let which = if all { Ended::All } else { Ended::Worker };
+        self.gate.wait_ended(which, Deadline::at(clock::now()))
+    }
+
+    /// The second half of `shutdown`, for the call that owns the messages.
+    #[must_use]
+    pub fn last_report(&self) -> LastReport {
+        let remains = self.gate.take_remains();
+        LastReport {
+            counts: self.counts(),
+            undelivered: remains.undelivered,
+            failures: remains.failures,
+            failures_dropped: remains.failures_dropped,
+        }
+    }
+
+    /// How many messages ended which way until now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.gate.totals().into()
+    }
+
+    /// Looks at the queue.
+    pub fn queue<T>(&self, look: impl FnOnce(&mut Queue) -> T) -> T {
+        self.gate.look(|state| look(&mut state.queue))
+    }
+
+    /// Whether something waits that the worker must see: a due message, or a word from a caller.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.ended && self.gate.look(|state| state.news || state.queue.has_due())
+    }
+
+    /// Whether the worker waits, and nobody has woken it since.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.gate.look(|state| state.queue.is_asleep())
+    }
+
+    /// The timer looks; gives the moment it waits for.
+    pub fn tick(&self, now: Instant) -> Deadline {
+        self.gate.look(|state| state.queue.tick(now).0)
+    }
+
+    /// The worker hears what happened on the sockets, and makes a turn. `meddle` sees the chunks that it is about to
+    /// give to the engine, and whether the queue is closed.
+    pub fn turn(
+        &mut self,
+        events: impl Iterator<Item = Event>,
+        now: Instant,
+        meddle: &mut dyn FnMut(&mut VecDeque<Chunk>, bool),
+    ) -> Turn {
+        let worker = &mut self.worker;
+        worker.driver.events().extend(events);
+        let turned = catch_unwind(AssertUnwindSafe(|| {
+            worker.driver.hear(now);
+            let next = worker.listen();
+            meddle(&mut worker.orders.chunks, worker.orders.closed);
+            worker.obey();
+            worker.carry_on(next)
+        }));
+        match turned {
+            Ok(Some(wait)) => Turn::Wait(wait.min(self.worker.driver.engine.next_deadline())),
+            Ok(None) => self.end(),
+            Err(_) => Turn::Broke,
+        }
+    }
+
+    /// The worker goes on after a panic, with what is in its hand.
+    pub fn survive(&mut self, fault: &str) -> Turn {
+        if self.worker.survive(fault.to_owned()) {
+            return Turn::Wait(Deadline::at(clock::now()));
+        }
+        self.end()
+    }
+
+    /// Chunks on their way into the engine.
+    pub fn hand(&mut self) -> &mut VecDeque<Chunk> {
+        &mut self.worker.driver.hand
+    }
+
+    /// The sockets of the worker.
+    pub fn wires(&mut self) -> &mut Wires {
+        self.worker.driver.network()
+    }
+
+    /// The engine that decides.
+    #[must_use]
+    pub fn engine(&self) -> &ProducerEngine {
+        &self.worker.driver.engine
+    }
+
+    /// What waits for the delivery thread: fates, or its end.
+    #[must_use]
+    pub fn has_calls(&self) -> bool {
+        self.items.as_ref().is_some_and(|items| !items.is_empty() || self.ended)
+    }
+
+    /// The delivery thread takes the next fate, and calls the callback for all its messages.
+    pub fn call(&mut self) {
+        let (Some(items), Some(callback)) = (&self.items, &mut self.callback) else { return };
+        match items.try_recv() {
+            Ok(item) => tell(&self.gate, item, callback),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => {
+                self.gate.delivery_ended();
+                self.items = None;
+            }
+        }
+    }
+
+    fn end(&mut self) -> Turn {
+        self.worker.end();
+        self.ended = true;
+        Turn::Ended
+    }
+}
+
+impl fmt::Debug for Unthreaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unthreaded").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl From<super::state::Totals> for Counts {
+    fn from(totals: super::state::Totals) -> Self {
+        Self { delivered: totals.delivered, failed: totals.failed, given_up: totals.given_up }
+    }
+}
+
+/// Sockets that only keep what is asked of them.
+#[derive(Debug, Default)]
+pub struct Wires {
+    /// All of it, in order.
+    pub asked: Vec<Asked>,
+    /// After so many more requests, the next panics.
+    pub panic_after: Option<usize>,
+}
+
+impl Wires {
+    fn ask(&mut self, action: Action) {
+        if let Some(left) = self.panic_after {
+            self.panic_after = left.checked_sub(1);
+            if self.panic_after.is_none() {
+                // Not with `panic!`, which would tell the user of the simulation.
+                resume_unwind(Box::new("the sockets broke"));
+            }
+        }
+        self.asked.push(Asked::Do(action));
+    }
+}
+
+impl Network for Wires {
+    fn connect(&mut self, conn: ConnId, address: &BrokerAddress, within: Duration, _: bool, _: Instant) {
+        self.ask(Action::Connect { conn, address: address.clone(), within });
+    }
+
+    fn send(&mut self, conn: ConnId, frame: Frame, _: &mut Vec<Event>) {
+        self.ask(Action::Send { conn, frame });
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.ask(Action::Close { conn });
+    }
+
+    fn limit_responses(&mut self, conn: ConnId, max_response_bytes: usize) {
+        self.ask(Action::Limit { conn, max_response_bytes });
+    }
+
+    fn renew(&mut self, _: &ClientConfig) {
+        self.asked.push(Asked::Renew);
+    }
+
+    fn waker(&self) -> Option<Arc<Waker>> {
+        None
+    }
+}
