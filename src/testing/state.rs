@@ -255,6 +255,12 @@ impl ClusterState {
         self.faults.inject(fault);
     }
 
+    /// Nothing goes wrong any more.
+    #[cfg(feature = "_internal")]
+    pub fn heal(&mut self) {
+        self.faults = Faults::default();
+    }
+
     /// The requests that came, the oldest first; the last 10,000.
     #[must_use]
     pub fn requests(&self) -> Vec<SeenRequest> {
@@ -282,6 +288,12 @@ impl ClusterState {
         self.note_news();
         let topic = Topic::new(name, TopicId(id), leaders.into_iter(), kind);
         Some(self.topics.entry(name.to_owned()).or_insert(topic))
+    }
+
+    /// Makes a topic; whether it was made.
+    #[cfg(feature = "_internal")]
+    pub fn make_topic(&mut self, name: &str, partitions: i32) -> bool {
+        self.create_topic(name, partitions, TopicKind::default()).is_some()
     }
 
     /// Removes a topic with its messages; whether it was there.
@@ -330,6 +342,19 @@ impl ClusterState {
     #[must_use]
     pub fn is_up(&self, node: i32) -> bool {
         self.broker(node).is_some_and(|broker| broker.up.is_some())
+    }
+
+    /// The broker that listens on this port, up or not.
+    #[cfg(feature = "_internal")]
+    #[must_use]
+    pub fn node_at(&self, port: u16) -> Option<i32> {
+        self.brokers.iter().find(|broker| broker.port == port).map(|broker| broker.node)
+    }
+
+    /// The broker listens on another port, and says so from now on.
+    #[cfg(feature = "_internal")]
+    pub fn broker_moves(&mut self, node: i32, port: u16) {
+        self.set_up(node, |broker| broker.port = port);
     }
 
     /// The broker goes; each partition that it led goes to the next broker that is up, or to none.
