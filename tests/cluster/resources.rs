@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use ottla::testing::Cluster;
 use ottla::Message;
+use ottla::testing::Cluster;
 
 use crate::common::*;
 

@@ -1,4 +1,4 @@
-//! What went wrong once, each as a short story.
+//! What went wrong once, or must not, each as a short story.
 
 use std::time::Duration;
 
@@ -267,4 +267,13 @@ fn an_idle_producer_leaves_dead_brokers_alone() {
     let connects = bench.connects;
     bench.pass(secs(300));
     assert_eq!(bench.connects, connects);
+}
+
+#[test]
+fn a_duplicate_sequence_number_is_a_success() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
+    bench.cluster.inject(Fault::on(Api::Produce).error_after(46).times(1));
+    bench.append(&Message::new("a", "v"));
+    bench.pass(secs(1));
+    assert_eq!((bench.delivered.len(), bench.failed.len(), bench.cluster.count("a")), (1, 0, 1));
 }

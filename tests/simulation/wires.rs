@@ -1,15 +1,19 @@
-//! The connections between the engine and the brokers: how long a frame takes, and what a cut loses.
+//! The connections between the worker and the brokers: how long a frame takes, and what a cut loses.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ottla::ConnectionErrorKind;
 use ottla::engine::producer::Action;
-use ottla::record::batch_reader::Batch;
+use ottla::net::Event;
 use ottla::testing::state::{Reply, Then};
+use ottla::threads::unthreaded::Asked;
 use ottla::wire::frame::{ConnId, Frame};
 
-use crate::messages::id_of;
-use crate::world::{FIRST_PORT, Happening, World};
+use crate::frames::{Found, batches, restamp};
+use crate::planted::{Bug, Key};
+use crate::world::{Happening, NAMES, World};
 
 /// One connection.
 pub struct Wire {
@@ -22,6 +26,8 @@ pub struct Wire {
     back: Instant,
     /// The broker closed it: what comes later is not served.
     deaf: bool,
+    /// Frames that were sent and not answered yet, for a planted bug.
+    unanswered: Vec<Bytes>,
 }
 
 impl Wire {
@@ -37,17 +43,41 @@ pub enum Load {
     /// A request, and when the client's socket took it.
     Request(Bytes, Instant),
     Answer(Vec<u8>),
+    /// The messages of a frame whose first byte is taken.
+    Ids(Vec<u64>),
 }
 
 impl World {
-    pub fn act(&mut self, action: Action) {
+    pub fn carry(&mut self, asked: Asked) {
+        let action = match asked {
+            Asked::Do(action) => action,
+            Asked::Renew => {
+                let now = self.now;
+                self.inbox.clear();
+                self.wires.values_mut().for_each(|wire| {
+                    wire.end(now);
+                });
+                return;
+            }
+        };
         match action {
-            Action::Connect { conn, address, .. } => {
-                let node = i32::from(address.port - FIRST_PORT) + 1;
-                let up = self.cluster.is_up(node);
+            Action::Connect { conn, address, within } => {
+                let node = if address.port >= crate::world::FIRST_PORT {
+                    self.cluster.node_at(address.port)
+                } else {
+                    Some(i32::from(address.port - NAMES) + 1)
+                };
+                let up = node.is_some_and(|node| self.cluster.is_up(node));
                 let (now, soon) = (self.now, self.latency());
-                self.wires.insert(conn, Wire { node, open: up, ended: None, there: now, back: now, deaf: false });
-                let happening = if up { Happening::Connected(conn) } else { Happening::Refused(conn) };
+                let (there, back) = (now, now);
+                let node = node.unwrap_or(0);
+                let wire = Wire { node, open: true, ended: None, there, back, deaf: !up, unanswered: Vec::new() };
+                self.wires.insert(conn, wire);
+                let (soon, happening) = match self.below(40) {
+                    0 if !self.healed => (within, Happening::Refused(conn)),
+                    _ if up => (soon.min(within), Happening::Connected(conn)),
+                    _ => (soon.min(within), Happening::Refused(conn)),
+                };
                 self.at(self.elapsed() + soon, happening);
             }
             Action::Send { conn, frame } => self.send(conn, &frame),
@@ -61,15 +91,46 @@ impl World {
         }
     }
 
-    pub fn send(&mut self, conn: ConnId, frame: &Frame) {
+    fn send(&mut self, conn: ConnId, frame: &Frame) {
         let (write, travel) = (self.latency() / 10, self.latency());
+        // Now and then a frame stops in the middle.
+        let slow = if self.below(8) == 0 { self.latency() } else { Duration::ZERO };
         let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open) else { return };
-        let written = self.now.max(wire.there) + write;
+        let begun = self.now.max(wire.there) + write;
+        let written = begun + slow;
         wire.there = written + travel;
         let there = wire.there - self.start;
-        self.at(written - self.start, Happening::Wrote(conn));
+        let mut bytes = frame.to_vec().split_off(4);
+        let found = batches(&bytes);
+        if self.bug == Some(Bug::ResendWithNewSequence) {
+            for batch in found.iter().filter(|batch| batch.producer_id >= 0) {
+                let sequence = self.sequences.by_send(self.key_of(batch), batch);
+                restamp(&mut bytes, batch, sequence);
+            }
+        }
+        let bytes = Bytes::from(bytes);
+        if !found.is_empty() && self.bug == Some(Bug::AcknowledgeAfterCut) {
+            self.wires.get_mut(&conn).expect("it was there").unanswered.push(bytes.clone());
+        }
+        let ids = found.into_iter().flat_map(|batch| batch.ids).collect();
+        let started = self.at(begun - self.start, Happening::Wrote(conn, 1, usize::from(slow.is_zero())));
+        self.loads.insert(started, Load::Ids(ids));
+        if !slow.is_zero() {
+            self.at(written - self.start, Happening::Wrote(conn, 0, 1));
+        }
         let number = self.at(there, Happening::AtBroker(conn));
-        self.loads.insert(number, Load::Request(Bytes::from(frame.to_vec()).slice(4..), written));
+        self.loads.insert(number, Load::Request(bytes, written));
+    }
+
+    /// A frame, or a part of it, was taken by the client's socket.
+    pub fn wrote(&mut self, number: u64, conn: ConnId, started: usize, finished: usize) {
+        let ids = self.loads.remove(&number);
+        if self.wires.get(&conn).is_some_and(|wire| wire.open) {
+            if let Some(Load::Ids(ids)) = ids {
+                self.ledger.wrote(&ids);
+            }
+            self.hear(Event::Wrote { conn, started, finished });
+        }
     }
 
     pub fn serve(&mut self, number: u64, conn: ConnId) {
@@ -78,9 +139,8 @@ impl World {
         if wire.ended.is_some_and(|ended| ended <= written) || wire.deaf || !self.cluster.is_up(wire.node) {
             return;
         }
-        let (node, clock) = (wire.node, self.clock());
-        let reply = self.cluster.receive(node, &frame, clock);
-        self.tell(|| format!("broker {node} answers {:?} with {reply:?}", Batches(&frame)));
+        let node = wire.node;
+        let reply = self.ask_broker(node, frame);
         let Reply::Send { after, bytes, then } = reply else { return };
         let travel = self.latency();
         let Some(wire) = self.wires.get_mut(&conn) else { return };
@@ -100,6 +160,78 @@ impl World {
         }
     }
 
+    fn ask_broker(&mut self, node: i32, frame: Bytes) -> Reply {
+        let clock = self.clock();
+        let mut bytes = frame;
+        let mut arriving = Vec::new();
+        if self.bug == Some(Bug::RetryOutOfOrder) {
+            let mut changed = bytes.to_vec();
+            for batch in batches(&bytes).into_iter().filter(|batch| batch.producer_id >= 0) {
+                let key = self.key_of(&batch);
+                restamp(&mut changed, &batch, self.sequences.by_arrival(key, &batch));
+                arriving.push((key, self.messages_in(key), batch));
+            }
+            bytes = Bytes::from(changed);
+        }
+        let reply = self.cluster.receive(node, &bytes, clock);
+        for (key, before, batch) in arriving {
+            if self.messages_in(key) > before {
+                self.sequences.arrived(key, &batch);
+            }
+        }
+        self.tell(|| {
+            let what = batches(&bytes).into_iter().map(|it| {
+                format!(" [id {} epoch {} sequence {}: {:?}]", it.producer_id, it.epoch, it.base_sequence, it.ids)
+            });
+            let api = i16::from_be_bytes([bytes[0], bytes[1]]);
+            format!("broker {node} answers request {api}{} with {reply:?}", what.collect::<String>())
+        });
+        reply
+    }
+
+    pub fn answered(&mut self, number: u64, conn: ConnId) {
+        let Some(Load::Answer(bytes)) = self.loads.remove(&number) else { return };
+        // Sometimes the client hears it although it has given up that connection, and has perhaps another.
+        let stray = self.below(4) == 0;
+        if let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open || stray) {
+            wire.unanswered.retain(|frame| frame[4..8] != bytes[..4]);
+            self.hear(Event::Response(conn, bytes));
+        }
+    }
+
+    /// The client sees the end of a connection.
+    pub fn closed(&mut self, conn: ConnId) {
+        let now = self.now;
+        let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open) else { return };
+        wire.end(now);
+        let (node, unanswered) = (wire.node, std::mem::take(&mut wire.unanswered));
+        for frame in unanswered {
+            // The answer of a broker that nobody will see again.
+            let mut gone = self.cluster.clone();
+            if let Reply::Send { bytes, .. } = gone.receive(node, &frame, self.clock()) {
+                if bytes.len() > 8 {
+                    self.hear(Event::Response(conn, bytes[4..].to_vec()));
+                }
+            }
+        }
+        self.hear(Event::Closed(conn, ConnectionErrorKind::Closed));
+    }
+
+    pub fn refused(&mut self, conn: ConnId) {
+        let now = self.now;
+        if self.wires.get_mut(&conn).is_some_and(|wire| wire.end(now)) {
+            let why = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            self.hear(Event::Closed(conn, ConnectionErrorKind::Connect(Arc::new(why))));
+        }
+    }
+
+    /// Ends all connections to a broker.
+    pub fn cut_all(&mut self, node: i32) {
+        let on: Vec<ConnId> =
+            self.wires.iter().filter(|(_, wire)| wire.open && wire.node == node).map(|it| *it.0).collect();
+        on.into_iter().for_each(|conn| self.cut(conn));
+    }
+
     /// Ends a connection, as seen by both sides, not at once by the client.
     pub fn cut(&mut self, conn: ConnId) {
         let late = self.below(3) == 0;
@@ -110,22 +242,14 @@ impl World {
         let soon = self.elapsed() + self.latency();
         self.at(soon, Happening::Closed(conn));
     }
-}
 
-/// The record batches inside a frame, for a look at one seed.
-struct Batches<'a>(&'a [u8]);
+    fn key_of(&self, batch: &Found) -> Key {
+        let second = batch.ids.first().is_some_and(|id| self.second[*id as usize]);
+        (second, batch.partition, batch.producer_id, batch.epoch)
+    }
 
-impl std::fmt::Debug for Batches<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "request {}", i16::from_be_bytes([self.0[0], self.0[1]]))?;
-        let found = (0..self.0.len()).filter_map(|at| Batch::read(&self.0[at..]).ok());
-        for (batch, _) in found {
-            write!(f, " [id {} epoch {} sequence {}:", batch.producer_id, batch.producer_epoch, batch.base_sequence)?;
-            for record in batch.records().flatten() {
-                write!(f, " {}", id_of(record.value))?;
-            }
-            write!(f, "]")?;
-        }
-        Ok(())
+    fn messages_in(&self, (second, partition, ..): Key) -> usize {
+        let messages = self.cluster.messages(crate::world::TOPICS[usize::from(second)]);
+        messages.iter().filter(|message| message.partition == partition).count()
     }
 }

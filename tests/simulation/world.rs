@@ -1,269 +1,317 @@
-//! One run: an engine, brokers, the wires between them, and what goes wrong.
+//! One run: a producer without threads, its callers, brokers, the wires between them, and what goes wrong.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, RequiredAcks};
+use ottla::Timestamp;
+use ottla::config::{ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
 use ottla::engine::backoff::Random;
-use ottla::engine::chunk::Slot;
-use ottla::engine::entry;
-use ottla::engine::producer::{Freed, ProducerEngine};
+use ottla::engine::producer::Freed;
+use ottla::net::Event;
 use ottla::testing::state::ClusterState;
-use ottla::testing::{Cluster, StoredMessage};
+use ottla::threads::unthreaded::Unthreaded;
 use ottla::wire::frame::ConnId;
-use ottla::{ConnectionErrorKind, Timestamp, Topic};
 
-use crate::check::{Rules, Said, check};
+use crate::callers::{Caller, Ended};
+use crate::check::{Anomaly, Problem, Rules, Said, Stored, check};
+use crate::ledger::{Eyes, Ledger, Sent, id_of};
+use crate::planted::{Bug, Sequences};
+use crate::setup::Setup;
 use crate::wires::{Load, Wire};
+use crate::worker::Break;
 
 pub const TOPICS: [&str; 2] = ["a", "b"];
+/// Where brokers listen, and where names lead to them: those of the first broker, and the next ones for the others.
 pub const FIRST_PORT: u16 = 9000;
+pub const NAMES: u16 = 8000;
 /// After this the world is repaired.
 pub const TROUBLE: Duration = Duration::from_secs(30);
 /// By then everything must have its fate.
-const END: Duration = Duration::from_secs(400);
+const END: Duration = Duration::from_secs(600);
 
 pub struct World {
     pub random: Random,
     pub start: Instant,
     pub now: Instant,
-    pub engine: ProducerEngine,
+    pub side: Unthreaded,
     pub cluster: ClusterState,
     pub client: Arc<ClientConfig>,
     pub config: Arc<ProducerConfig>,
+    pub queue: QueueConfig,
     pub brokers: i32,
     pub partitions: i32,
     pub auto_create: bool,
     pub callbacks: bool,
-    pub wires: HashMap<ConnId, Wire>,
+    pub names: bool,
+    pub bug: Option<Bug>,
+    pub sequences: Sequences,
+    pub hushed: HashSet<u64>,
+    pub wires: BTreeMap<ConnId, Wire>,
+    /// What the worker hears of the sockets when it runs next.
+    pub inbox: Vec<Event>,
     events: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
     /// What happenings carry, by their number.
     pub loads: HashMap<u64, Load>,
     next: u64,
-    pub produced: u64,
-    pub held: u64,
-    pub said: HashMap<u64, Vec<Said>>,
-    /// Where the fates of those messages are waited for that have a handle.
-    pub slots: HashMap<u64, Arc<Slot>>,
+    pub callers: Vec<Caller>,
+    pub ledger: Ledger,
+    /// Whether a message goes to the second topic, by id.
+    pub second: Vec<bool>,
+    pub overflows: u64,
     /// What was in topics that were deleted.
-    pub gone: Vec<StoredMessage>,
-    /// Engines that panicked. Each has numbered its connections from 1.
+    gone: Vec<Vec<Stored>>,
+    /// When the worker runs next, whether it waits to be woken, and whether it has ended.
+    pub turn_at: Option<Instant>,
+    pub sleeps: bool,
+    pub stopped: bool,
+    pub awaited_since: Option<Instant>,
+    pub breaking: Option<Break>,
     pub panics: u64,
+    /// For a planted bug: what came before the last panic.
+    pub lost_below: u64,
+    /// When the timer looks next, and whether there is one.
+    pub tick_at: Option<Instant>,
+    pub has_timer: bool,
+    /// Whether the delivery thread is about to call.
+    pub calling: bool,
+    /// Whether the world was repaired, and whether the producer was shut down, was dropped, gave up by itself, or gave up what had no fate.
+    pub healed: bool,
+    pub closed: bool,
+    pub dropped: bool,
+    pub gave_up: bool,
     pub abandoned: bool,
-    pub problems: Vec<String>,
+    pub ended: Ended,
+    problems: Vec<Problem>,
     steps: u64,
+    trace: DefaultHasher,
     /// Whether what happens is told, for a look at one seed.
     told: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Happening {
-    Produce,
+    /// A caller does something.
+    Call(usize),
+    /// Those who wait look again.
+    Look,
+    /// The worker, the timer, the delivery thread run.
+    Turn,
+    Tick,
+    CallBack,
+    /// The worker wakes for nothing.
+    Awake,
     Connected(ConnId),
     Refused(ConnId),
-    Wrote(ConnId),
+    Wrote(ConnId, usize, usize),
     AtBroker(ConnId),
     AtClient(ConnId),
     Closed(ConnId),
     Cut,
     Stop(i32),
     Start(i32),
+    /// A broker comes back at another address.
+    Elsewhere(i32),
     Move,
     Refuse,
     Delete,
-    Purge,
-    /// The callbacks for so many messages and bytes have returned.
-    Called(usize, usize),
-    Panic,
-    Abandon,
+    Break(Break),
+    ShutDown(usize),
     Repair,
+    /// Messages are produced for the last time.
+    LastCall,
     /// Whatever can be delivered was delivered by now.
     Settled,
 }
 
+/// How a run went.
+pub struct Outcome {
+    pub problems: Vec<Problem>,
+    /// Two runs with the same hash went the same way.
+    pub trace: u64,
+    /// Messages that were accepted, and calls that were refused for want of room.
+    pub accepted: u64,
+    pub overflows: u64,
+}
+
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
         for _ in 0..4 {
             random.draw();
         }
-        let below = |random: &mut Random, most: u64| (random.draw() >> 20) % most;
-        let brokers = 1 + below(&mut random, 3) as i32;
-        let partitions = 1 + below(&mut random, 3) as i32;
-        let ports: Vec<u16> = (0..brokers as u16).map(|at| FIRST_PORT + at).collect();
-        // A topic that is made anew has perhaps another number of partitions.
-        let mut builder = Cluster::builder().brokers(brokers).default_partitions(1 + below(&mut random, 3) as i32);
-        if below(&mut random, 4) > 0 {
-            builder = builder.topic(TOPICS[0], partitions);
-        }
-        if below(&mut random, 8) == 0 {
-            builder = builder.max_message_bytes(300);
-        }
-        let auto_create = below(&mut random, 6) > 0;
-        let cluster = ClusterState::new(builder.auto_create(auto_create), &ports).expect("the topics are good");
-        let seeds = ports.iter().map(|port| BrokerAddress { host: "127.0.0.1".into(), port: *port }).collect();
-        let mut client = ClientConfig::new(seeds);
-        client.socket_timeout = Duration::from_secs([1, 6, 30][below(&mut random, 3) as usize]);
-        let mut config = ProducerConfig { idempotent: below(&mut random, 6) > 0, ..ProducerConfig::default() };
-        if !config.idempotent {
-            let acks = [RequiredAcks::All, RequiredAcks::Leader, RequiredAcks::None];
-            config.required_acks = acks[below(&mut random, 3) as usize];
-        }
-        config.max_in_flight = 1 + below(&mut random, 5) as usize;
-        config.max_batch_bytes = [150, 400, 2000, 100_000][below(&mut random, 4) as usize];
-        config.max_buffer_bytesize = [300, 3000, 1 << 20][below(&mut random, 3) as usize];
-        config.delivery_timeout = Duration::from_secs([1, 5, 20, 120][below(&mut random, 4) as usize]);
-        config.unknown_topic_grace = Duration::from_secs([1, 30][below(&mut random, 2) as usize]);
-        if below(&mut random, 8) == 0 {
-            config.max_retries = Some(below(&mut random, 4) as u32);
-        }
-        let callbacks = below(&mut random, 3) == 0;
-        let (client, config) = (Arc::new(client), Arc::new(config));
-        let engine = engine(&client, &config, callbacks, random.draw());
+        let Setup { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, callers, names } =
+            Setup::draw(&mut random);
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
+        Unthreaded::set_clock(start);
+        let ledger = Ledger::default();
+        let callback = callbacks.then(|| ledger.callback());
+        let side = Unthreaded::new(Arc::clone(&client), Arc::clone(&producer), &queue, callback, random.draw());
         let mut world = Self {
             random,
             start,
             now: start,
-            engine,
+            side,
             cluster,
             client,
-            config,
+            config: producer,
+            has_timer: !queue.delivery_interval.is_zero(),
+            queue,
             brokers,
             partitions,
             auto_create,
             callbacks,
-            wires: HashMap::new(),
+            names,
+            bug,
+            sequences: Sequences::default(),
+            hushed: HashSet::new(),
+            wires: BTreeMap::new(),
+            inbox: Vec::new(),
             events: BinaryHeap::new(),
             loads: HashMap::new(),
             next: 0,
-            produced: 0,
-            held: 0,
-            said: HashMap::new(),
-            slots: HashMap::new(),
+            callers: (0..callers).map(|_| Caller::default()).collect(),
+            ledger,
+            second: Vec::new(),
+            overflows: 0,
             gone: Vec::new(),
+            turn_at: None,
+            sleeps: false,
+            stopped: false,
+            awaited_since: None,
+            breaking: None,
             panics: 0,
+            lost_below: 0,
+            tick_at: None,
+            calling: false,
+            healed: false,
+            closed: false,
+            dropped: false,
+            gave_up: false,
             abandoned: false,
+            ended: Ended::default(),
             problems: Vec::new(),
             steps: 0,
+            trace: DefaultHasher::new(),
             told: std::env::var_os("OTTLA_SIM_TRACE").is_some(),
         };
         world.plan();
+        world.wake();
         world
     }
 
     /// Runs to the end, and names what went wrong.
-    pub fn run(mut self) -> Vec<String> {
+    pub fn run(mut self) -> Outcome {
         while self.problems.is_empty() {
+            let Some(Reverse((at, number, happening))) = self.events.pop() else { break };
             self.steps += 1;
             if self.steps > 200_000 {
-                self.problems.push("it spins".to_owned());
+                self.wrong(Anomaly::Spin, "so many steps are not needed");
+            }
+            if at > self.start + END {
                 break;
             }
-            let event = self.events.peek().map(|Reverse((at, ..))| *at);
-            let deadline = self.engine.next_deadline().moment().map(|at| at.max(self.now));
-            let Some(next) = event.into_iter().chain(deadline).min() else { break };
-            if next > self.start + END {
-                break;
-            }
-            if deadline == Some(next) && event != Some(next) && next == self.now && self.steps % 64 == 0 {
-                // A deadline that has passed and changes nothing would go on for ever.
-                self.now += Duration::from_micros(1);
-            }
-            self.now = next.max(self.now);
-            while let Some(Reverse((at, number, happening))) = self.events.peek().copied() {
-                if at > self.now {
-                    break;
-                }
-                self.events.pop();
-                self.happen(number, happening);
-            }
-            self.turn();
+            self.now = at.max(self.now);
+            Unthreaded::set_clock(self.now);
+            self.mark(&(self.elapsed(), number));
+            self.happen(number, happening);
         }
         if self.problems.is_empty() {
             self.judge();
         }
         self.problems.truncate(5);
-        if !self.problems.is_empty() {
-            let (idempotent, acks) = (self.config.idempotent, self.config.required_acks);
-            self.problems.push(format!("idempotent {idempotent}, acks {acks:?}, {} brokers", self.brokers));
-        }
-        self.problems
+        let Self { problems, trace, ledger, overflows, .. } = self;
+        Outcome { problems, trace: trace.finish(), accepted: ledger.accepted, overflows }
     }
 
     /// Compares what was said with what is there, once all is over.
     fn judge(&mut self) {
+        for (id, told) in self.ledger.take_filled(true) {
+            self.say(id, told);
+        }
+        if self.somebody_waits() {
+            self.wrong(Anomaly::NoOutcome, "somebody waits for ever");
+        }
+        if !self.stopped {
+            self.wrong(Anomaly::NoOutcome, "the worker has not ended");
+        }
         // Both topics at once: numbers tell the messages apart.
-        let mut logs = vec![std::mem::take(&mut self.gone)];
-        logs.extend(TOPICS.map(|topic| self.log_of(topic)));
+        let mut logs = std::mem::take(&mut self.gone);
+        logs.extend([0, 1].map(|topic| self.log_of(topic)));
         let rules = Rules {
             idempotent: self.config.idempotent,
             acknowledged: self.config.required_acks != RequiredAcks::None,
             // After a panic nobody sends again what was possibly written, and a late copy may still arrive.
             late_copies: !self.config.idempotent || self.panics > 0 || self.abandoned,
+            untold: self.ended.untold,
         };
-        self.problems = check(self.produced, &self.said, &logs, rules);
-        if self.engine.unfinished() > 0 {
-            self.problems.push(format!("{} are unfinished", self.engine.unfinished()));
+        self.problems.extend(check(&self.ledger.sent, &logs, rules));
+        self.check_counts();
+        let (held, bytes) = self.side.queue(|queue| (queue.held(), queue.bytes()));
+        if held > 0 || bytes > 0 {
+            self.wrong(Anomaly::WrongPlaces, format!("{held} places with {bytes} bytes were not given back"));
         }
-        if self.held > 0 {
-            self.problems.push(format!("{} queue places were not released", self.held));
-        }
-        if self.panics == 0 && self.engine.held() != Freed::default() {
-            self.problems.push(format!("{:?} of the buffer were not freed", self.engine.held()));
-        }
-        if let Some((id, _)) = self.slots.iter().next() {
-            self.problems.push(format!("the handle of {id} was never told"));
+        let unfinished = self.side.engine().unfinished();
+        if unfinished > 0 {
+            self.wrong(Anomaly::NoOutcome, format!("{unfinished} are unfinished"));
         }
     }
 
-    pub fn log_of(&self, topic: &str) -> Vec<StoredMessage> {
-        let mut log = self.cluster.messages(topic);
-        if topic == TOPICS[1] {
-            log.iter_mut().for_each(|message| message.partition += 1000);
+    /// Delivered, failed and given up together are all that were accepted, and what was said sums up to them.
+    fn check_counts(&mut self) {
+        let counts = self.side.counts();
+        let accepted = self.ledger.accepted;
+        if counts.delivered + counts.failed + counts.given_up != accepted {
+            self.wrong(Anomaly::NoOutcome, format!("{accepted} were accepted, {counts:?} have ended"));
         }
-        log
+        let seen = |sent: &&Sent| sent.accepted && sent.eyes != Eyes::None;
+        let delivered = |sent: &&Sent| matches!(sent.said[..], [Said::Delivered { .. }]);
+        let told = self.ledger.sent.iter().filter(seen).filter(delivered).count() as u64;
+        let unseen = self.ledger.sent.iter().filter(|sent| sent.accepted && sent.said.is_empty()).count() as u64;
+        let most = told + unseen;
+        if counts.delivered < told || counts.delivered > most {
+            self.wrong(Anomaly::WrongCount, format!("{counts:?}, but {told} to {most} were delivered"));
+        }
+    }
+
+    fn log_of(&self, topic: usize) -> Vec<Stored> {
+        let stored = self.cluster.messages(TOPICS[topic]);
+        let apart = topic as i32 * 1000;
+        let read = stored.into_iter().map(|message| Stored {
+            id: id_of(message.value.as_deref()),
+            partition: message.partition + apart,
+            offset: message.offset,
+        });
+        read.collect()
     }
 
     fn happen(&mut self, number: u64, happening: Happening) {
-        self.tell(|| format!("{happening:?}"));
+        if !matches!(happening, Happening::Turn | Happening::Look | Happening::Tick) {
+            self.tell(|| format!("{happening:?}"));
+        }
         match happening {
-            Happening::Produce if self.abandoned => {}
-            Happening::Produce => self.produce(),
+            Happening::Call(caller) => self.call(caller),
+            Happening::Look => self.look_again(),
+            Happening::Turn => self.turn(),
+            Happening::Tick => self.tick(),
+            Happening::CallBack => self.call_back(),
+            Happening::Awake => self.wake(),
             Happening::Connected(conn) => {
                 if self.wires.get(&conn).is_some_and(|wire| wire.open) {
-                    self.engine.connected(conn, self.now);
+                    self.hear(Event::Connected(conn));
                 }
             }
-            Happening::Refused(conn) => {
-                if self.wires.remove(&conn).is_some() {
-                    let why = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-                    self.engine.closed(conn, ConnectionErrorKind::Connect(Arc::new(why)), self.now);
-                }
-            }
-            Happening::Wrote(conn) => {
-                if self.wires.get(&conn).is_some_and(|wire| wire.open) {
-                    self.engine.wrote(conn, 1, 1, self.now);
-                }
-            }
+            Happening::Refused(conn) => self.refused(conn),
+            Happening::Wrote(conn, started, finished) => self.wrote(number, conn, started, finished),
             Happening::AtBroker(conn) => self.serve(number, conn),
-            Happening::AtClient(conn) => {
-                let Some(Load::Answer(bytes)) = self.loads.remove(&number) else { return };
-                if self.wires.get(&conn).is_some_and(|wire| wire.open) {
-                    self.engine.response(conn, &bytes, self.now);
-                }
-            }
-            Happening::Closed(conn) => {
-                if self.wires.get_mut(&conn).is_some_and(|wire| wire.end(self.now)) {
-                    self.engine.closed(conn, ConnectionErrorKind::Closed, self.now);
-                }
-            }
+            Happening::AtClient(conn) => self.answered(number, conn),
+            Happening::Closed(conn) => self.closed(conn),
             Happening::Cut => {
-                let mut open: Vec<ConnId> = self.wires.iter().filter(|(_, it)| it.open).map(|(id, _)| *id).collect();
-                open.sort_unstable();
+                let open: Vec<ConnId> = self.wires.iter().filter(|(_, it)| it.open).map(|(id, _)| *id).collect();
                 if !open.is_empty() {
                     let conn = open[self.below(open.len() as u64) as usize];
                     self.cut(conn);
@@ -271,11 +319,16 @@ impl World {
             }
             Happening::Stop(node) => {
                 self.cluster.broker_stops(node);
-                let mut on: Vec<ConnId> = self.wires.iter().filter(|(_, it)| it.node == node).map(|it| *it.0).collect();
-                on.sort_unstable();
-                on.into_iter().for_each(|conn| self.cut(conn));
+                self.cut_all(node);
             }
             Happening::Start(node) => {
+                self.cluster.broker_starts(node);
+            }
+            Happening::Elsewhere(node) => {
+                self.cluster.broker_stops(node);
+                self.cut_all(node);
+                let port = FIRST_PORT + 100 + (number % 1000) as u16;
+                self.cluster.broker_moves(node, port);
                 self.cluster.broker_starts(node);
             }
             Happening::Move => {
@@ -285,71 +338,79 @@ impl World {
             }
             Happening::Refuse => self.refuse(),
             Happening::Delete => {
-                let topic = TOPICS[self.below(2) as usize];
-                self.gone.extend(self.log_of(topic));
-                self.cluster.delete_topic(topic);
-            }
-            Happening::Purge => self.engine.purge(self.now),
-            Happening::Called(messages, bytes) => self.engine.callbacks_done(messages, bytes),
-            Happening::Panic => self.salvage(),
-            Happening::Abandon => {
-                self.abandoned = true;
-                self.engine.abandon(self.now);
-                if self.engine.unfinished() > 0 {
-                    self.problems.push("abandoned messages have no fate".to_owned());
+                let topic = self.below(2) as usize;
+                let log = self.log_of(topic);
+                self.gone.push(log);
+                self.cluster.delete_topic(TOPICS[topic]);
+                if self.below(2) == 0 {
+                    // Made anew at once, perhaps of another size.
+                    let partitions = 1 + self.below(4) as i32;
+                    self.cluster.make_topic(TOPICS[topic], partitions);
                 }
             }
+            Happening::Break(how) => {
+                self.breaking = Some(how);
+                self.wake();
+            }
+            Happening::ShutDown(caller) => {
+                let timeout = [0, 10, 3000, 20_000][self.below(4) as usize];
+                let timeout = (self.below(3) > 0).then_some(Duration::from_millis(timeout));
+                // Dropping has always a limit.
+                let report = timeout.is_none() || self.below(3) > 0;
+                self.shut_down(caller, timeout, report);
+            }
+            Happening::Repair => self.repair(),
+            Happening::LastCall => self.last_call(),
             Happening::Settled => {
-                if self.auto_create && self.engine.unfinished() > 0 {
-                    self.problems.push(format!("{} wait for nothing", self.engine.unfinished()));
-                }
-            }
-            Happening::Repair => {
-                // Perhaps one never comes back.
-                let lost = 2 + self.below(4) as i32;
-                for node in 1..=self.brokers {
-                    self.cluster.broker_starts(node);
-                }
-                if lost <= self.brokers {
-                    self.happen(0, Happening::Stop(lost));
-                }
+                self.settled();
+                self.shut_down(0, None, true);
             }
         }
     }
 
-    /// Lets the engine decide, does what it says, and notes the fates.
-    fn turn(&mut self) {
-        for _ in 0..100 {
-            self.engine.advance(self.now);
-            let mut acted = false;
-            while let Some(action) = self.engine.next_action() {
-                acted = true;
-                self.act(action);
-            }
-            if !acted {
-                break;
-            }
+    /// Nothing goes wrong any more: what can be delivered has been, and nothing is held that nobody needs.
+    fn settled(&mut self) {
+        let engine = self.side.engine();
+        let (unfinished, held) = (engine.unfinished(), engine.held());
+        if self.auto_create && unfinished > 0 {
+            self.wrong(Anomaly::NoOutcome, format!("{unfinished} wait for nothing"));
         }
-        while let Some(fate) = self.engine.next_fate() {
-            self.note(fate);
+        if unfinished == 0 && !self.stopped && !self.side.has_calls() && held != Freed::default() {
+            self.wrong(Anomaly::WrongPlaces, format!("{held:?} of the buffer were not freed"));
         }
-        let released = self.engine.take_released();
-        match self.held.checked_sub(released.messages) {
-            Some(held) => self.held = held,
-            None => self.problems.push("a queue place was released twice".to_owned()),
+        let Some(since) = self.side.queue(|queue| queue.oldest_waiting()) else { return };
+        if self.has_timer && since + self.queue.delivery_interval + Duration::from_secs(1) < self.now {
+            self.wrong(Anomaly::LostWakeUp, format!("a message waits since {:?}", since - self.start));
         }
-        let (held, most) = (self.engine.held(), self.config.max_buffer_bytesize);
-        // One batch alone always may, whatever is kept beside its records.
-        let records = held.bytes.saturating_sub(held.messages * entry::EXTRA);
-        if !self.callbacks && held.bytes > most && records > self.config.max_batch_bytes + 200 {
-            self.problems.push(format!("{held:?} are in a buffer of {most}"));
+    }
+
+    fn repair(&mut self) {
+        self.cluster.heal();
+        self.healed = true;
+        // Perhaps one never comes back.
+        let lost = 2 + self.below(4) as i32;
+        for node in 1..=self.brokers {
+            self.cluster.broker_starts(node);
         }
+        if lost <= self.brokers {
+            self.cluster.broker_stops(lost);
+            self.cut_all(lost);
+        }
+    }
+
+    pub fn wrong(&mut self, anomaly: Anomaly, what: impl Into<String>) {
+        self.problems.push(Problem::new(anomaly, what));
     }
 
     pub fn tell(&self, what: impl FnOnce() -> String) {
         if self.told {
             println!("{:>12.6} {}", self.elapsed().as_secs_f64(), what());
         }
+    }
+
+    /// Makes this a part of what tells one run from another.
+    pub fn mark(&mut self, what: &impl Hash) {
+        what.hash(&mut self.trace);
     }
 
     pub fn at(&mut self, elapsed: Duration, happening: Happening) -> u64 {
@@ -363,7 +424,7 @@ impl World {
         self.now - self.start
     }
 
-    /// What the brokers' clocks show.
+    /// What everybody's clock shows.
     pub fn clock(&self) -> Timestamp {
         Timestamp::from_millis(1_700_000_000_000 + self.elapsed().as_millis() as i64)
     }
@@ -383,13 +444,4 @@ impl World {
     pub fn below(&mut self, most: u64) -> u64 {
         (self.random.draw() >> 20) % most
     }
-}
-
-/// An engine that knows both topics.
-pub fn engine(client: &Arc<ClientConfig>, config: &Arc<ProducerConfig>, callbacks: bool, seed: u64) -> ProducerEngine {
-    let mut engine = ProducerEngine::new(Arc::clone(client), Arc::clone(config), seed).with_callbacks(callbacks);
-    for name in TOPICS {
-        engine.add_topic(Topic::new(name).expect("a good name"));
-    }
-    engine
 }

@@ -1,0 +1,72 @@
+//! What a seed is about: the cluster, the options and the callers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
+use ottla::engine::backoff::Random;
+use ottla::testing::Cluster;
+use ottla::testing::state::ClusterState;
+
+use crate::world::{FIRST_PORT, NAMES, TOPICS};
+
+pub struct Setup {
+    pub cluster: ClusterState,
+    pub client: Arc<ClientConfig>,
+    pub producer: Arc<ProducerConfig>,
+    pub queue: QueueConfig,
+    pub brokers: i32,
+    pub partitions: i32,
+    pub auto_create: bool,
+    pub callbacks: bool,
+    pub callers: usize,
+    /// Whether the seeds are names that lead to the brokers wherever they are; only then brokers change their address.
+    pub names: bool,
+}
+
+impl Setup {
+    pub fn draw(random: &mut Random) -> Self {
+        let mut below = |most: u64| (random.draw() >> 20) % most;
+        let brokers = 1 + below(3) as i32;
+        let partitions = 1 + below(3) as i32;
+        let ports: Vec<u16> = (0..brokers as u16).map(|at| FIRST_PORT + at).collect();
+        // A topic that is made anew has perhaps another number of partitions.
+        let mut builder = Cluster::builder().brokers(brokers).default_partitions(1 + below(3) as i32);
+        if below(4) > 0 {
+            builder = builder.topic(TOPICS[0], partitions);
+        }
+        if below(8) == 0 {
+            builder = builder.max_message_bytes(300);
+        }
+        let auto_create = below(6) > 0;
+        let cluster = ClusterState::new(builder.auto_create(auto_create), &ports).expect("the topics are good");
+        let names = below(3) == 0;
+        let first = if names { NAMES } else { FIRST_PORT };
+        let seed = |at| BrokerAddress { host: "127.0.0.1".into(), port: first + at };
+        let mut client = ClientConfig::new((0..brokers as u16).map(seed).collect());
+        client.socket_timeout = Duration::from_secs([1, 6, 30][below(3) as usize]);
+        let mut producer = ProducerConfig { idempotent: below(6) > 0, ..ProducerConfig::default() };
+        if !producer.idempotent {
+            producer.required_acks = [RequiredAcks::All, RequiredAcks::Leader, RequiredAcks::None][below(3) as usize];
+        }
+        producer.max_in_flight = 1 + below(5) as usize;
+        producer.max_batch_bytes = [200, 400, 2000, 100_000][below(4) as usize];
+        producer.max_message_bytes = producer.max_batch_bytes;
+        producer.max_buffer_bytesize = [300, 3000, 1 << 20][below(3) as usize];
+        producer.delivery_timeout = Duration::from_secs([1, 5, 20, 120][below(4) as usize]);
+        producer.unknown_topic_grace = Duration::from_secs([1, 30][below(2) as usize]);
+        if below(8) == 0 {
+            producer.max_retries = Some(below(4) as u32);
+        }
+        let queue = QueueConfig {
+            max_queue_size: [1, 4, 20, 1000, 1000][below(5) as usize],
+            max_queue_bytesize: [400, 3000, 1 << 20, 1 << 20][below(4) as usize],
+            delivery_threshold: [0, 0, 1, 1, 5][below(5) as usize],
+            delivery_interval: Duration::from_millis([0, 0, 5, 1000, 20_000][below(5) as usize]),
+            ..QueueConfig::default()
+        };
+        let (callbacks, callers) = (below(2) == 0, 1 + below(4) as usize);
+        let (client, producer) = (Arc::new(client), Arc::new(producer));
+        Self { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, callers, names }
+    }
+}

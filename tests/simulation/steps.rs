@@ -1,0 +1,254 @@
+//! Steps of the worker, the delivery thread and callers in an order that once went wrong.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
+use ottla::engine::chunk::Slot;
+use ottla::engine::producer::Action;
+use ottla::net::Event;
+use ottla::testing::Cluster;
+use ottla::testing::state::{ClusterState, Reply};
+use ottla::threads::unthreaded::{Asked, Counts, Turn, Unthreaded};
+use ottla::wire::frame::ConnId;
+use ottla::{ConnectionErrorKind, DeliveryError, Message, Persistence, Timestamp};
+
+use crate::ledger::Ledger;
+
+#[test]
+fn a_purged_message_whose_handle_was_dropped_comes_back() {
+    let mut side = start(false);
+    let slot = Slot::shared();
+    produce(&side, Some(&slot));
+    drop(slot);
+    let purge = side.begin_purge().expect("it runs");
+    turn(&mut side);
+    turn(&mut side);
+    let purged = side.end_purge(purge).expect("it is done");
+    assert_eq!(purged.len(), 1);
+}
+
+#[test]
+fn a_flush_returns_with_the_counts_of_what_it_waited_for() {
+    let mut side = start(true);
+    produce(&side, None);
+    let flush = side.begin_flush().expect("there is something to wait for");
+    let _purge = side.begin_purge();
+    let ended = (0..5).find_map(|_| {
+        turn(&mut side);
+        side.call();
+        side.end_flush(flush, false)
+    });
+    assert_eq!(ended, Some(Ok(Counts { failed: 1, ..Counts::default() })));
+}
+
+#[test]
+fn a_worker_that_gave_up_holds_no_queue_place() {
+    let mut side = start(false);
+    produce(&side, None);
+    side.deliver();
+    turn(&mut side);
+    let last = (0..8).map(|_| side.survive("a test")).last();
+    assert_eq!(last, Some(Turn::Ended));
+    assert_eq!(side.queue(|queue| (queue.held(), queue.bytes())), (0, 0));
+    assert_eq!(side.counts(), Counts { failed: 1, ..Counts::default() });
+}
+
+#[test]
+fn what_a_socket_took_behind_a_bad_answer_is_possibly_written() {
+    let mut met = Met::new();
+    met.produce(0, None);
+    let first = met.send();
+    met.wrote(first.0);
+    met.produce(1, None);
+    let second = met.send();
+    let (conn, request) = first;
+    let mut answer = met.ask(&request);
+    answer[0] ^= 1;
+    // In the order in which sockets tell it: they are read, and then written.
+    met.events.push(Event::Response(conn, answer));
+    met.wrote(second.0);
+    met.turn();
+    met.side.close();
+    met.side.abandon(true);
+    met.turn();
+    let left = met.side.last_report().undelivered;
+    assert_eq!(left.iter().map(DeliveryError::persistence).collect::<Vec<_>>(), [Persistence::Possibly; 2]);
+}
+
+#[test]
+fn an_answer_of_a_connection_that_was_replaced_is_nobodys() {
+    for timed_out in [false, true] {
+        let mut met = Met::new();
+        let slot = Slot::shared();
+        met.produce(0, Some(&slot));
+        let (old, request) = met.send();
+        met.wrote(old);
+        let late = met.ask(&request);
+        if timed_out {
+            met.turn();
+            met.now += ClientConfig::new(Vec::new()).socket_timeout;
+        } else {
+            met.events.push(Event::Closed(old, ConnectionErrorKind::Closed));
+        }
+        let (new, again) = met.send();
+        assert_ne!(old, new);
+        met.wrote(new);
+        // Its correlation id is that of a request of the new connection, or of none.
+        met.events.push(Event::Response(old, late.clone()));
+        met.turn();
+        assert!(slot.take().is_none());
+        let answer = met.ask(&again);
+        met.events.push(Event::Response(new, answer));
+        met.events.push(Event::Response(old, late));
+        met.turn();
+        met.turn();
+        assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0));
+        assert_eq!((met.side.counts().delivered, met.cluster.count("orders")), (1, 1));
+    }
+}
+
+#[test]
+fn an_answer_that_comes_twice_completes_once_and_ends_the_connection() {
+    let mut met = Met::new();
+    let slot = Slot::shared();
+    met.produce(0, Some(&slot));
+    let (conn, request) = met.send();
+    met.wrote(conn);
+    let answer = met.ask(&request);
+    met.events.push(Event::Response(conn, answer.clone()));
+    met.events.push(Event::Response(conn, answer));
+    met.turn();
+    met.turn();
+    assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0));
+    assert!(slot.take().is_none());
+    assert_eq!(met.side.counts(), Counts { delivered: 1, ..Counts::default() });
+    assert_eq!(met.closed, [conn]);
+}
+
+#[test]
+fn swapped_answers_are_not_believed() {
+    let mut met = Met::new();
+    let slots = [Slot::shared(), Slot::shared()];
+    met.produce(0, Some(&slots[0]));
+    let first = met.send();
+    met.wrote(first.0);
+    met.produce(1, Some(&slots[1]));
+    let second = met.send();
+    met.wrote(second.0);
+    assert_eq!(first.0, second.0, "one connection");
+    let answers = [met.ask(&first.1), met.ask(&second.1)];
+    for answer in answers.into_iter().rev() {
+        met.events.push(Event::Response(first.0, answer));
+    }
+    met.turn();
+    assert!(slots.iter().all(|slot| slot.take().is_none()));
+    assert_eq!(met.closed, [first.0]);
+    while slots.iter().any(|slot| Arc::strong_count(slot) > 1) {
+        let (conn, request) = met.send();
+        met.wrote(conn);
+        let answer = met.ask(&request);
+        met.events.push(Event::Response(conn, answer));
+        met.turn();
+        met.turn();
+    }
+    for (slot, partition) in slots.iter().zip(0..) {
+        let delivered = slot.take().expect("it is there").expect("delivered");
+        assert_eq!((delivered.partition, delivered.offset), (partition, Some(0)));
+    }
+    assert_eq!(met.cluster.count("orders"), 2);
+}
+
+/// A producer that has met a broker with two partitions of a topic.
+struct Met {
+    side: Unthreaded,
+    cluster: ClusterState,
+    now: Instant,
+    events: Vec<Event>,
+    sent: Vec<(ConnId, Bytes)>,
+    /// Connections that the producer closed.
+    closed: Vec<ConnId>,
+}
+
+impl Met {
+    fn new() -> Self {
+        let builder = Cluster::builder().topic("orders", 2);
+        let cluster = ClusterState::new(builder, &[9]).expect("the topic is good");
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let now = Instant::now();
+        Self { side: start(false), cluster, now, events: Vec::new(), sent: Vec::new(), closed: Vec::new() }
+    }
+
+    fn produce(&self, partition: i32, slot: Option<&Arc<Slot>>) {
+        let message = Message::new("orders", "value").with_partition(partition);
+        self.side.offer(&message, slot, Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
+        self.side.deliver();
+    }
+
+    /// The next Produce request, whose bytes no socket has taken yet; all others are answered.
+    fn send(&mut self) -> (ConnId, Bytes) {
+        for _ in 0..50 {
+            if !self.sent.is_empty() {
+                return self.sent.remove(0);
+            }
+            self.turn();
+            self.now += Duration::from_millis(100);
+        }
+        panic!("nothing was sent");
+    }
+
+    fn wrote(&mut self, conn: ConnId) {
+        self.events.push(Event::Wrote { conn, started: 1, finished: 1 });
+    }
+
+    fn ask(&mut self, request: &Bytes) -> Vec<u8> {
+        match self.cluster.receive(1, request, Timestamp::from_millis(1_700_000_000_000)) {
+            Reply::Send { bytes, .. } => bytes[4..].to_vec(),
+            Reply::Park(_) => panic!("parked"),
+        }
+    }
+
+    fn turn(&mut self) {
+        Unthreaded::set_clock(self.now);
+        let events = std::mem::take(&mut self.events);
+        self.side.turn(events.into_iter(), self.now, &mut |_, _| ());
+        for asked in std::mem::take(&mut self.side.wires().asked) {
+            match asked {
+                Asked::Do(Action::Connect { conn, .. }) => self.events.push(Event::Connected(conn)),
+                Asked::Do(Action::Send { conn, frame }) => {
+                    let request = Bytes::from(frame.to_vec()).slice(4..);
+                    if request[..2] == [0, 0] {
+                        self.sent.push((conn, request));
+                        continue;
+                    }
+                    let answer = self.ask(&request);
+                    self.events.push(Event::Wrote { conn, started: 1, finished: 1 });
+                    self.events.push(Event::Response(conn, answer));
+                }
+                Asked::Do(Action::Close { conn }) => self.closed.push(conn),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn start(callbacks: bool) -> Unthreaded {
+    #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+    Unthreaded::set_clock(Instant::now());
+    let client = ClientConfig::new(vec![BrokerAddress { host: "127.0.0.1".into(), port: 9 }]);
+    let callback = callbacks.then(|| Ledger::default().callback());
+    Unthreaded::new(Arc::new(client), Arc::new(ProducerConfig::default()), &QueueConfig::default(), callback, 7)
+}
+
+fn produce(side: &Unthreaded, slot: Option<&Arc<Slot>>) {
+    let message = Message::new("orders", "value");
+    side.offer(&message, slot, Timestamp::from_millis(0)).expect("accepted");
+}
+
+fn turn(side: &mut Unthreaded) {
+    #[expect(clippy::disallowed_methods, reason = "the clock is set, and it stands")]
+    let now = Instant::now();
+    let turn = side.turn(std::iter::empty(), now, &mut |_, _| ());
+    assert!(matches!(turn, Turn::Wait(_)), "{turn:?}");
+}

@@ -1,0 +1,316 @@
+//! When the worker, the timer and the delivery thread run: woken on time or late, or for nothing, and broken by a
+//! panic at any step.
+
+use std::cell::Cell;
+use std::panic;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use ottla::engine::entry;
+use ottla::net::Event;
+use ottla::threads::unthreaded::Turn;
+use ottla::wire::error_code::ErrorCode;
+use ottla::{DeliveryErrorKind, Persistence};
+
+use crate::check::{Anomaly, Said};
+use crate::ledger::Told;
+use crate::planted::Bug;
+use crate::world::{Happening, World};
+
+/// Where the worker breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Break {
+    AtOnce,
+    /// While it gives this message of a chunk to the engine.
+    InChunk(usize),
+    /// While it carries out what the engine asks, after so many requests.
+    AtRequest(usize),
+}
+
+/// A message whose entry was cut short, so that the engine breaks on it, and where it really ends.
+struct Cut {
+    first: u64,
+    index: usize,
+    end: u32,
+}
+
+impl World {
+    /// The worker runs soon, for whatever reason.
+    pub fn wake(&mut self) {
+        let late = self.late();
+        self.run_at(self.now + late);
+    }
+
+    /// Something happened on the sockets.
+    pub fn hear(&mut self, event: Event) {
+        self.inbox.push(event);
+        self.wake();
+    }
+
+    /// What follows from any call: somebody may have been woken.
+    pub fn after_call(&mut self) {
+        if self.sleeps && !self.side.is_asleep() {
+            self.sleeps = false;
+            if self.bug == Some(Bug::LoseWakeUp) && self.below(4) == 0 {
+                self.tell(|| "a wake-up is lost".to_owned());
+            } else {
+                self.wake();
+            }
+        }
+        let listens = self.has_timer && self.tick_at.is_none() && self.bug != Some(Bug::TimerNotArmed);
+        if listens && self.side.queue(|queue| queue.is_armed()) {
+            let at = self.now + self.late();
+            self.tick_at = Some(at);
+            self.at(at - self.start, Happening::Tick);
+        }
+        self.look_for_sleepers();
+    }
+
+    /// The timer's turn.
+    pub fn tick(&mut self) {
+        if self.tick_at != Some(self.now) {
+            return;
+        }
+        let mut next = self.side.tick(self.now);
+        if self.sleeps && !self.side.is_asleep() {
+            next = self.side.tick(self.now);
+        }
+        self.tick_at = next.moment();
+        if let Some(at) = self.tick_at {
+            self.at(at - self.start, Happening::Tick);
+        }
+        self.after_call();
+    }
+
+    /// The worker's turn.
+    pub fn turn(&mut self) {
+        if self.turn_at != Some(self.now) || self.stopped {
+            return;
+        }
+        self.turn_at = None;
+        let (counts, told) = (self.side.counts(), self.ledger.told_failed);
+        let mut cut = None;
+        let turn = self.make_turn(&mut cut);
+        if turn != Turn::Broke {
+            // What was told before was handed in at the beginning of this turn.
+            self.ledger.told_and_counted = told;
+        }
+        let turn = if turn == Turn::Broke { self.survive(cut) } else { turn };
+        let asked = std::mem::take(&mut self.side.wires().asked);
+        asked.into_iter().for_each(|asked| self.carry(asked));
+        match turn {
+            Turn::Wait(until) => {
+                self.sleeps = self.side.is_asleep();
+                if let Some(until) = until.moment() {
+                    // A deadline that has passed and changes nothing must not go on for ever.
+                    let at = until.max(self.now + Duration::from_micros(1)) + self.late();
+                    self.run_at(at);
+                }
+            }
+            Turn::Ended | Turn::Broke => {
+                self.stopped = true;
+                self.sleeps = false;
+                self.gave_up = !self.closed;
+            }
+        }
+        if counts != self.side.counts() || self.stopped {
+            self.note_fates();
+        }
+        if self.bug == Some(Bug::ReleaseTwice) && self.below(4) == 0 {
+            // Only what was taken can be given back.
+            self.side.queue(|queue| {
+                if queue.taken() > queue.accepted() - queue.held() as u64 {
+                    queue.release(1, 1);
+                }
+            });
+        }
+        self.plan_calls();
+        self.check_places();
+        self.check_buffer();
+        if self.somebody_waits() {
+            if self.below(8) > 0 {
+                self.look_again();
+            } else {
+                let late = self.late();
+                self.at(self.elapsed() + late, Happening::Look);
+            }
+        }
+        self.after_call();
+    }
+
+    /// The delivery thread's turn.
+    pub fn call_back(&mut self) {
+        self.calling = false;
+        self.side.call();
+        self.hear_callbacks();
+        self.plan_calls();
+        if self.somebody_waits() {
+            self.look_again();
+        }
+        self.after_call();
+    }
+
+    /// Tells of what stands in handles now.
+    pub fn note_fates(&mut self) {
+        for (id, told) in self.ledger.take_filled(false) {
+            self.say(id, told);
+            if self.bug == Some(Bug::CompleteTwice) && self.below(4) == 0 {
+                self.ledger.sent[id as usize].said.push(Said::Failed(Persistence::Possibly));
+            }
+        }
+    }
+
+    /// Tells of what the callback heard.
+    pub fn hear_callbacks(&mut self) {
+        let mut first = None;
+        for (id, (said, why)) in self.ledger.take_heard() {
+            let said = match (said, self.bug) {
+                (Said::Delivered { partition, offset }, Some(Bug::FirstOffsetForAll)) => {
+                    Said::Delivered { partition, offset: *first.get_or_insert(offset) }
+                }
+                _ => said,
+            };
+            self.say(id, (said, why));
+        }
+    }
+
+    pub fn say(&mut self, id: u64, (mut said, why): Told) {
+        if self.hushed.contains(&id) {
+            return;
+        }
+        let too_large = |why: &DeliveryErrorKind| matches!(why, DeliveryErrorKind::Broker(error) if error.code == ErrorCode::MESSAGE_TOO_LARGE.0);
+        if self.bug == Some(Bug::ForgetTooLarge) && why.as_ref().is_some_and(too_large) {
+            self.hushed.insert(id);
+            return;
+        }
+        if self.bug == Some(Bug::FailForCertain) && said == Said::Failed(Persistence::Possibly) {
+            said = Said::Failed(Persistence::No);
+        }
+        self.tell(|| format!("{id}: {said:?} {}", why.map_or_else(String::new, |why| why.to_string())));
+        self.ledger.say(id, said);
+        self.mark(&(id, matches!(said, Said::Delivered { .. })));
+    }
+
+    fn make_turn(&mut self, cut: &mut Option<Cut>) -> Turn {
+        let breaks = self.breaking.take();
+        if breaks == Some(Break::AtOnce) {
+            return Turn::Broke;
+        }
+        if let Some(Break::AtRequest(after)) = breaks {
+            self.side.wires().panic_after = Some(after);
+        }
+        let (bug, lost_below) = (self.bug, self.lost_below);
+        let (events, now) = (std::mem::take(&mut self.inbox), self.now);
+        let armed = self.side.wires().panic_after.is_some();
+        QUIET.set(matches!(breaks, Some(Break::InChunk(_))));
+        let turn = self.side.turn(events.into_iter(), now, &mut |chunks, closed| {
+            if closed && bug == Some(Bug::DropLastBatchAtShutdown) {
+                chunks.pop_back();
+            }
+            chunks.retain(|chunk| chunk.first >= lost_below);
+            let Some(Break::InChunk(index)) = breaks else { return };
+            let Some(chunk) = chunks.front_mut().filter(|chunk| chunk.taken == 0 && !chunk.is_empty()) else { return };
+            let index = index.min(chunk.len() - 1);
+            *cut = Some(Cut { first: chunk.first, index, end: chunk.ends[index] });
+            chunk.ends[index] = chunk.ends[index].min(if index == 0 { 0 } else { chunk.ends[index - 1] } + 3);
+        });
+        QUIET.set(false);
+        if turn == Turn::Broke && cut.is_none() && !(armed && self.side.wires().panic_after.is_none()) {
+            self.wrong(Anomaly::Panic, "in a turn of the worker");
+        }
+        if let (Some(Break::InChunk(_)), None) = (breaks, &cut) {
+            // No chunk came: the next one, then.
+            self.breaking = breaks;
+        }
+        turn
+    }
+
+    /// The worker goes on after a panic.
+    fn survive(&mut self, cut: Option<Cut>) -> Turn {
+        self.tell(|| "the worker panics".to_owned());
+        self.panics += 1;
+        self.side.wires().panic_after = None;
+        if self.bug == Some(Bug::LoseOpenChunkAfterPanic) {
+            self.lost_below = self.side.queue(|queue| queue.accepted());
+        }
+        if let Some(Cut { first, index, end }) = cut {
+            if let Some(chunk) = self.side.hand().iter_mut().find(|chunk| chunk.first == first) {
+                chunk.ends[index] = end;
+            } else {
+                self.wrong(Anomaly::NoOutcome, format!("the chunk from {first} is not in hand after a panic"));
+            }
+        }
+        self.side.survive("a test")
+    }
+
+    /// The delivery thread takes its time.
+    fn plan_calls(&mut self) {
+        if self.calling || !self.side.has_calls() {
+            return;
+        }
+        self.calling = true;
+        let late = match self.below(8) {
+            0 => Duration::from_millis(self.below(2000)),
+            _ => Duration::from_micros(self.below(1000)),
+        };
+        self.at(self.elapsed() + late, Happening::CallBack);
+    }
+
+    fn check_buffer(&mut self) {
+        let (held, most) = (self.side.engine().held(), self.config.max_buffer_bytesize);
+        // One batch alone always may, whatever is kept beside its records.
+        let records = held.bytes.saturating_sub(held.messages * entry::EXTRA);
+        if !self.callbacks && held.bytes > most && records > self.config.max_batch_bytes + 200 {
+            self.wrong(Anomaly::WrongPlaces, format!("{held:?} are in a buffer of {most}"));
+        }
+    }
+
+    /// Nothing that the worker must see waits for longer than it may be late.
+    fn look_for_sleepers(&mut self) {
+        if self.stopped || !self.side.is_awaited() {
+            self.awaited_since = None;
+            return;
+        }
+        let since = *self.awaited_since.get_or_insert(self.now);
+        if self.now > since + TOO_LATE && self.turn_at.is_none_or(|at| at > self.now) {
+            self.wrong(Anomaly::LostWakeUp, format!("something waits since {:?}", since - self.start));
+        }
+    }
+
+    fn run_at(&mut self, at: Instant) {
+        if self.stopped || self.turn_at.is_some_and(|before| before <= at) {
+            return;
+        }
+        self.turn_at = Some(at);
+        self.at(at - self.start, Happening::Turn);
+    }
+
+    /// How late a thread runs.
+    fn late(&mut self) -> Duration {
+        match self.below(64) {
+            0 => Duration::from_millis(self.below(300)),
+            1..8 => Duration::from_micros(self.below(20_000)),
+            _ => Duration::from_micros(self.below(50)),
+        }
+    }
+}
+
+/// Panics that belong to the plan are not printed.
+pub fn hush_planned_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Longer than any thread is late.
+pub const TOO_LATE: Duration = Duration::from_secs(1);
