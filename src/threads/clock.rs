@@ -5,7 +5,9 @@
 //! would save most of that and make times late by its grain; change `timestamp` to try one.
 #![expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
 
-use std::time::{Instant, SystemTime};
+#[cfg(not(all(test, shuttle)))]
+use std::time::Instant;
+use std::time::SystemTime;
 
 use crate::message::Timestamp;
 
@@ -22,12 +24,12 @@ pub(crate) fn now() -> Instant {
 pub(crate) use crate::sync::model::now;
 
 /// From now on it is this time on this thread: for the simulation.
-#[cfg(feature = "_internal")]
+#[cfg(all(feature = "_internal", not(all(test, shuttle))))]
 pub(super) fn set(now: Instant) {
     SET.set(Some(now));
 }
 
-#[cfg(feature = "_internal")]
+#[cfg(all(feature = "_internal", not(all(test, shuttle))))]
 thread_local! {
     static SET: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
 }

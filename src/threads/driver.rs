@@ -20,9 +20,9 @@ use crate::engine::producer::{Action, BatchFate, ProducerEngine, Released, Salva
 use crate::message::Topic;
 use crate::net::Event;
 #[cfg(not(all(test, shuttle)))]
-use crate::net::Net;
+pub(super) use crate::net::Net;
 #[cfg(all(test, shuttle))]
-use crate::net::model::Net;
+pub(super) use crate::net::model::Net;
 use crate::sync::Waker;
 use crate::wire::frame::{ConnId, Frame};
 
@@ -112,13 +112,13 @@ impl<N: Network> Driver<N> {
     }
 
     /// What carries the frames.
-    #[cfg(feature = "_internal")]
+    #[cfg(all(feature = "_internal", not(all(test, shuttle))))]
     pub fn network(&mut self) -> &mut N {
         &mut self.net
     }
 
     /// What the network will tell with the next `hear`.
-    #[cfg(feature = "_internal")]
+    #[cfg(all(feature = "_internal", not(all(test, shuttle))))]
     pub fn events(&mut self) -> &mut Vec<Event> {
         &mut self.events
     }

@@ -389,7 +389,7 @@ impl Gate {
 }
 
 /// What blocks, in the steps between which it waits: for the simulation, where nobody can.
-#[cfg(feature = "_internal")]
+#[cfg(all(feature = "_internal", not(all(test, shuttle))))]
 impl Gate {
     pub(super) fn begin_flush(&self) -> Option<Flush> {
         self.state.lock().begin_flush()

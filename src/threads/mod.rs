@@ -34,7 +34,7 @@ pub(crate) mod gate;
 mod outlet;
 pub(crate) mod state;
 mod timer;
-#[cfg(feature = "_internal")]
+#[cfg(all(feature = "_internal", not(all(test, shuttle))))]
 pub mod unthreaded;
 mod worker;
 

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::driver::{Driver, Network};
+use super::driver::{Driver, Net, Network};
 use super::gate::{Gate, Next};
 use super::outlet::Outlet;
 use super::state::{Abandon, Called, Orders, Report};
@@ -15,7 +15,6 @@ use super::{panic_text, serve};
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryErrorKind, FatalError};
-use crate::net::Net;
 
 pub(super) struct Worker<N = Net> {
     gate: Arc<Gate>,
