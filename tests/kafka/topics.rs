@@ -115,7 +115,7 @@ fn a_topic_made_anew_with_fewer_partitions_gets_nothing_in_a_wrong_one() {
                     assert_eq!((*partition as usize, *partition >= 2), (number % 6, true), "{error}");
                 }
                 // It was under way to the old topic.
-                DeliveryErrorKind::UnknownTopic { .. } => assert_eq!(error.persistence(), Persistence::Possibly),
+                DeliveryErrorKind::TopicRecreated { .. } => assert_eq!(error.persistence(), Persistence::Possibly),
                 _ => panic!("{error}"),
             },
         }
