@@ -7,11 +7,10 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use mio::Waker;
-use parking_lot::Mutex;
 
 /// Turns a host name into addresses.
 pub trait Resolve: Send + Sync {
@@ -88,7 +87,7 @@ impl LookUps {
         if self.running.is_empty() {
             return Vec::new();
         }
-        let letters = mem::take(&mut *self.mailbox.letters.lock());
+        let letters = mem::take(&mut *self.mailbox.letters.lock().unwrap_or_else(PoisonError::into_inner));
         for letter in &letters {
             self.running.remove(&letter.host);
         }
@@ -139,7 +138,7 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         if let (Some(mailbox), Some(letter)) = (self.mailbox.upgrade(), self.letter.take()) {
-            mailbox.letters.lock().push(letter);
+            mailbox.letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
             // It fails only when the event loop is going away.
             let _ = mailbox.waker.wake();
         }

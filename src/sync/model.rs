@@ -52,7 +52,7 @@ fn pass_until(moment: Instant) {
     PASSED.set(PASSED.get() + moment.saturating_duration_since(now()));
 }
 
-/// As parking_lot's: without poisoning, and its guard can be given away for a moment.
+/// As that of `locks`: without poisoning, and its guard can be given away for a moment.
 #[derive(Default)]
 pub(crate) struct Mutex<T>(inner::Mutex<T>);
 
@@ -88,6 +88,10 @@ impl<T> Mutex<T> {
             Err(std::sync::TryLockError::WouldBlock) => return None,
         };
         Some(MutexGuard { mutex: self, held: Some(held) })
+    }
+
+    pub fn lock_soon(&self) -> Option<MutexGuard<'_, T>> {
+        self.try_lock()
     }
 
     pub fn lock(&self) -> MutexGuard<'_, T> {

@@ -5,7 +5,6 @@
 //! Everything asked for is a number or a flag that the worker compares with what it did (`due_upto` in the queue,
 //! `finished_upto`, `purges`), so requests merge, none is dropped, and no queue of commands is needed.
 
-use std::hint;
 use std::mem;
 use std::process;
 use std::sync::Arc;
@@ -166,17 +165,11 @@ impl Gate {
         }
     }
 
-    /// The lock; nothing in a forked child that inherited it locked, where nobody would ever unlock it. Elsewhere it
-    /// is held for so short a time that a few turns outlast nearly every holder, and whoever must be waited for longer
-    /// costs more than a look at the process id.
+    /// The lock; nothing in a forked child that inherited it locked, where nobody would ever unlock it. Whoever must be
+    /// waited for costs more than a look at the process id.
     fn lock_unless_forked(&self) -> Option<MutexGuard<'_, State>> {
-        for turns in LOCK_TURNS {
-            if let Some(state) = self.state.try_lock() {
-                return Some(state);
-            }
-            (0..turns).for_each(|_| hint::spin_loop());
-        }
-        if self.forked() { None } else { Some(self.state.lock()) }
+        let soon = self.state.lock_soon();
+        if soon.is_some() || self.forked() { soon } else { Some(self.state.lock()) }
     }
 
     /// Makes the message with this ticket leave now.
@@ -489,9 +482,6 @@ fn wait_until(condvar: &Condvar, state: &mut MutexGuard<'_, State>, until: Deadl
         None => condvar.wait(state),
     }
 }
-
-/// How long `offer` waits between its looks at a lock that is held, in turns of the processor.
-const LOCK_TURNS: [u32; 5] = [2, 4, 8, 16, 0];
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ottla::{AsyncProducer, AsyncProducerBuilder, Client, Delivered, DeliveryError, Message, Topic};
-use parking_lot::Mutex;
+use std::sync::Mutex;
 
 use crate::fixture::RealKafka;
 use crate::tools;
@@ -46,8 +46,10 @@ impl Load {
         let told = Arc::new(Mutex::new(Told::new(size.partitions)));
         let teller = Arc::clone(&told);
         let builder = options(client.async_producer().streaming());
-        let producer =
-            builder.on_delivery(move |fate| teller.lock().note(fate)).build().expect("options that fit together");
+        let producer = builder
+            .on_delivery(move |fate| teller.lock().expect("no holder panicked").note(fate))
+            .build()
+            .expect("options that fit together");
         let going = Arc::new(AtomicBool::new(true));
         let callers = (0..size.callers)
             .map(|caller| {
@@ -57,7 +59,8 @@ impl Load {
             })
             .collect();
         let load = Self { topic: topic.to_owned(), producer, going, callers, told, began: Instant::now() };
-        while load.told.lock().partitions.iter().any(|partition| partition.last.is_none()) {
+        while load.told.lock().expect("no holder panicked").partitions.iter().any(|partition| partition.last.is_none())
+        {
             assert!(
                 load.began.elapsed() < Duration::from_secs(60),
                 "nothing is delivered: {:?}",
@@ -72,7 +75,7 @@ impl Load {
     /// Forgets the silences so far.
     pub fn listen_for_silence(&self) {
         let now = Instant::now();
-        for partition in &mut self.told.lock().partitions {
+        for partition in &mut self.told.lock().expect("no holder panicked").partitions {
             (partition.silence, partition.last) = (Duration::ZERO, Some(now));
         }
     }
@@ -80,7 +83,13 @@ impl Load {
     /// The longest time without a delivery, for each partition, also if it is not over yet.
     pub fn silences(&self) -> Vec<Duration> {
         let now = Instant::now();
-        self.told.lock().partitions.iter().map(|partition| partition.silence_until(now)).collect()
+        self.told
+            .lock()
+            .expect("no holder panicked")
+            .partitions
+            .iter()
+            .map(|partition| partition.silence_until(now))
+            .collect()
     }
 
     /// Waits until the producer meets an error that says this.
@@ -102,7 +111,7 @@ impl Load {
         let took = self.began.elapsed();
         // The callback goes with the last clone.
         drop(self.producer);
-        let told = Arc::into_inner(self.told).expect("the callback is gone").into_inner();
+        let told = Arc::into_inner(self.told).expect("the callback is gone").into_inner().expect("no holder panicked");
         assert_eq!((report.delivered, report.failed), (told.delivered, told.failed), "the report is what was told");
 
         let mut log = Log::new(&accepted, told.partitions.len());

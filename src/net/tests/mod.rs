@@ -123,8 +123,8 @@ fn closed_port() -> u16 {
 /// A resolver that answers 127.0.0.1, one look-up for each message sent, or fails once the sender is gone.
 fn held_resolver() -> (Sender<()>, impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync) {
     let (release, released): (_, Receiver<()>) = mpsc::channel();
-    let released = parking_lot::Mutex::new(released);
-    let held = move |_: &str| match released.lock().recv() {
+    let released = std::sync::Mutex::new(released);
+    let held = move |_: &str| match released.lock().unwrap().recv() {
         Ok(()) => Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]),
         Err(error) => Err(io::Error::other(error)),
     };

@@ -1,0 +1,144 @@
+//! The standard library's locks with the calls of parking_lot: without poisoning, and a guard that can be given away for
+//! a moment.
+//!
+//! Not parking_lot itself, which keeps who waits in one table for the whole process: after a fork the table still has
+//! the parent's threads, in memory that the child's new threads use again, and wake-ups of a new producer in the child
+//! are lost. The standard library's locks are words of their own.
+
+use std::fmt;
+use std::hint;
+use std::ops::{Deref, DerefMut};
+use std::sync::{self, PoisonError, TryLockError, WaitTimeoutResult};
+use std::thread;
+use std::time::Instant;
+
+#[derive(Default)]
+pub(crate) struct Mutex<T>(sync::Mutex<T>);
+
+pub(crate) struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    /// Away only inside `unlocked` and `wait`.
+    held: Option<sync::MutexGuard<'a, T>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(sync::Condvar);
+
+impl<T> Mutex<T> {
+    pub const fn new(value: T) -> Self {
+        Self(sync::Mutex::new(value))
+    }
+
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.lock_soon().unwrap_or_else(|| {
+            let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            MutexGuard { mutex: self, held: Some(held) }
+        })
+    }
+
+    /// The lock, unless it is held for longer than a few turns of the processor. Holders here are so quick that to go to
+    /// sleep would cost more than to try again.
+    #[inline]
+    pub fn lock_soon(&self) -> Option<MutexGuard<'_, T>> {
+        self.try_lock().or_else(|| self.try_again())
+    }
+
+    #[cold]
+    fn try_again(&self) -> Option<MutexGuard<'_, T>> {
+        for turn in 1..=TURNS {
+            if turn <= BUSY_TURNS {
+                (0..1 << turn).for_each(|_| hint::spin_loop());
+            } else {
+                thread::yield_now();
+            }
+            let held = self.try_lock();
+            if held.is_some() {
+                return held;
+            }
+        }
+        None
+    }
+
+    #[inline]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let held = match self.0.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(MutexGuard { mutex: self, held: Some(held) })
+    }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never locks, and shows nothing of what it guards.
+        f.write_str("Mutex")
+    }
+}
+
+impl<T> MutexGuard<'_, T> {
+    /// Runs `run` with the lock released for that time.
+    pub fn unlocked<U>(guard: &mut Self, run: impl FnOnce() -> U) -> U {
+        guard.held = None;
+        let result = run();
+        guard.held = guard.mutex.lock().held;
+        result
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.held.as_ref().expect(HELD)
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.held.as_mut().expect(HELD)
+    }
+}
+
+impl Condvar {
+    pub const fn new() -> Self {
+        Self(sync::Condvar::new())
+    }
+
+    /// Blocks until somebody notifies, or for no reason.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let held = guard.held.take().expect(HELD);
+        guard.held = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// As `wait`, and until this moment at most.
+    #[expect(clippy::disallowed_methods, reason = "the standard library waits for a duration, callers for a moment")]
+    pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> WaitTimeoutResult {
+        let held = guard.held.take().expect(HELD);
+        let left = until.saturating_duration_since(Instant::now());
+        let (held, result) = self.0.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner);
+        guard.held = Some(held);
+        result
+    }
+
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// How often a lock that is held is tried again, and how many of these turns pass without giving up the processor.
+const TURNS: u32 = 10;
+const BUSY_TURNS: u32 = 3;
+const HELD: &str = "a guard holds its lock but inside `unlocked` and `wait`, which have it to themselves";
