@@ -61,16 +61,16 @@ fn a_frozen_leader_is_given_up_and_holds_up_no_other_node() {
     kafka.create_placed_topic("frozen-leader", "1:2,2:3,3:1", &["min.insync.replicas=1"]);
     kafka.wait_until_whole("frozen-leader", 2);
     let client = Client::builder([kafka.bootstrap()]).socket_timeout(Duration::from_secs(6)).build().unwrap();
-    let load = Load::start(&client, "frozen-leader", SIZE, |builder| builder);
+    // On a busy machine an election takes its time.
+    let load =
+        Load::start(&client, "frozen-leader", SIZE, |builder| builder.delivery_timeout(Duration::from_secs(240)));
     kafka.pause(1);
-    let began = Instant::now();
-    load.wait_for_error("no answer within socket_timeout");
-    thread::sleep(Duration::from_secs(20).saturating_sub(began.elapsed()));
+    load.listen_for_silence();
+    load.wait_for_silence_and_its_end(0, Duration::from_secs(4));
     let silences = load.silences();
+    // Only now, so it was not the end of the frost that helped.
     kafka.resume(1);
-    println!("silences in 20 s with a frozen node: {silences:?}");
-    assert!(silences[0] > Duration::from_secs(4), "its leader was frozen: {silences:?}");
-    assert!(silences[0] < Duration::from_secs(19), "it was not the end of the frost that helped: {silences:?}");
+    println!("silences with a frozen node: {silences:?}");
     assert!(silences[1] < Duration::from_secs(4), "the other nodes went on: {silences:?}");
     kafka.wait_until_whole("frozen-leader", 2);
     // What the frozen node had not read yet comes as a repeat: it must not be there twice.

@@ -92,7 +92,18 @@ impl Load {
             .collect()
     }
 
-    /// Waits until the producer meets an error that says this.
+    /// Waits until nothing is delivered to the partition for longer than `silence`, and then something again.
+    pub fn wait_for_silence_and_its_end(&self, partition: usize, silence: Duration) {
+        let limit = Instant::now() + Duration::from_secs(200);
+        // What is behind the last delivery counts only once there is another.
+        while self.told.lock().expect("no holder panicked").partitions[partition].silence <= silence {
+            assert!(Instant::now() < limit, "partition {partition}: {:?}", self.silences());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until the producer meets an error that says this. Only while no partition takes anything: a delivery to
+    /// any of them ends the error.
     pub fn wait_for_error(&self, text: &str) {
         let limit = Instant::now() + Duration::from_secs(60);
         while !self.producer.last_error().is_some_and(|error| error.to_string().contains(text)) {
