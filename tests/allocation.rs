@@ -25,7 +25,6 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
-use ottla::engine::entry;
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::net::inbox::Inbox;
 use ottla::net::{Event, Net};
@@ -310,9 +309,7 @@ fn limit_after_the_handshake() -> usize {
     engine.add_topic(Topic::new("t").expect("a good name"));
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     let now = Instant::now();
-    let mut chunk = Chunk::default();
-    entry::put(&mut chunk.bytes, 0, &Message::new("t", "v"), Timestamp::from_millis(0));
-    chunk.ends.push(chunk.bytes.len() as u32);
+    let mut chunk = Chunk::of(0, 0, &Message::new("t", "v"), Timestamp::from_millis(0));
     engine.append(&mut chunk, now);
     engine.advance(now);
     let Some(Action::Connect { conn, .. }) = engine.next_action() else { panic!("it does not connect") };

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::RecordBatchDecoder;
-use ottla::engine::entry::{self, Entry};
+use ottla::engine::chunk::Chunk;
+use ottla::engine::entry;
 use ottla::record::batch::{BatchBuilder, Stamp, len_of_one};
 use ottla::record::batch_reader::{Batch, Record};
 use ottla::{Message, Payload, Timestamp};
@@ -115,13 +116,13 @@ pub fn record_batch_roundtrip(data: &[u8]) {
     let mut messages = Vec::new();
     while !input.is_empty() {
         let message = message(&mut input);
-        let mut bytes = vec![0xee; usize::from(input.byte() & 3)];
-        let before = bytes.len();
-        entry::put(&mut bytes, 7, &message, message.create_time().expect("it has one"));
-        let entry = Entry::read(&bytes[before..]);
+        let time = message.create_time().expect("it has one");
+        let mut chunk = Chunk::of(0, 7, &message, time);
+        let cost = chunk.cost;
+        let entry = chunk.entries().next().expect("one message");
         assert_eq!((entry.topic, entry.partition, entry.tag), (7, message.partition(), message.tag()));
         assert_eq!(entry.partition_key, message.partition_key());
-        assert_eq!(entry::len_of(&message, entry.tail.len()), bytes.len() - before, "its length is known before");
+        assert_eq!(entry::cost_of(&message, entry.tail.len(), false), cost, "what it takes is known before");
         // A time too far from the first has no place in this batch.
         let Some(length) = batch.len_with(entry.create_time, entry.tail.len()) else { continue };
         if batch.is_empty() {

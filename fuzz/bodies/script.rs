@@ -82,7 +82,8 @@ impl<'a> Script<'a> {
         let callbacks = bits & 64 != 0;
         let (client, config) = (Arc::new(client), Arc::new(config));
         let engine = ProducerEngine::new(Arc::clone(&client), Arc::clone(&config), 7).with_callbacks(callbacks);
-        let limits = Limits { messages: 30, bytes: 3000, threshold: 3, interval: Duration::ZERO, batch_bytes: 100_000 };
+        let (interval, batch_bytes) = (Duration::ZERO, config.max_batch_bytes);
+        let limits = Limits { messages: 30, bytes: 3000, threshold: 3, interval, batch_bytes, spreads: true };
         let mut queue = Queue::new(limits);
         queue.start();
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
@@ -152,7 +153,7 @@ impl<'a> Script<'a> {
         let Ok(mut checked) = Checked::new(&message, self.config.max_message_bytes, || clock) else { return };
         let slot = (shape & 8 == 8).then(Slot::shared);
         let now = self.now;
-        match self.queue.offer(&mut checked, slot.as_ref(), || now) {
+        match self.queue.offer(&mut checked, slot.as_ref(), || Some(now)) {
             Ok(accepted) => {
                 assert_eq!(accepted.ticket, id);
                 self.fates.push(0);

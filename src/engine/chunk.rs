@@ -1,59 +1,224 @@
 //! A run of queued messages that travels from callers to the engine as one piece.
+//!
+//! Its bytes are those of a batch from the first message on. As long as all messages go to one topic, and to whichever
+//! partition, that is all, and the engine can send them as they are. When another kind of message comes, each message
+//! gets a route beside the bytes, and the engine copies them one by one into the batches of their partitions.
 
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "_internal"))]
-use super::entry::Entry;
+use super::entry;
+use super::entry::{Entry, Extra};
 pub use crate::fate::Slot;
+use crate::message::Message;
+#[cfg(any(test, feature = "_internal"))]
+use crate::message::Timestamp;
+use crate::record::batch::{BatchBuilder, Plan, Records};
+#[cfg(any(test, feature = "_internal"))]
+use crate::record::tail;
 
 /// Messages in the order in which they were accepted; message `i` has ticket `first + i`.
 #[derive(Debug, Default)]
 pub struct Chunk {
-    /// The entries, one behind the other.
-    pub bytes: Vec<u8>,
-    /// Where each entry ends in `bytes`.
-    pub ends: Vec<u32>,
+    /// The messages as the records of a batch.
+    pub records: BatchBuilder,
+    /// Where each message goes and where in the bytes it is; none while the chunk is a run.
+    routes: Vec<Route>,
+    /// Where all messages of a run go.
+    topic: u32,
     /// Ticket of the first message.
     pub first: u64,
-    /// Slots of the messages that have a handle, by index, ascending.
-    pub handles: Vec<(u32, Arc<Slot>)>,
+    /// What only some messages have, ascending by index.
+    pub extras: Vec<Extra>,
+    /// What its messages take of the queue's limit.
+    pub cost: usize,
     /// How many messages the engine has taken; it moves only after a message is safe in its batch, so that a
     /// panic on the way costs that message and no other.
     pub taken: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    create_time: i64,
+    topic: u32,
+    /// -1 if none was asked for.
+    partition: i32,
+    /// The tail in the chunk's bytes.
+    start: u32,
+    end: u32,
+}
+
 impl Chunk {
+    /// An empty chunk whose first message will have this ticket.
+    #[must_use]
+    pub fn from_ticket(first: u64) -> Self {
+        Self { first, ..Self::default() }
+    }
+
+    /// A chunk of one message, whose record is there.
+    #[must_use]
+    pub fn of_one(
+        records: BatchBuilder,
+        (topic, message): (u32, &Message<'_>),
+        slot: Option<&Arc<Slot>>,
+        anywhere: bool,
+        cost: usize,
+    ) -> Self {
+        let mut chunk = Self { records, cost, ..Self::default() };
+        chunk.extras.extend(Extra::of(0, message.tag, message.partition_key(), slot));
+        let (create_time, tail) = chunk.records.record_at(0);
+        chunk.note(0, (topic, message.partition), (create_time, tail.len()), anywhere);
+        chunk
+    }
+
+    /// A chunk of one message, for tests.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn of(first: u64, topic: u32, message: &Message<'_>, create_time: Timestamp) -> Self {
+        let tail_len = tail::len_of(message.key(), message.value(), message.headers());
+        let mut chunk = Self::from_ticket(first);
+        let plan = chunk.records.plan(create_time.as_millis(), tail_len).expect("the first message always fits");
+        let cost = entry::cost_of(message, tail_len, false);
+        chunk.push(plan, (topic, message), None, false, cost);
+        chunk
+    }
+
+    /// The messages of a chunk, for tests.
+    #[cfg(any(test, feature = "_internal"))]
+    pub fn entries(&mut self) -> impl Iterator<Item = Entry<'_>> {
+        self.spell_out();
+        let chunk = &*self;
+        let extra = |index| chunk.extras.iter().find(move |extra| extra.index as usize == index);
+        (0..chunk.len()).map(move |index| chunk.entry(index, extra(index)))
+    }
+
+    /// Breaks message `index`, so that whoever reads it panics, and returns what [`mend`](Self::mend) puts back.
+    #[cfg(feature = "_internal")]
+    pub fn break_at(&mut self, index: usize) -> u32 {
+        self.spell_out();
+        std::mem::replace(&mut self.routes[index].start, u32::MAX)
+    }
+
+    /// Mends what [`break_at`](Self::break_at) broke.
+    #[cfg(feature = "_internal")]
+    pub fn mend(&mut self, index: usize, start: u32) {
+        self.routes[index].start = start;
+    }
+
     /// How many messages it holds, taken ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.records.count() as usize
     }
 
     /// Whether it holds no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.records.is_empty()
     }
 
-    /// Bytes of entry `index`.
+    /// The topic, if all messages go there and to whichever partition, and none was taken.
+    #[inline]
     #[must_use]
-    pub fn entry_bytes(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        &self.bytes[start..self.ends[index] as usize]
+    pub fn run(&self) -> Option<u32> {
+        (self.routes.is_empty() && !self.is_empty() && self.taken == 0).then_some(self.topic)
     }
 
-    /// Entry `index`, for tests.
-    #[cfg(any(test, feature = "_internal"))]
+    /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
+    /// do. The handle waits in `slot`.
+    #[inline]
+    pub fn push(
+        &mut self,
+        plan: Plan,
+        (topic, message): (u32, &Message<'_>),
+        slot: Option<&Arc<Slot>>,
+        anywhere: bool,
+        cost: usize,
+    ) {
+        let index = self.records.count();
+        self.records.append_parts(plan, message.key(), message.value(), message.headers());
+        self.extras.extend(Extra::of(index, message.tag, message.partition_key(), slot));
+        self.cost += cost;
+        self.note(index, (topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
+    }
+
+    /// Appends a message of another chunk or batch.
+    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<&Arc<Slot>>, cost: usize) {
+        let index = self.records.count();
+        self.records.append(entry.create_time, entry.tail);
+        self.extras.extend(Extra::of(index, entry.tag, entry.partition_key, slot));
+        self.cost += cost;
+        self.note(index, (entry.topic, entry.partition), (entry.create_time, entry.tail.len()), false);
+    }
+
+    /// Gives every message of a run its route, so that it can be read by its index.
+    pub fn spell_out(&mut self) {
+        if self.routes.is_empty() && !self.is_empty() {
+            self.route_run(self.len());
+        }
+    }
+
+    /// Message `index` of a chunk that is spelled out; `extra` is what it has, if it has.
+    ///
+    /// # Panics
+    /// If there is none.
     #[must_use]
-    pub fn entry(&self, index: usize) -> Entry<'_> {
-        Entry::read(self.entry_bytes(index))
+    pub fn entry<'a>(&'a self, index: usize, extra: Option<&'a Extra>) -> Entry<'a> {
+        let Route { create_time, topic, partition, start, end } = self.routes[index];
+        Entry {
+            topic,
+            partition: (partition >= 0).then_some(partition),
+            create_time,
+            tag: extra.map_or(0, |extra| extra.tag),
+            partition_key: extra.and_then(|extra| extra.partition_key.as_deref()),
+            tail: &self.records.bytes()[start as usize..end as usize],
+        }
+    }
+
+    /// Takes the records and what is beside them out, and leaves an empty chunk with the memory of `buffer`.
+    #[must_use]
+    pub fn take_run(&mut self, buffer: Vec<u8>) -> (Records, Vec<Extra>, usize) {
+        let records = std::mem::replace(&mut self.records, BatchBuilder::new(buffer));
+        (records.finish(), std::mem::take(&mut self.extras), std::mem::take(&mut self.cost))
     }
 
     /// Empties it for the next use; the memory stays.
     pub fn reset(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.handles.clear();
-        self.taken = 0;
+        self.records.clear();
+        self.routes.clear();
+        self.extras.clear();
+        (self.cost, self.taken) = (0, 0);
+    }
+
+    /// Notes where the last message, with this index, goes.
+    #[inline]
+    fn note(&mut self, index: u32, to: (u32, Option<i32>), record: (i64, usize), anywhere: bool) {
+        if index == 0 && anywhere {
+            self.topic = to.0;
+        } else if !(anywhere && self.routes.is_empty() && to.0 == self.topic) {
+            self.route(index, to, record);
+        }
+    }
+
+    /// The chunk is no run, or no longer.
+    fn route(&mut self, index: u32, (topic, partition): (u32, Option<i32>), (create_time, tail_len): (i64, usize)) {
+        if self.routes.is_empty() {
+            // All before this one were a run.
+            self.route_run(index as usize);
+        }
+        let end = self.records.bytes().len();
+        let (start, end) = ((end - tail_len) as u32, end as u32);
+        self.routes.push(Route { create_time, topic, partition: partition.unwrap_or(-1), start, end });
+    }
+
+    /// Routes the first so many messages as those of a run.
+    fn route_run(&mut self, count: usize) {
+        let mut at = 0;
+        for _ in 0..count {
+            let (create_time, tail) = self.records.record_at(at);
+            at = tail.end;
+            let (start, end) = (tail.start as u32, tail.end as u32);
+            self.routes.push(Route { create_time, topic: self.topic, partition: -1, start, end });
+        }
     }
 }

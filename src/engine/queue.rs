@@ -19,7 +19,8 @@ use super::entry;
 use crate::error::{InvalidTopic, ProduceErrorKind};
 use crate::fate::Slot;
 use crate::message::{Message, Timestamp, Topic, TopicRef};
-use crate::record::{batch, tail};
+use crate::record::batch::{self, BatchBuilder, Plan};
+use crate::record::tail;
 
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Queue {
     taken: u64,
     due_upto: u64,
     released: u64,
-    /// What the messages that hold a place take of the limit (`entry::cost`), and the entries' bytes of those among
+    /// What the messages that hold a place take of the limit (`entry::cost`), and the records' bytes of those among
     /// them that are not due.
     bytes: usize,
     waiting_bytes: usize,
@@ -57,8 +58,10 @@ pub struct Limits {
     pub threshold: usize,
     /// A message that is not due becomes due at this age; zero is off.
     pub interval: Duration,
-    /// Messages of so many bytes that are not due become due: they fill a batch.
+    /// Bytes of a batch: a run of messages that fills one becomes due, and so do messages of so many bytes.
     pub batch_bytes: usize,
+    /// Whether a message without a key may go to whichever partition.
+    pub spreads: bool,
 }
 
 /// Whether messages are taken.
@@ -98,9 +101,10 @@ struct Arrival {
 pub struct Checked<'a, 'm> {
     message: &'a Message<'m>,
     create_time: Timestamp,
-    len: usize,
-    /// The entry of a large message, for topic 0: encoded before the lock is taken.
-    encoded: Option<Vec<u8>>,
+    /// Bytes of its record's tail.
+    tail_len: usize,
+    /// The record of a large message, encoded before the lock is taken.
+    encoded: Option<BatchBuilder>,
 }
 
 /// A message was accepted.
@@ -125,6 +129,8 @@ pub enum Refused {
     Full(Full),
     /// The topic's name is not allowed.
     InvalidTopic(InvalidTopic),
+    /// The clock says that this process is another one.
+    Forked,
 }
 
 /// What a full queue holds.
@@ -147,6 +153,7 @@ impl<'a, 'm> Checked<'a, 'm> {
     ///
     /// # Errors
     /// `MessageTooLarge` and `InvalidMessage`.
+    #[inline]
     pub fn new(
         message: &'a Message<'m>,
         max_message_bytes: usize,
@@ -163,15 +170,27 @@ impl<'a, 'm> Checked<'a, 'm> {
         if message.partition_key().is_some_and(|key| key.len() > max_message_bytes) {
             return Err(ProduceErrorKind::InvalidMessage("the partition key is longer than max_message_bytes"));
         }
-        let len = entry::len_of(message, tail_len);
         let create_time = message.create_time.unwrap_or_else(create_time);
-        let encoded = (len > ENCODED_BEFORE).then(|| {
-            let mut bytes = Vec::with_capacity(len);
-            entry::put(&mut bytes, 0, message, create_time);
-            bytes
-        });
-        Ok(Self { message, create_time, len, encoded })
+        let encoded = (tail_len > ENCODED_BEFORE).then(|| encode(message, create_time, tail_len));
+        Ok(Self { message, create_time, tail_len, encoded })
     }
+
+    /// Whether it may go to whichever partition, where messages without a key may.
+    #[inline]
+    fn goes_anywhere(&self) -> bool {
+        let Message { key, partition, partition_key, .. } = self.message;
+        key.is_none() && partition.is_none() && partition_key.is_none()
+    }
+}
+
+/// The record of a large message, in a batch of its own.
+#[cold]
+fn encode(message: &Message<'_>, create_time: Timestamp, tail_len: usize) -> BatchBuilder {
+    let mut record = BatchBuilder::new(Vec::with_capacity(batch::len_of_one(tail_len)));
+    if let Some(plan) = record.plan(create_time.as_millis(), tail_len) {
+        record.append_parts(plan, message.key(), message.value(), message.headers());
+    }
+    record
 }
 
 impl Queue {
@@ -223,44 +242,51 @@ impl Queue {
         self.all_due();
     }
 
-    /// Whether this message would be the first of its chunk.
-    #[must_use]
-    pub fn begins_chunk(&self, message: &Checked<'_, '_>) -> bool {
-        self.open.is_empty() || message.encoded.is_some()
-    }
-
-    /// Takes the message, or says why not; `clock` is asked for the first message of a chunk only.
+    /// Takes the message, or says why not; `clock` is asked for the first message of a chunk and every 1,024th behind
+    /// it, and says nothing in a process that is another one.
     ///
     /// # Errors
     /// All of [`Refused`]; the message can be offered again.
+    #[inline]
     pub fn offer(
         &mut self,
         message: &mut Checked<'_, '_>,
         slot: Option<&Arc<Slot>>,
-        clock: impl FnOnce() -> Instant,
+        clock: impl FnOnce() -> Option<Instant>,
     ) -> Result<Accepted, Refused> {
-        match self.phase {
-            Phase::Running => {}
-            Phase::Idle => return Err(Refused::Idle),
-            Phase::Closed => return Err(Refused::Closed),
+        if self.phase != Phase::Running {
+            return Err(if self.phase == Phase::Idle { Refused::Idle } else { Refused::Closed });
         }
-        let cost = entry::cost_of(message.message, message.len, slot.is_some());
+        let cost = entry::cost_of(message.message, message.tail_len, slot.is_some());
         if let Some(limit) = self.limit_reached(cost) {
-            // A full queue is a reason to deliver, whichever of its bounds it reached.
-            self.all_due();
-            let (queued, oldest) = (self.held(), self.oldest());
-            let (limit, bytes) = limit;
-            return Err(Refused::Full(Full { queued, limit, bytes, oldest, wake: self.wake() }));
+            return Err(self.refuse(limit));
         }
         let topic = self.topics.seat(&message.message.topic).map_err(Refused::InvalidTopic)?;
-        if self.begins_chunk(message) {
-            self.arrivals.push_back(Arrival { first: self.accepted, at: clock() });
+        let anywhere = self.limits.spreads && message.goes_anywhere();
+        let fits = self.plan(message, topic, anywhere);
+        let begins = fits.is_none() || self.open.is_empty();
+        if begins || self.open.len() % LOOKS_AT_CLOCK == 0 {
+            let at = clock().ok_or(Refused::Forked)?;
+            if begins {
+                self.arrivals.push_back(Arrival { first: self.accepted, at });
+            }
         }
-        self.put(message, topic, slot);
+        match fits {
+            Some(plan) => {
+                if self.open.is_empty() {
+                    self.open.first = self.accepted;
+                }
+                self.open.push(plan, (topic, message.message), slot, anywhere, cost);
+            }
+            None => self.begin(message, topic, slot, anywhere, cost),
+        }
         let ticket = self.accepted;
         self.accepted += 1;
         self.bytes += cost;
-        self.waiting_bytes += message.len;
+        self.waiting_bytes += message.tail_len + LEAST_HEAD;
+        if self.open.len() >= self.chunk_messages() {
+            self.seal();
+        }
         if self.has_enough() {
             self.all_due();
         }
@@ -284,18 +310,23 @@ impl Queue {
         self.wake()
     }
 
-    /// If any message is due, moves every chunk to `out`, because what came later may as well go along. Returns
-    /// whether it did.
+    /// Moves every chunk that holds a due message to `out`, whole. Returns whether there was any.
     pub fn take_due(&mut self, out: &mut VecDeque<Chunk>) -> bool {
         if self.taken >= self.due_upto {
             return false;
         }
-        out.append(&mut self.sealed);
-        if !self.open.is_empty() {
-            out.push_back(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
+        let mut take = |chunk: Chunk| {
+            self.taken = chunk.first + chunk.len() as u64;
+            out.push_back(chunk);
+        };
+        // Of a sealed chunk all messages are due, or none.
+        while self.sealed.front().is_some_and(|chunk| chunk.first < self.due_upto) {
+            self.sealed.pop_front().into_iter().for_each(&mut take);
         }
-        self.taken = self.accepted;
-        self.all_due();
+        if !self.open.is_empty() && self.open.first < self.due_upto {
+            take(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
+            self.all_due();
+        }
         true
     }
 
@@ -314,7 +345,8 @@ impl Queue {
 
     /// Takes a chunk back whose messages have left it, to use its memory again.
     pub fn recycle(&mut self, mut chunk: Chunk) {
-        if self.spare.len() < SPARE_CHUNKS && chunk.bytes.capacity() <= 2 * CHUNK_BYTES {
+        let most = self.limits.batch_bytes.max(CHUNK_BYTES).saturating_mul(2);
+        if self.spare.len() < SPARE_CHUNKS && chunk.records.capacity() <= most {
             chunk.reset();
             self.spare.push(chunk);
         }
@@ -421,6 +453,7 @@ impl Queue {
         self.arrivals.get(later.checked_sub(1)?).map(|arrival| arrival.at)
     }
 
+    #[inline]
     fn limit_reached(&self, cost: usize) -> Option<(usize, bool)> {
         if self.held() >= self.limits.messages {
             Some((self.limits.messages, false))
@@ -431,36 +464,68 @@ impl Queue {
         }
     }
 
-    fn put(&mut self, message: &mut Checked<'_, '_>, topic: u32, slot: Option<&Arc<Slot>>) {
-        let first = self.accepted;
-        if let Some(mut bytes) = message.encoded.take() {
-            entry::set_topic(&mut bytes, topic);
-            self.seal();
-            let handles = slot.map(|slot| (0, Arc::clone(slot))).into_iter().collect();
-            let ends = vec![bytes.len() as u32];
-            self.sealed.push_back(Chunk { bytes, ends, first, handles, taken: 0 });
+    /// A full queue is a reason to deliver, whichever of its bounds it reached.
+    #[cold]
+    fn refuse(&mut self, (limit, bytes): (usize, bool)) -> Refused {
+        self.all_due();
+        let (queued, oldest) = (self.held(), self.oldest());
+        Refused::Full(Full { queued, limit, bytes, oldest, wake: self.wake() })
+    }
+
+    /// What the message will be in the open chunk, if it fits there.
+    #[inline]
+    fn plan(&self, message: &Checked<'_, '_>, topic: u32, anywhere: bool) -> Option<Plan> {
+        let open = &self.open;
+        let plan = open.records.plan(message.create_time.as_millis(), message.tail_len)?;
+        // A run may fill a batch; what the engine takes apart anyway is better taken early.
+        let runs = anywhere && (open.is_empty() || open.run() == Some(topic));
+        let most = if runs { self.limits.batch_bytes } else { CHUNK_BYTES };
+        let fits = open.is_empty() || plan.len <= most;
+        (fits && message.encoded.is_none()).then_some(plan)
+    }
+
+    /// Puts a message into a new chunk.
+    fn begin(
+        &mut self,
+        message: &mut Checked<'_, '_>,
+        topic: u32,
+        slot: Option<&Arc<Slot>>,
+        anywhere: bool,
+        cost: usize,
+    ) {
+        if anywhere && message.encoded.is_none() && self.open.run() == Some(topic) {
+            // A full batch.
+            self.all_due();
+        }
+        self.seal();
+        if let Some(records) = message.encoded.take() {
+            let mut chunk = Chunk::of_one(records, (topic, message.message), slot, anywhere, cost);
+            chunk.first = self.accepted;
+            self.sealed.push_back(chunk);
             return;
         }
-        let open = &mut self.open;
-        if open.is_empty() {
-            open.first = first;
-        }
-        entry::put(&mut open.bytes, topic, message.message, message.create_time);
-        if let Some(slot) = slot {
-            open.handles.push((open.len() as u32, Arc::clone(slot)));
-        }
-        open.ends.push(open.bytes.len() as u32);
-        // A small queue has small chunks, so that it can be filled while others are under way.
-        let most = (self.limits.messages / 4).clamp(1, CHUNK_MESSAGES);
-        if open.bytes.len() >= CHUNK_BYTES || open.len() >= most {
-            self.seal();
+        self.open.first = self.accepted;
+        if let Some(plan) = self.open.records.plan(message.create_time.as_millis(), message.tail_len) {
+            self.open.push(plan, (topic, message.message), slot, anywhere, cost);
         }
     }
 
+    /// How many messages a chunk holds: a small queue has small chunks, so that it can be filled while others are under
+    /// way.
+    #[inline]
+    fn chunk_messages(&self) -> usize {
+        (self.limits.messages / 4).max(1)
+    }
+
+    /// Ends the open chunk.
     fn seal(&mut self) {
-        if !self.open.is_empty() {
-            self.sealed.push_back(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
+        if self.open.is_empty() {
+            return;
         }
+        if self.open.first < self.due_upto {
+            self.all_due();
+        }
+        self.sealed.push_back(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
     }
 
     fn has_enough(&self) -> bool {
@@ -550,8 +615,10 @@ fn next_number() -> u32 {
 }
 
 const CHUNK_BYTES: usize = 64 * 1024;
-const CHUNK_MESSAGES: usize = 1024;
-/// A larger entry is encoded before the lock, so that no caller waits for the copy of another.
+const LOOKS_AT_CLOCK: usize = 1024;
+/// Bytes of a record in front of its tail, at least.
+const LEAST_HEAD: usize = 4;
+/// A larger tail is encoded before the lock, so that no caller waits for the copy of another.
 const ENCODED_BEFORE: usize = 16 * 1024;
 const SPARE_CHUNKS: usize = 32;
 const SEEN_TOPICS: usize = 32;
@@ -609,7 +676,7 @@ mod tests {
         queue.take_due(&mut out);
         let seen: Vec<(u64, usize)> = out.iter().map(|chunk| (chunk.first, chunk.len())).collect();
         assert_eq!(seen, [(0, 1), (1, 1), (2, 1)]);
-        assert!(out[1].bytes.len() > 20_000);
+        assert!(out[1].records.len() > 20_000);
     }
 
     #[test]
@@ -619,7 +686,7 @@ mod tests {
         offer(&mut queue, "orders", 1).expect("accepted");
         for _ in 0..2 {
             let message = Message::new(&checked, "v");
-            queue.offer(&mut check(&message), None, start).expect("accepted");
+            queue.offer(&mut check(&message), None, now).expect("accepted");
         }
         offer(&mut queue, "orders", 1).expect("accepted");
         offer(&mut queue, "parcels", 1).expect("accepted");
@@ -628,7 +695,8 @@ mod tests {
         assert!(!queue.deliver(), "it was never asleep");
         let mut out = VecDeque::new();
         queue.take_due(&mut out);
-        let topics: Vec<u32> = out.iter().flat_map(|chunk| (0..chunk.len()).map(|i| chunk.entry(i).topic)).collect();
+        let topics: Vec<u32> =
+            out.iter_mut().flat_map(|chunk| chunk.entries().map(|entry| entry.topic).collect::<Vec<_>>()).collect();
         assert_eq!(topics, [0, 1, 1, 0, 1]);
     }
 
@@ -639,13 +707,13 @@ mod tests {
         for (len, slot) in [(1, None), (2, Some(&slot)), (30_000, Some(&slot))] {
             let value = vec![0; len];
             let message = Message::new("orders", &value);
-            queue.offer(&mut check(&message), slot, start).expect("accepted");
+            queue.offer(&mut check(&message), slot, now).expect("accepted");
         }
         assert!(!queue.deliver(), "it was never asleep");
         let mut out = VecDeque::new();
         queue.take_due(&mut out);
         let indexes: Vec<Vec<u32>> =
-            out.iter().map(|chunk| chunk.handles.iter().map(|(index, _)| *index).collect()).collect();
+            out.iter().map(|chunk| chunk.extras.iter().map(|extra| extra.index).collect()).collect();
         assert_eq!(indexes, [vec![1], vec![0]], "the first two fill a chunk of a queue this small");
     }
 
@@ -658,7 +726,7 @@ mod tests {
         assert_eq!(queue.tick(at), (Deadline::NEVER, false), "nothing waits");
         let put = |queue: &mut Queue, seconds| {
             let message = Message::new("orders", "v");
-            queue.offer(&mut check(&message), None, || later(seconds)).expect("accepted").arm
+            queue.offer(&mut check(&message), None, || Some(later(seconds))).expect("accepted").arm
         };
         assert!(put(&mut queue, 1));
         assert!(!put(&mut queue, 2), "it is armed");
@@ -705,28 +773,95 @@ mod tests {
     }
 
     #[test]
-    fn the_predicted_length_is_the_written_one() {
+    fn what_a_message_takes_is_known_before() {
         let plain = Message::new("orders", "value");
         let rich = plain.clone().with_key("k").with_tag(7).with_partition_key("pk").with_header("h", "v");
         for message in [plain, rich] {
-            let mut bytes = Vec::new();
-            entry::put(&mut bytes, 0, &message, Timestamp::from_millis(0));
-            assert_eq!(check(&message).len, bytes.len());
+            let chunk = Chunk::of(0, 0, &message, Timestamp::from_millis(0));
+            let (_, tail) = chunk.records.record_at(0);
+            assert_eq!(check(&message).tail_len, tail.len());
+            assert_eq!(chunk.cost, entry::cost(tail.len(), chunk.extras.first()));
         }
     }
 
-    /// The same queue, written as slowly and plainly as possible.
+    #[test]
+    fn a_run_that_fills_a_batch_is_due_and_leaves_the_next_one_behind() {
+        let mut queue = Queue::new(Limits { batch_bytes: 5_000, ..limits(1_000, 1_000_000) });
+        queue.start();
+        queue.sleep();
+        let mut count = 0;
+        while !offer(&mut queue, "orders", 100).expect("accepted").wake {
+            count += 1;
+        }
+        let mut out = VecDeque::new();
+        assert!(queue.take_due(&mut out));
+        let [run] = out.make_contiguous() else { panic!("{out:?}") };
+        assert_eq!((run.run(), run.len()), (Some(0), count));
+        assert!((4_850..=5_000).contains(&run.records.len()), "{} bytes", run.records.len());
+        assert_eq!(queue.accepted() - queue.taken(), 1, "the message that did not fit");
+        assert!(!queue.take_due(&mut out));
+    }
+
+    #[test]
+    fn what_names_a_key_or_a_partition_or_another_topic_ends_a_run_and_no_chunk() {
+        let plain = Message::new("orders", "v");
+        let others = [
+            plain.clone().with_key("k"),
+            plain.clone().with_partition(3),
+            plain.clone().with_partition_key("k"),
+            Message::new("parcels", "v"),
+        ];
+        for other in others {
+            let mut queue = queue(100, 1_000_000);
+            for message in [&plain, &plain, &other, &plain] {
+                queue.offer(&mut check(message), None, now).expect("accepted");
+            }
+            assert!(!queue.deliver(), "it was never asleep");
+            let mut out = VecDeque::new();
+            queue.take_due(&mut out);
+            let [chunk] = out.make_contiguous() else { panic!("{out:?}") };
+            assert_eq!(chunk.run(), None);
+            let seen: Vec<_> =
+                chunk.entries().map(|entry| (entry.partition, tail::key(entry.tail).is_some())).collect();
+            let kind = (other.partition(), other.key().is_some());
+            assert_eq!(seen, [(None, false), (None, false), kind, (None, false)]);
+        }
+    }
+
+    #[test]
+    fn with_a_partitioner_of_the_users_nothing_is_a_run() {
+        let mut queue = Queue::new(Limits { spreads: false, ..limits(100, 1_000_000) });
+        queue.start();
+        offer(&mut queue, "orders", 1).expect("accepted");
+        assert!(!queue.deliver(), "it was never asleep");
+        let mut out = VecDeque::new();
+        queue.take_due(&mut out);
+        assert_eq!(out[0].run(), None);
+    }
+
+    #[test]
+    fn another_process_gets_nothing_in() {
+        let mut queue = queue(100, 1_000_000);
+        let message = Message::new("orders", "v");
+        assert!(matches!(queue.offer(&mut check(&message), None, || None), Err(Refused::Forked)));
+        assert_eq!((queue.accepted(), queue.oldest()), (0, None));
+    }
+
+    /// The same queue, written as slowly and plainly as possible. All messages are of one run.
     struct Model {
         limits: Limits,
         messages: Vec<Told>,
+        /// Which chunk is open.
+        chunk: usize,
         asleep: bool,
         armed: bool,
         closed: bool,
     }
 
     struct Told {
-        len: usize,
+        tail_len: usize,
         cost: usize,
+        chunk: usize,
         due: bool,
         taken: bool,
         released: bool,
@@ -748,8 +883,28 @@ mod tests {
             wake
         }
 
+        fn of_chunk(&self, chunk: usize) -> impl Iterator<Item = &Told> + Clone {
+            self.messages.iter().filter(move |message| message.chunk == chunk)
+        }
+
+        /// A chunk that holds a due message is all due once nothing more can come into it.
+        fn seal(&mut self) {
+            if self.of_chunk(self.chunk).any(|message| message.due) {
+                self.all_due();
+            }
+            self.chunk += 1;
+        }
+
+        /// Bytes of the open chunk as a batch, with this message.
+        fn batch_with(&self, tail_len: usize) -> usize {
+            let mut batch = BatchBuilder::default();
+            self.of_chunk(self.chunk).for_each(|message| batch.append(0, &vec![0; message.tail_len]));
+            batch.append(0, &vec![0; tail_len]);
+            batch.len()
+        }
+
         /// Accepted, and whether the worker and the timer must be woken.
-        fn offer(&mut self, len: usize, cost: usize) -> (bool, bool, bool) {
+        fn offer(&mut self, tail_len: usize, cost: usize) -> (bool, bool, bool) {
             let (count, bytes) = self.held();
             if self.closed {
                 return (false, false, false);
@@ -758,10 +913,24 @@ mod tests {
                 self.all_due();
                 return (false, self.wake(), false);
             }
-            self.messages.push(Told { len, cost, due: false, taken: false, released: false });
+            let large = tail_len > ENCODED_BEFORE;
+            let begun = self.of_chunk(self.chunk).next().is_some();
+            if begun && !large && self.batch_with(tail_len) > self.limits.batch_bytes {
+                self.all_due();
+                self.seal();
+            } else if large {
+                self.seal();
+            }
+            let chunk = self.chunk;
+            self.messages.push(Told { tail_len, cost, chunk, due: false, taken: false, released: false });
+            if large {
+                self.chunk += 1;
+            } else if self.of_chunk(chunk).count() >= (self.limits.messages / 4).max(1) {
+                self.seal();
+            }
             let waiting = self.messages.iter().filter(|message| !message.due);
             let enough = (self.limits.threshold > 0 && waiting.clone().count() >= self.limits.threshold)
-                || waiting.map(|message| message.len).sum::<usize>() >= self.limits.batch_bytes
+                || waiting.map(|message| message.tail_len + LEAST_HEAD).sum::<usize>() >= self.limits.batch_bytes
                 || self.held().0 == self.limits.messages;
             if enough {
                 self.all_due();
@@ -773,13 +942,17 @@ mod tests {
         }
 
         fn take(&mut self) -> Vec<u64> {
-            if !self.messages.iter().any(|message| message.due && !message.taken) {
-                return Vec::new();
+            let due = self.messages.iter().filter(|message| message.due && !message.taken);
+            let Some(last) = due.map(|message| message.chunk).max() else { return Vec::new() };
+            let mut tickets = Vec::new();
+            for (ticket, message) in (0..).zip(&mut self.messages) {
+                if !message.taken && message.chunk <= last {
+                    (message.due, message.taken) = (true, true);
+                    tickets.push(ticket);
+                }
             }
-            let tickets = (0..).zip(&self.messages).filter(|(_, message)| !message.taken).map(|(ticket, _)| ticket);
-            let tickets = tickets.collect();
-            for message in &mut self.messages {
-                (message.due, message.taken) = (true, true);
+            if last == self.chunk {
+                self.chunk += 1;
             }
             tickets
         }
@@ -818,7 +991,7 @@ mod tests {
         (1usize..14, 60usize..2500, prop_oneof![Just(0usize), 1usize..6], 30usize..600).prop_map(
             |(messages, bytes, threshold, batch_bytes)| {
                 let interval = Duration::from_secs(1);
-                Limits { messages, bytes, threshold, interval, batch_bytes }
+                Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true }
             },
         )
     }
@@ -830,7 +1003,8 @@ mod tests {
         fn it_behaves_as_the_plain_model(limits in any_limits(), ops in ops()) {
             let mut queue = Queue::new(limits);
             queue.start();
-            let mut model = Model { limits, messages: Vec::new(), asleep: false, armed: false, closed: false };
+            let messages = Vec::new();
+            let mut model = Model { limits, messages, chunk: 0, asleep: false, armed: false, closed: false };
             let at = start();
             for op in ops {
                 match op {
@@ -838,11 +1012,10 @@ mod tests {
                         let value = vec![7; len];
                         let message = Message::new("orders", &value).with_tag(queue.accepted() + 1);
                         let mut checked = check(&message);
-                        let mut entry = Vec::new();
-                        entry::put(&mut entry, 0, &message, Timestamp::from_millis(0));
-                        let expected = model.offer(checked.len, entry::cost(&entry, false));
+                        let cost = entry::cost_of(&message, checked.tail_len, false);
+                        let expected = model.offer(checked.tail_len, cost);
                         let ticket = queue.accepted();
-                        let seen = match queue.offer(&mut checked, None, || at) {
+                        let seen = match queue.offer(&mut checked, None, || Some(at)) {
                             Ok(accepted) => {
                                 prop_assert_eq!(accepted.ticket, ticket);
                                 (true, accepted.wake, accepted.arm)
@@ -868,10 +1041,11 @@ mod tests {
                         let expected = model.take();
                         prop_assert_eq!(took, !expected.is_empty());
                         let mut tickets = Vec::new();
-                        for chunk in &out {
-                            for index in 0..chunk.len() {
-                                prop_assert_eq!(chunk.entry(index).tag, chunk.first + index as u64 + 1);
-                                tickets.push(chunk.first + index as u64);
+                        for chunk in &mut out {
+                            let first = chunk.first;
+                            for (ticket, entry) in (first..).zip(chunk.entries()) {
+                                prop_assert_eq!(entry.tag, ticket + 1);
+                                tickets.push(ticket);
                             }
                         }
                         prop_assert_eq!(tickets, expected);
@@ -928,13 +1102,14 @@ mod tests {
     }
 
     fn limits(messages: usize, bytes: usize) -> Limits {
-        Limits { messages, bytes, threshold: 0, interval: Duration::ZERO, batch_bytes: usize::MAX }
+        let (threshold, interval, batch_bytes) = (0, Duration::ZERO, usize::MAX);
+        Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true }
     }
 
     fn offer(queue: &mut Queue, topic: &str, len: usize) -> Result<Accepted, Refused> {
         let value = vec![0; len];
         let message = Message::new(topic, &value);
-        queue.offer(&mut check(&message), None, start)
+        queue.offer(&mut check(&message), None, now)
     }
 
     fn check<'a, 'm>(message: &'a Message<'m>) -> Checked<'a, 'm> {
@@ -946,6 +1121,10 @@ mod tests {
             Err(Refused::Full(full)) => full,
             other => panic!("not full: {other:?}"),
         }
+    }
+
+    fn now() -> Option<Instant> {
+        Some(start())
     }
 
     #[expect(clippy::disallowed_methods, reason = "there is no other way to get a first moment")]

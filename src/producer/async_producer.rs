@@ -56,7 +56,7 @@ impl AsyncProducer {
         queue: QueueConfig,
         callback: Option<DeliveryCallback>,
     ) -> Self {
-        let gate = Arc::new(Gate::new(&queue, producer.max_batch_bytes));
+        let gate = Arc::new(Gate::new(&queue, &producer));
         let callback = Arc::new(Mutex::new(callback));
         Self { shared: Arc::new(Shared { client, producer, queue, gate, callback, threads: Mutex::new(None) }) }
     }

@@ -129,7 +129,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::config::{OnOverflow, QueueConfig};
+    use crate::config::{OnOverflow, ProducerConfig, QueueConfig};
     use crate::fate::Delivered;
 
     #[test]
@@ -196,7 +196,16 @@ mod tests {
         };
         let slot = Slot::shared();
         let topic = Topic::new("orders").expect("a good name");
-        (DeliveryHandle::new(Arc::clone(&slot), Arc::new(Gate::new(&queue, 1000)), 0, topic, 3), slot)
+        (
+            DeliveryHandle::new(
+                Arc::clone(&slot),
+                Arc::new(Gate::new(&queue, &ProducerConfig::default())),
+                0,
+                topic,
+                3,
+            ),
+            slot,
+        )
     }
 
     fn delivered() -> Delivered {

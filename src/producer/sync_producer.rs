@@ -49,7 +49,8 @@ impl Producer {
             bytes: producer.max_buffer_bytesize,
             threshold: 0,
             interval: Duration::ZERO,
-            batch_bytes: usize::MAX,
+            batch_bytes: producer.max_batch_bytes,
+            spreads: !producer.partitioner.is_custom(),
         });
         let unbounded = ProducerConfig { delivery_timeout: Duration::MAX, max_retries: None, ..(*producer).clone() };
         let without_timeout = Arc::new(unbounded);
@@ -156,16 +157,17 @@ impl Producer {
             return Err(ProduceErrorKind::Fatal(Arc::clone(fatal)));
         }
         let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
-        if self.queue.begins_chunk(&checked) {
-            if self.forked() {
-                return Err(ProduceErrorKind::AfterFork);
-            }
-            self.pid = Some(process::id());
-        }
-        match self.queue.offer(&mut checked, None, clock::now) {
+        let pid = &mut self.pid;
+        let clock = || {
+            // Looked at once for a chunk.
+            let now = process::id();
+            (*pid.get_or_insert(now) == now).then(clock::now)
+        };
+        match self.queue.offer(&mut checked, None, clock) {
             Ok(_) => Ok(()),
             Err(Refused::Full(full)) => Err(self.overflow(&full)),
             Err(Refused::InvalidTopic(error)) => Err(ProduceErrorKind::InvalidTopic(error)),
+            Err(Refused::Forked) => Err(ProduceErrorKind::AfterFork),
             Err(Refused::Idle | Refused::Closed) => Err(ProduceErrorKind::Closed),
         }
     }

@@ -4,17 +4,21 @@
 //! header and the same records. Everything here trusts what it reads: it wrote it.
 
 use std::fmt;
+use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch_reader::{BEFORE_LENGTH_END, CRC_AT, CRC_START, MAGIC_AT, Record, RecordIter, take_body};
-use super::varint::{take_varlong, varint_len, varlong_len, write_varlong};
+use super::tail;
+use super::varint::{take_varint, take_varlong, varint_len, varlong_len, write_varlong};
 
 /// Bytes of a batch's header.
 pub const HEADER_LEN: usize = 61;
 
 const MAGIC: u8 = 2;
-// Length, attributes, time and offset.
-const MAX_RECORD_HEAD: usize = 5 + 1 + 10 + 5;
+const MAX_LENGTH: usize = 5;
+/// Attributes, time, offset and the lengths of key and value are at most 26 bytes.
+const HEAD: usize = 32;
 
 /// Bytes of the batch that holds only the record with a tail of this length, header included.
 ///
@@ -25,6 +29,7 @@ pub fn len_of_one(tail_len: usize) -> usize {
 }
 
 /// A batch that takes records.
+#[derive(Default)]
 pub struct BatchBuilder {
     records: Vec<u8>,
     count: i32,
@@ -37,7 +42,7 @@ impl BatchBuilder {
     #[must_use]
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        Self { records: buffer, count: 0, base_timestamp: -1, max_timestamp: -1 }
+        Self { records: buffer, ..Self::default() }
     }
 
     /// How many records it has.
@@ -72,24 +77,124 @@ impl BatchBuilder {
     ///
     /// # Panics
     /// If [`len_with`](Self::len_with) is `None` for it.
-    #[inline]
     pub fn append(&mut self, create_time: i64, tail: &[u8]) {
-        let Plan { delta, body, .. } = self.plan(create_time, tail.len()).expect("the caller asked len_with");
-        // One append for the four small fields: 21 bytes at most.
-        let mut head = [0; MAX_RECORD_HEAD];
-        let mut end = write_varlong(&mut head, 0, body as i64);
-        // The attributes at `end` stay 0.
-        end = write_varlong(&mut head, end + 1, delta);
-        end = write_varlong(&mut head, end, i64::from(self.count));
-        self.records.reserve(MAX_RECORD_HEAD + tail.len());
-        self.records.extend_from_slice(&head[..end]);
-        self.records.extend_from_slice(tail);
-        if self.count == 0 {
-            self.base_timestamp = create_time;
-            self.max_timestamp = create_time;
+        let plan = self.plan(create_time, tail.len()).expect("the caller asked len_with");
+        self.append_planned(plan, tail);
+    }
+
+    /// As [`append`](Self::append), if the batch with it has at most `max` bytes, or if it is the first. Returns
+    /// whether it was.
+    #[inline]
+    #[must_use = "what was not appended goes elsewhere"]
+    pub fn append_within(&mut self, max: usize, create_time: i64, tail: &[u8]) -> bool {
+        let plan = self.plan(create_time, tail.len());
+        let fitting = plan.filter(|plan| plan.len <= max || self.count == 0);
+        fitting.map(|plan| self.append_planned(plan, tail)).is_some()
+    }
+
+    /// What the record with this time and a tail of this length will be; `None` as for [`len_with`](Self::len_with).
+    #[inline]
+    #[must_use]
+    pub fn plan(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
+        let delta = match self.count {
+            0 => 0,
+            _ => create_time.checked_sub(self.base_timestamp)?,
+        };
+        let body = body_len(delta, self.count, tail_len);
+        let len = self.len().checked_add(record_len(body))?;
+        (len <= i32::MAX as usize && self.count < i32::MAX).then_some(Plan {
+            create_time,
+            delta,
+            body,
+            tail: tail_len,
+            len,
+        })
+    }
+
+    /// Appends the record that was planned for this batch as it is; its tail is made of these parts.
+    #[inline]
+    pub fn append_parts<'a>(
+        &mut self,
+        plan: Plan,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) {
+        let mut head = Head::new(self, plan);
+        // Up to the first long piece, all is put together apart and copied as one piece of fixed size: several small
+        // appends would cost more than the long one.
+        head.put(key.map_or(-1, |key| key.len() as i64));
+        if let Some(key) = key {
+            self.put_head(&head);
+            self.records.extend_from_slice(key);
+            head = Head::empty();
         }
-        self.max_timestamp = self.max_timestamp.max(create_time);
+        head.put(value.map_or(-1, |value| value.len() as i64));
+        self.put_head(&head);
+        self.records.extend_from_slice(value.unwrap_or_default());
+        if headers.len() == 0 {
+            self.records.push(0);
+        } else {
+            tail::put_headers(&mut self.records, headers);
+        }
+        self.count_in(plan);
+    }
+
+    #[inline]
+    fn append_planned(&mut self, plan: Plan, tail: &[u8]) {
+        let head = Head::new(self, plan);
+        self.put_head(&head);
+        self.records.extend_from_slice(tail);
+        self.count_in(plan);
+    }
+
+    #[inline]
+    fn put_head(&mut self, head: &Head) {
+        let end = self.records.len() + head.end - head.start;
+        match head.bytes[head.start..].first_chunk::<HEAD>() {
+            Some(whole) => {
+                self.records.extend_from_slice(whole);
+                self.records.truncate(end);
+            }
+            None => self.records.extend_from_slice(&head.bytes[head.start..head.end]),
+        }
+    }
+
+    #[inline]
+    fn count_in(&mut self, plan: Plan) {
+        debug_assert_eq!(self.len(), plan.len, "it was planned for this batch");
+        if self.count == 0 {
+            self.base_timestamp = plan.create_time;
+            self.max_timestamp = plan.create_time;
+        }
+        self.max_timestamp = self.max_timestamp.max(plan.create_time);
         self.count += 1;
+    }
+
+    /// Where the record that begins at `start` has its tail, and its time.
+    ///
+    /// # Panics
+    /// If no record begins there.
+    #[must_use]
+    pub fn record_at(&self, start: usize) -> (i64, Range<usize>) {
+        span(&self.records, start, self.base_timestamp)
+    }
+
+    /// The records, encoded, without the header.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.records
+    }
+
+    /// Bytes that it can hold without taking more memory.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.records.capacity()
+    }
+
+    /// Empties it for the next batch; the memory stays.
+    pub fn clear(&mut self) {
+        *self = Self::new(mem::take(&mut self.records));
     }
 
     /// Ends the batch.
@@ -103,27 +208,64 @@ impl BatchBuilder {
             attributes: 0,
         }
     }
-
-    #[inline]
-    fn plan(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
-        let delta = match self.count {
-            0 => 0,
-            _ => create_time.checked_sub(self.base_timestamp)?,
-        };
-        let body = body_len(delta, self.count, tail_len);
-        let len = self.len().checked_add(record_len(body))?;
-        (len <= i32::MAX as usize && self.count < i32::MAX).then_some(Plan { delta, body, len })
-    }
 }
 
 /// What the next record will be.
-struct Plan {
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    create_time: i64,
     /// Distance of its time to the first record's.
     delta: i64,
     /// Bytes behind its length.
     body: usize,
-    /// Bytes of the batch with it.
-    len: usize,
+    tail: usize,
+    /// Bytes of the batch with it, header included.
+    pub len: usize,
+}
+
+impl Plan {
+    /// Its time in milliseconds.
+    #[must_use]
+    pub fn create_time(&self) -> i64 {
+        self.create_time
+    }
+
+    /// Bytes of its tail.
+    #[must_use]
+    pub fn tail_len(&self) -> usize {
+        self.tail
+    }
+}
+
+/// The small fields of a record in front of a long one, right behind each other.
+struct Head {
+    bytes: [u8; MAX_LENGTH + HEAD],
+    start: usize,
+    end: usize,
+}
+
+impl Head {
+    fn empty() -> Self {
+        Self { bytes: [0; MAX_LENGTH + HEAD], start: 0, end: 0 }
+    }
+
+    /// Length, attributes, time and offset.
+    #[inline]
+    fn new(batch: &BatchBuilder, plan: Plan) -> Self {
+        let mut head = Self::empty();
+        head.start = MAX_LENGTH - varlong_len(plan.body as i64);
+        write_varlong(&mut head.bytes, head.start, plan.body as i64);
+        // The attributes stay 0.
+        head.end = MAX_LENGTH + 1;
+        head.put(plan.delta);
+        head.put(i64::from(batch.count));
+        head
+    }
+
+    #[inline]
+    fn put(&mut self, value: i64) {
+        self.end = write_varlong(&mut self.bytes, self.end, value);
+    }
 }
 
 impl fmt::Debug for BatchBuilder {
@@ -192,11 +334,20 @@ impl Records {
 
     /// The time of every record in its order, in milliseconds; cheaper than [`iter`](Self::iter).
     pub fn create_times(&self) -> impl Iterator<Item = i64> {
-        let mut rest = &self.bytes[..];
+        self.spans().map(|(time, _)| time)
+    }
+
+    /// Where every record has its tail, in order.
+    pub fn tails(&self) -> impl Iterator<Item = Range<usize>> {
+        self.spans().map(|(_, tail)| tail)
+    }
+
+    fn spans(&self) -> impl Iterator<Item = (i64, Range<usize>)> {
+        let mut at = 0;
         (0..self.count).map(move |_| {
-            let mut body = take_body(&mut rest).expect("append wrote every record whole");
-            let delta = take_varlong(&mut body, "record time").expect("append wrote a time into every record");
-            self.base_timestamp.wrapping_add(delta)
+            let (time, tail) = span(&self.bytes, at, self.base_timestamp);
+            at = tail.end;
+            (time, tail)
         })
     }
 
@@ -229,11 +380,24 @@ impl Stamp {
     pub const NONE: Self = Self { producer_id: -1, epoch: -1, base_sequence: -1 };
 }
 
+/// The time of the record that begins at `start`, and where its tail is.
+fn span(records: &[u8], start: usize, base_timestamp: i64) -> (i64, Range<usize>) {
+    const WHOLE: &str = "append wrote every record whole";
+    let mut rest = &records[start..];
+    let mut body = take_body(&mut rest).expect(WHOLE);
+    let end = records.len() - rest.len();
+    let delta = take_varlong(&mut body, "record time").expect(WHOLE);
+    take_varint(&mut body, "record offset").expect(WHOLE);
+    (base_timestamp.wrapping_add(delta), end - body.len()..end)
+}
+
 // Attributes, time, offset, tail.
+#[inline]
 fn body_len(delta: i64, count: i32, tail_len: usize) -> usize {
     (1 + varlong_len(delta) + varint_len(count)).saturating_add(tail_len)
 }
 
+#[inline]
 fn record_len(body_len: usize) -> usize {
     varlong_len(i64::try_from(body_len).unwrap_or(i64::MAX)).saturating_add(body_len)
 }

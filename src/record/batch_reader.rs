@@ -201,14 +201,14 @@ pub(super) fn take_body<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], RecordErro
     let what = "record";
     let mut rest = *bytes;
     let length = take_varint(&mut rest, "record length")?;
-    let implausible = RecordError::Implausible { what: "record length", value: length };
-    let needed = usize::try_from(length).map_err(|_| implausible.clone())?;
+    let implausible = || RecordError::Implausible { what: "record length", value: length };
+    let needed = usize::try_from(length).map_err(|_| implausible())?;
     if needed > rest.len() {
         return Err(RecordError::Truncated { what, needed, available: rest.len() });
     }
     let (body, rest) = rest.split_at(needed);
     // The first byte is a record's attributes, of which Kafka uses none.
-    let (_, body) = body.split_first().ok_or(implausible)?;
+    let (_, body) = body.split_first().ok_or_else(implausible)?;
     *bytes = rest;
     Ok(body)
 }

@@ -19,6 +19,11 @@ pub fn put<'a>(
 ) {
     put_bytes(out, key);
     put_bytes(out, value);
+    put_headers(out, headers);
+}
+
+/// Appends the end of a tail.
+pub(super) fn put_headers<'a>(out: &mut Vec<u8>, headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>) {
     put_varlong(out, headers.len() as i64);
     for (name, value) in headers {
         put_bytes(out, Some(name.as_bytes()));
@@ -27,6 +32,7 @@ pub fn put<'a>(
 }
 
 /// How many bytes [`put`] appends.
+#[inline]
 #[must_use]
 pub fn len_of<'a>(
     key: Option<&[u8]>,
@@ -138,6 +144,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
+#[inline]
 fn bytes_len(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| varlong_len(bytes.len() as i64) + bytes.len())
 }

@@ -25,6 +25,7 @@ pub fn put_varlong(out: &mut Vec<u8>, value: i64) {
 }
 
 /// How many bytes a 32-bit number takes.
+#[inline]
 #[must_use]
 pub fn varint_len(value: i32) -> usize {
     varlong_len(i64::from(value))
@@ -116,10 +117,12 @@ fn take_many<'a>(bytes: &'a [u8], max: usize, what: &'static str) -> Result<(u64
     Err(RecordError::Truncated { what, needed: bytes.len() + 1, available: bytes.len() })
 }
 
+#[inline]
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
+#[inline]
 fn unzigzag(bits: u64) -> i64 {
     (bits >> 1) as i64 ^ -((bits & 1) as i64)
 }

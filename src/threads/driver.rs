@@ -153,7 +153,7 @@ impl<N: Network> Driver<N> {
         while let Some(chunk) = self.hand.front_mut() {
             self.engine.append(chunk, self.now);
             // Whoever counts the holders of a slot must find only the message's own and the caller's.
-            chunk.handles.clear();
+            chunk.extras.clear();
             self.spent.extend(self.hand.pop_front());
         }
     }
@@ -193,7 +193,7 @@ impl<N: Network> Driver<N> {
         if let Some(chunk) = self.hand.front_mut() {
             self.engine.fail_next(chunk, what, self.now);
             let taken = chunk.taken;
-            chunk.handles.retain(|(index, _)| *index as usize >= taken);
+            chunk.extras.retain(|extra| extra.index as usize >= taken);
         }
         let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
             log::error!("the messages of a broken engine could not be saved");

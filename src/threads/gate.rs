@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::clock;
 use super::state::{Abandon, Delivery, Ended, Flush, Orders, Remains, Report, State, Totals, Unfinished};
-use crate::config::QueueConfig;
+use crate::config::{ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::BatchFate;
 use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused};
@@ -63,13 +63,14 @@ pub(super) enum Next {
 }
 
 impl Gate {
-    pub fn new(queue: &QueueConfig, batch_bytes: usize) -> Self {
+    pub fn new(queue: &QueueConfig, producer: &ProducerConfig) -> Self {
         let queue = Queue::new(Limits {
             messages: queue.max_queue_size,
             bytes: queue.max_queue_bytesize,
             threshold: queue.delivery_threshold,
             interval: queue.delivery_interval,
-            batch_bytes,
+            batch_bytes: producer.max_batch_bytes,
+            spreads: !producer.partitioner.is_custom(),
         });
         Self {
             number: queue.number(),
@@ -122,10 +123,9 @@ impl Gate {
             if let Some(fatal) = &state.fatal {
                 return Err(Refusal::For(ProduceErrorKind::Fatal(Arc::clone(fatal))));
             }
-            if state.queue.begins_chunk(message) && self.forked() {
-                return Err(after_fork());
-            }
-            let full = match state.queue.offer(message, slot, clock::now) {
+            // The process id is looked at once for a chunk.
+            let clock = || (!self.forked()).then(clock::now);
+            let full = match state.queue.offer(message, slot, clock) {
                 Ok(accepted) => {
                     // A forked child touches nothing that its parent's threads wait for.
                     if (accepted.arm || accepted.wake) && self.forked() {
@@ -141,6 +141,7 @@ impl Gate {
                 }
                 Err(Refused::Full(full)) => full,
                 Err(Refused::Idle) => return Err(Refusal::Idle),
+                Err(Refused::Forked) => return Err(after_fork()),
                 Err(Refused::Closed) => return Err(Refusal::For(ProduceErrorKind::Closed)),
                 Err(Refused::InvalidTopic(error)) => return Err(Refusal::For(ProduceErrorKind::InvalidTopic(error))),
             };
@@ -559,15 +560,15 @@ mod tests {
                     }
                     known += orders.topics.drain(..).count();
                     assert!(gate.queue_size() <= max_queue_size);
-                    for chunk in orders.chunks.drain(..) {
-                        for index in 0..chunk.len() {
-                            let tag = chunk.entry(index).tag;
+                    for mut chunk in orders.chunks.drain(..) {
+                        for entry in chunk.entries() {
+                            let tag = entry.tag;
                             let expected = next.entry(tag >> 32).or_default();
                             assert_eq!(tag & 0xffff_ffff, *expected);
                             *expected += 1;
                         }
                         report.released.messages += chunk.len() as u64;
-                        report.released.bytes += chunk.bytes.len();
+                        report.released.bytes += chunk.cost;
                         report.spent.push(chunk);
                     }
                 }
@@ -582,7 +583,7 @@ mod tests {
     }
 
     fn open(max_queue_size: usize) -> (Gate, Net) {
-        let gate = Gate::new(&QueueConfig { max_queue_size, ..QueueConfig::default() }, usize::MAX);
+        let gate = Gate::new(&QueueConfig { max_queue_size, ..QueueConfig::default() }, &ProducerConfig::default());
         let net = Net::new().expect("a place to wait");
         gate.open(Some(net.waker()), false);
         (gate, net)

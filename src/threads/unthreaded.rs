@@ -97,7 +97,7 @@ impl Unthreaded {
         callback: Option<Callback>,
         seed: u64,
     ) -> Self {
-        let gate = Arc::new(Gate::new(queue, producer.max_batch_bytes));
+        let gate = Arc::new(Gate::new(queue, &producer));
         let (callbacks, items) = if callback.is_some() { Some(unbounded()).unzip() } else { (None, None) };
         let outlet = Outlet::new(callbacks, queue.max_queue_size, queue.max_queue_bytesize);
         let max_message_bytes = producer.max_message_bytes;

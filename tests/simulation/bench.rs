@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
-use ottla::engine::entry;
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::testing::state::{ClusterState, Reply, Then};
 use ottla::testing::{Api, ClusterBuilder};
@@ -128,9 +127,8 @@ impl Bench {
 
     /// Appends a message to the topic with this index.
     pub fn append_to(&mut self, topic: u32, message: &Message<'_>) {
-        let mut chunk = Chunk { first: self.tickets, ..Chunk::default() };
-        entry::put(&mut chunk.bytes, topic, message, message.create_time().unwrap_or_else(|| self.clock()));
-        chunk.ends.push(chunk.bytes.len() as u32);
+        let time = message.create_time().unwrap_or_else(|| self.clock());
+        let mut chunk = Chunk::of(self.tickets, topic, message, time);
         self.tickets += 1;
         self.engine.append(&mut chunk, self.now);
     }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
-use ottla::engine::entry;
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::testing::Cluster;
 use ottla::testing::state::{ClusterState, Reply};
@@ -55,9 +54,7 @@ impl Late {
         engine.add_topic(Topic::new("a").expect("a good name"));
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let now = Instant::now();
-        let mut chunk = Chunk::default();
-        entry::put(&mut chunk.bytes, 0, &Message::new("a", "v"), TIME);
-        chunk.ends.push(chunk.bytes.len() as u32);
+        let mut chunk = Chunk::of(0, 0, &Message::new("a", "v"), TIME);
         engine.append(&mut chunk, now);
         Self { engine, cluster, now }
     }

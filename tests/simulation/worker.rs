@@ -27,11 +27,11 @@ pub enum Break {
     AtRequest(usize),
 }
 
-/// A message whose entry was cut short, so that the engine breaks on it, and where it really ends.
+/// A message that was broken, so that the engine breaks on it, and where it really begins.
 struct Cut {
     first: u64,
     index: usize,
-    end: u32,
+    start: u32,
 }
 
 impl World {
@@ -211,8 +211,7 @@ impl World {
             let Some(Break::InChunk(index)) = breaks else { return };
             let Some(chunk) = chunks.front_mut().filter(|chunk| chunk.taken == 0 && !chunk.is_empty()) else { return };
             let index = index.min(chunk.len() - 1);
-            *cut = Some(Cut { first: chunk.first, index, end: chunk.ends[index] });
-            chunk.ends[index] = chunk.ends[index].min(if index == 0 { 0 } else { chunk.ends[index - 1] } + 3);
+            *cut = Some(Cut { first: chunk.first, index, start: chunk.break_at(index) });
         });
         QUIET.set(false);
         if turn == Turn::Broke && cut.is_none() && !(armed && self.side.wires().panic_after.is_none()) {
@@ -233,9 +232,9 @@ impl World {
         if self.bug == Some(Bug::LoseOpenChunkAfterPanic) {
             self.lost_below = self.side.queue(|queue| queue.accepted());
         }
-        if let Some(Cut { first, index, end }) = cut {
+        if let Some(Cut { first, index, start }) = cut {
             if let Some(chunk) = self.side.hand().iter_mut().find(|chunk| chunk.first == first) {
-                chunk.ends[index] = end;
+                chunk.mend(index, start);
             } else {
                 self.wrong(Anomaly::NoOutcome, format!("the chunk from {first} is not in hand after a panic"));
             }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::deadline::Deadline;
-use crate::engine::entry::{self, Entry};
+use crate::engine::entry::Entry;
+pub use crate::engine::entry::Extra;
 use crate::error::DeliveryErrorKind;
 use crate::fate::Slot;
 use crate::record::batch::{BatchBuilder, Records, Stamp};
@@ -15,6 +16,8 @@ use crate::wire::frame::{ConnId, CorrelationId};
 #[derive(Debug)]
 pub struct Batch {
     body: Body,
+    /// Until when it takes messages.
+    takes_until: Deadline,
     /// What only some messages have, ascending by index.
     pub extras: Vec<Extra>,
     /// Bytes that these take, also when they have gone out with a report.
@@ -69,29 +72,6 @@ pub enum State {
     InFlight(ConnId, CorrelationId),
 }
 
-/// What only some messages of a batch have.
-#[derive(Debug)]
-pub struct Extra {
-    /// Index of the message in its batch.
-    pub index: u32,
-    /// Where a handle waits for its fate.
-    pub slot: Option<Arc<Slot>>,
-    /// The user's tag.
-    pub tag: u64,
-    /// What chose the partition in place of the key.
-    pub partition_key: Option<Box<[u8]>>,
-    /// Whether its failure was already told to its handle.
-    pub told: bool,
-}
-
-impl Extra {
-    /// Bytes that it takes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        entry::EXTRA + self.partition_key.as_ref().map_or(0, |key| key.len())
-    }
-}
-
 #[derive(Debug)]
 enum Body {
     Open(BatchBuilder),
@@ -104,6 +84,7 @@ impl Batch {
     pub fn new(buffer: Vec<u8>, first_ticket: u64, due: Instant, deadline: Deadline) -> Self {
         Self {
             body: Body::Open(BatchBuilder::new(buffer)),
+            takes_until: Deadline::NEVER,
             extras: Vec::new(),
             beside: 0,
             first_ticket,
@@ -124,31 +105,48 @@ impl Batch {
         }
     }
 
-    /// Whether a message with this tail still fits, within `max` bytes. The first always does.
+    /// The same, for messages that are due by then.
     #[must_use]
-    pub fn fits(&self, create_time: i64, tail_len: usize, max: usize) -> bool {
-        match &self.body {
-            Body::Open(builder) => {
-                builder.is_empty() || builder.len_with(create_time, tail_len).is_some_and(|len| len <= max)
-            }
-            Body::Sealed(_) => false,
-        }
+    pub fn taking_until(mut self, takes_until: Deadline) -> Self {
+        self.takes_until = takes_until;
+        self
     }
 
-    /// Appends a message that [`fits`](Self::fits). `queued` is what it holds in the queue.
-    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<Arc<Slot>>, queued: usize) {
-        let Body::Open(builder) = &mut self.body else { return };
-        if slot.is_some() || entry.tag != 0 || entry.partition_key.is_some() {
-            let partition_key = entry.partition_key.map(Box::from);
-            let extra = Extra { index: builder.count(), slot, tag: entry.tag, partition_key, told: false };
+    /// Whether it takes a message that is due since then.
+    #[inline]
+    #[must_use]
+    pub fn takes(&self, due: Instant) -> bool {
+        self.takes_until.moment().is_none_or(|until| due <= until)
+    }
+
+    /// A batch that callers have made, from the first message on. `queued` is what its messages hold in the queue.
+    #[must_use]
+    pub fn of_run(records: Records, extras: Vec<Extra>, queued: usize, first_ticket: u64, due: Instant) -> Self {
+        let mut batch = Self::new(Vec::new(), first_ticket, due, Deadline::NEVER);
+        batch.queued = Queued { messages: u64::from(records.count()), bytes: queued };
+        batch.beside = extras.iter().map(Extra::bytes).sum();
+        (batch.body, batch.extras) = (Body::Sealed(records), extras);
+        batch
+    }
+
+    /// Appends a message, if the batch is open and has at most `max` bytes with it, or if it is the first. Returns
+    /// whether it was. `queued` is what it holds in the queue.
+    #[must_use = "what was not appended goes elsewhere"]
+    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<&Arc<Slot>>, queued: usize, max: usize) -> bool {
+        let Body::Open(builder) = &mut self.body else { return false };
+        let index = builder.count();
+        if !builder.append_within(max, entry.create_time, entry.tail) {
+            return false;
+        }
+        if let Some(extra) = Extra::of(index, entry.tag, entry.partition_key, slot) {
             self.beside += extra.bytes();
             self.extras.push(extra);
         }
-        builder.append(entry.create_time, entry.tail);
         if queued > 0 {
             self.queued.messages += 1;
             self.queued.bytes += queued;
         }
+        true
     }
 
     /// How many messages.
@@ -269,10 +267,10 @@ impl Batch {
             if full {
                 list.push(fresh());
             }
-            let slot = extra.as_ref().and_then(|extra| extra.slot.clone());
-            if let Some(batch) = list.last_mut() {
-                batch.append(&entry, slot, 0);
-            }
+            let slot = extra.as_ref().and_then(|extra| extra.slot.as_ref());
+            // The pieces are smaller than the whole, which was one batch.
+            let fits = list.last_mut().is_some_and(|batch| batch.append(&entry, slot, 0, usize::MAX));
+            debug_assert!(fits, "a message of a batch fits into a piece of it");
         }
         (kept, refused)
     }

@@ -9,7 +9,6 @@ use crate::fate::{Delivered, Slot};
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
 use crate::record::batch::Records;
 use crate::record::batch_reader::Record;
-use crate::record::tail;
 
 /// Messages of one partition that share a fate.
 #[derive(Debug)]
@@ -79,17 +78,10 @@ impl BatchFate {
     #[must_use]
     pub fn queue_bytes(&self) -> usize {
         let mut extras = self.extras.iter().peekable();
-        let cost = |(index, record): (u32, Record<'_>)| {
-            let headers: Vec<_> = record.headers.flatten().collect();
-            let tail_len = tail::len_of(record.key, record.value, headers.into_iter());
-            match extras.next_if(|extra| extra.index == index) {
-                Some(Extra { tag, partition_key, slot, .. }) => {
-                    entry::cost_again(*tag, partition_key.as_deref(), tail_len, slot.is_some())
-                }
-                None => entry::cost_again(0, None, tail_len, false),
-            }
+        let cost = |(index, tail): (u32, std::ops::Range<usize>)| {
+            entry::cost(tail.len(), extras.next_if(|extra| extra.index == index))
         };
-        (0u32..).zip(self.records.iter()).map(cost).sum()
+        (0u32..).zip(self.records.tails()).map(cost).sum()
     }
 
     /// The topic.

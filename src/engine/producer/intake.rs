@@ -14,7 +14,6 @@ use crate::engine::deadline::Deadline;
 use crate::engine::entry::{self, Entry};
 use crate::engine::partitioner::{PartitionInput, Partitioner};
 use crate::error::{DeliveryErrorKind, Persistence};
-use crate::fate::Slot;
 use crate::record::tail;
 
 impl ProducerEngine {
@@ -23,48 +22,71 @@ impl ProducerEngine {
     /// `taken` moves after a message is safe, so that after a panic (in a partitioner that ignores its catch, or in
     /// this engine) exactly one message is in doubt. The caller resets the chunk.
     pub fn append(&mut self, chunk: &mut Chunk, now: Instant) {
-        let mut handle = chunk.handles.partition_point(|(index, _)| (*index as usize) < chunk.taken);
-        while chunk.taken < chunk.len() {
-            let index = chunk.taken;
-            let slot = match chunk.handles.get(handle) {
-                Some((at, slot)) if *at as usize == index => {
-                    handle += 1;
-                    Some(Arc::clone(slot))
-                }
-                _ => None,
-            };
-            let bytes = chunk.entry_bytes(index);
-            let queued = entry::cost(bytes, slot.is_some());
-            let arrival = Arrival { ticket: chunk.first + index as u64, due: now, queued, slot };
-            self.unfinished += 1;
-            self.place(bytes, arrival);
-            chunk.taken += 1;
+        if !self.append_run(chunk, now) {
+            chunk.spell_out();
+            let mut next = chunk.extras.partition_point(|extra| (extra.index as usize) < chunk.taken);
+            while chunk.taken < chunk.len() {
+                let extra = chunk.extras.get(next).filter(|extra| extra.index as usize == chunk.taken);
+                next += usize::from(extra.is_some());
+                let entry = chunk.entry(chunk.taken, extra);
+                let arrival = Arrival {
+                    ticket: chunk.first + chunk.taken as u64,
+                    due: now,
+                    queued: entry::cost(entry.tail.len(), extra),
+                    slot: extra.and_then(|extra| extra.slot.as_ref()),
+                };
+                self.unfinished += 1;
+                self.place(&entry, arrival);
+                chunk.taken += 1;
+            }
         }
         self.touch_fresh(now);
+    }
+
+    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and a partition wants it so.
+    fn append_run(&mut self, chunk: &mut Chunk, now: Instant) -> bool {
+        let len = chunk.records.len();
+        // A large buffer is not spent on few bytes.
+        let small = chunk.records.capacity() > MOST_SPARE * len;
+        let Some(index) = chunk.run().filter(|_| !small && self.fatal.is_none()) else { return false };
+        let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
+        let Some(number) = topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len)) else {
+            return false;
+        };
+        let Some(partition) = topic.partitions.get_mut(number as usize) else { return false };
+        if !partition.has_unsent() {
+            self.outbox.fresh(index, number);
+        }
+        let (first, buffer) = (chunk.first, self.buffers.pop().unwrap_or_default());
+        let (records, extras, queued) = chunk.take_run(buffer);
+        self.unfinished += records.count() as usize;
+        partition.append_run(Batch::of_run(records, extras, queued, first, now));
+        topic.used = true;
+        true
     }
 
     /// Gives the message at the chunk's cursor the fate `Internal`, not written, and moves the cursor behind it: the
     /// engine before this one broke on it.
     pub fn fail_next(&mut self, chunk: &mut Chunk, what: &str, now: Instant) {
+        chunk.spell_out();
         let index = chunk.taken;
         if index >= chunk.len() {
             return;
         }
-        let handles = chunk.handles.iter().find(|(at, _)| *at as usize == index);
-        let slot = handles.map(|(_, slot)| Arc::clone(slot));
-        let bytes = chunk.entry_bytes(index);
-        let entry = Entry::read(bytes);
-        let queued = entry::cost(bytes, slot.is_some());
+        let extra = chunk.extras.iter().find(|extra| extra.index as usize == index);
+        let entry = chunk.entry(index, extra);
+        let queued = entry::cost(entry.tail.len(), extra);
+        let slot = extra.and_then(|extra| extra.slot.as_ref());
         let arrival = Arrival { ticket: chunk.first + index as u64, due: now, queued, slot };
         self.unfinished += 1;
-        self.fail_one(entry.topic, &entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
+        self.fail_one(&entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
         chunk.taken += 1;
     }
 
     /// Appends what waited for the metadata of a topic that is known now.
     pub(super) fn unpark(&mut self, topic: u32, now: Instant) {
         let parked = std::mem::take(&mut self.topics[topic as usize].parked);
-        each(parked, |bytes, arrival| self.place(bytes, arrival));
+        each(&parked, |entry, arrival| self.place(entry, arrival));
         self.touch_fresh(now);
     }
 
@@ -83,16 +105,15 @@ impl ProducerEngine {
             state.missing_since = None;
         }
         let mut group: Option<(Option<i32>, Batch)> = None;
-        each(parked, |bytes, arrival| {
-            let entry = Entry::read(bytes);
-            let joins = |(partition, batch): &(Option<i32>, Batch)| {
-                *partition == entry.partition && batch.fits(entry.create_time, entry.tail.len(), FAILED_TOGETHER)
-            };
-            if !group.as_ref().is_some_and(joins) {
-                self.fail_group(topic, group.take(), why);
+        each(&parked, |entry, arrival| {
+            let Arrival { ticket, due, queued, slot } = arrival;
+            if let Some((partition, batch)) = &mut group {
+                if *partition == entry.partition && batch.append(entry, slot, queued, FAILED_TOGETHER) {
+                    return;
+                }
             }
-            let empty = || (entry.partition, Batch::new(Vec::new(), arrival.ticket, arrival.due, Deadline::NEVER));
-            group.get_or_insert_with(empty).1.append(&entry, arrival.slot, arrival.queued);
+            self.fail_group(topic, group.take(), why);
+            group = Some((entry.partition, alone(entry, Arrival { ticket, due, queued, slot })));
         });
         self.fail_group(topic, group, why);
     }
@@ -107,8 +128,7 @@ impl ProducerEngine {
     }
 
     /// Puts one message where it belongs: a batch, the list of those that wait for metadata, or the fates.
-    fn place(&mut self, bytes: &[u8], arrival: Arrival) {
-        let entry = Entry::read(bytes);
+    fn place(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index as usize) else {
             debug_assert!(false, "topic {index} was not told");
@@ -116,16 +136,16 @@ impl ProducerEngine {
         };
         if let Some(fatal) = &self.fatal {
             let why = Arc::new(DeliveryErrorKind::Fatal(Arc::clone(fatal)));
-            return self.fail_one(index, &entry, arrival, why);
+            return self.fail_one(entry, arrival, why);
         }
         if !topic.is_known() {
             if topic.parked.is_empty() {
                 self.refresh.want();
                 self.outbox.fresh(index, -1);
             }
-            return park(topic, bytes, arrival);
+            return park(topic, entry, arrival);
         }
-        match choose(&self.config.partitioner, topic, &entry, &mut self.random) {
+        match choose(&self.config.partitioner, topic, entry, &mut self.random) {
             Ok(number) => {
                 topic.used = true;
                 if let Some(partition) = topic.partition(number) {
@@ -133,10 +153,10 @@ impl ProducerEngine {
                         self.outbox.fresh(index, number);
                     }
                     let buffers = &mut self.buffers;
-                    partition.append(&entry, arrival, || buffers.pop().unwrap_or_default());
+                    partition.append(entry, arrival, || buffers.pop().unwrap_or_default());
                 }
             }
-            Err(why) => self.fail_one(index, &entry, arrival, Arc::new(why)),
+            Err(why) => self.fail_one(entry, arrival, Arc::new(why)),
         }
     }
 
@@ -152,16 +172,17 @@ impl ProducerEngine {
     }
 
     /// Gives one message, which is in no batch, its fate.
-    fn fail_one(&mut self, topic: u32, entry: &Entry<'_>, arrival: Arrival, why: Arc<DeliveryErrorKind>) {
-        let mut batch = Batch::new(Vec::new(), arrival.ticket, arrival.due, Deadline::NEVER);
-        batch.append(entry, arrival.slot, arrival.queued);
-        self.fail_group(topic, Some((entry.partition, batch)), &why);
+    fn fail_one(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, why: Arc<DeliveryErrorKind>) {
+        self.fail_group(entry.topic, Some((entry.partition, alone(entry, arrival))), &why);
     }
 }
 
 /// Bytes of messages that share one fate when they fail before they are in a batch: a fate for each would take many
 /// times the memory of the messages, if they are small.
 const FAILED_TOGETHER: usize = 64 * 1024;
+
+/// A run whose buffer is larger than this many times its bytes is copied.
+const MOST_SPARE: usize = 4;
 
 /// The partition of a message.
 fn choose(
@@ -199,62 +220,60 @@ fn choose(
     }
 }
 
+/// A batch of one message.
+fn alone(entry: &Entry<'_>, Arrival { ticket, due, queued, slot }: Arrival<'_>) -> Batch {
+    let mut batch = Batch::new(Vec::new(), ticket, due, Deadline::NEVER);
+    let fits = batch.append(entry, slot, queued, usize::MAX);
+    debug_assert!(fits, "the first message always fits");
+    batch
+}
+
 /// Calls `act` for each message of these runs, in order.
-fn each(parked: impl IntoIterator<Item = (Chunk, Instant)>, mut act: impl FnMut(&[u8], Arrival)) {
+fn each<'a>(parked: impl IntoIterator<Item = &'a (Chunk, Instant)>, mut act: impl FnMut(&Entry<'_>, Arrival<'_>)) {
     for (chunk, due) in parked {
-        let mut handles = chunk.handles.iter().peekable();
+        let mut extras = chunk.extras.iter().peekable();
         for index in 0..chunk.len() {
-            let slot = handles.next_if(|(at, _)| *at as usize == index).map(|(_, slot)| Arc::clone(slot));
-            let bytes = chunk.entry_bytes(index);
+            let extra = extras.next_if(|extra| extra.index as usize == index);
+            let entry = chunk.entry(index, extra);
+            let queued = entry::cost(entry.tail.len(), extra);
+            let slot = extra.and_then(|extra| extra.slot.as_ref());
             // Tickets in a run have gaps, so each message counts as old as the oldest.
-            let queued = entry::cost(bytes, slot.is_some());
-            act(bytes, Arrival { ticket: chunk.first, due, queued, slot });
+            act(&entry, Arrival { ticket: chunk.first, due: *due, queued, slot });
         }
     }
 }
 
 /// Keeps a message until the metadata of its topic is there.
-fn park(topic: &mut TopicState, bytes: &[u8], arrival: Arrival) {
-    if topic.parked.back().is_none_or(|(_, due)| *due != arrival.due) {
-        let chunk = Chunk { first: arrival.ticket, ..Chunk::default() };
+fn park(topic: &mut TopicState, entry: &Entry<'_>, arrival: Arrival<'_>) {
+    let joins = |(chunk, due): &(Chunk, Instant)| {
+        *due == arrival.due && chunk.records.len_with(entry.create_time, entry.tail.len()).is_some()
+    };
+    if !topic.parked.back().is_some_and(joins) {
+        let chunk = Chunk::from_ticket(arrival.ticket);
         topic.parked.push_back((chunk, arrival.due));
     }
     if let Some((chunk, _)) = topic.parked.back_mut() {
-        put(chunk, arrival.slot, |out| out.extend_from_slice(bytes));
+        chunk.push_entry(entry, arrival.slot, arrival.queued);
     }
 }
 
 /// The messages of a batch as a chunk, each bound to its partition.
 pub(super) fn chunk_of(topic: u32, partition: i32, batch: Batch) -> Chunk {
-    let mut chunk = Chunk { first: batch.first_ticket, ..Chunk::default() };
+    let mut chunk = Chunk::from_ticket(batch.first_ticket);
     let (records, extras) = batch.into_parts();
-    let mut extras = extras.into_iter().peekable();
-    for (index, record) in (0u32..).zip(records.iter()) {
+    let (bytes, mut extras) = (records.shared(), extras.into_iter().peekable());
+    for (index, (create_time, tail)) in (0u32..).zip(records.create_times().zip(records.tails())) {
         let extra = extras.next_if(|extra| extra.index == index);
-        let (slot, tag, partition_key) = match extra {
-            Some(extra) => (extra.slot, extra.tag, extra.partition_key),
-            None => (None, 0, None),
-        };
-        let mut bytes = Vec::new();
-        let headers: Vec<_> = record.headers.flatten().collect();
-        tail::put(&mut bytes, record.key, record.value, headers.iter().copied());
         let entry = Entry {
             topic,
             partition: Some(partition),
-            create_time: record.timestamp,
-            tag,
-            partition_key: partition_key.as_deref(),
-            tail: &bytes,
+            create_time,
+            tag: extra.as_ref().map_or(0, |extra| extra.tag),
+            partition_key: extra.as_ref().and_then(|extra| extra.partition_key.as_deref()),
+            tail: &bytes[tail],
         };
-        put(&mut chunk, slot, |out| entry::put_entry(out, &entry));
+        let queued = entry::cost(entry.tail.len(), extra.as_ref());
+        chunk.push_entry(&entry, extra.as_ref().and_then(|extra| extra.slot.as_ref()), queued);
     }
     chunk
-}
-
-fn put(chunk: &mut Chunk, slot: Option<Arc<Slot>>, write: impl FnOnce(&mut Vec<u8>)) {
-    if let Some(slot) = slot {
-        chunk.handles.push((chunk.ends.len() as u32, slot));
-    }
-    write(&mut chunk.bytes);
-    chunk.ends.push(chunk.bytes.len() as u32);
 }

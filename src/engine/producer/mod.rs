@@ -505,7 +505,7 @@ mod tests {
             tail: &tail,
         };
         let mut batch = batch::Batch::new(Vec::new(), 0, super::super::test_clock(), Deadline::NEVER);
-        batch.append(&entry, None, tail.len());
+        assert!(batch.append(&entry, None, tail.len(), usize::MAX));
         let why = Arc::new(DeliveryErrorKind::Purged);
         engine.settled.push(partition::settled((0, 3), batch, Err((why, Persistence::No))));
         let salvage = engine.salvage("a test");

@@ -73,6 +73,19 @@ impl TopicState {
         usize::try_from(number).ok().and_then(|index| self.partitions.get_mut(index))
     }
 
+    /// The partition for so many bytes that any will do for, if `wants` says that it wants them; else it is nobody's
+    /// turn yet.
+    pub fn next_sticky(&mut self, bytes: usize, random: u64, wants: impl FnOnce(&Partition) -> bool) -> Option<i32> {
+        let mut sticky = self.sticky.clone();
+        // Without a leader anywhere, any partition is as good as another.
+        let number = sticky.choose(&self.available, bytes, random).unwrap_or(0);
+        let wanted = self.partitions.get(number as usize).is_some_and(wants);
+        if wanted {
+            self.sticky = sticky;
+        }
+        wanted.then_some(number)
+    }
+
     /// Whether any message has no fate yet.
     #[must_use]
     pub fn has_messages(&self) -> bool {

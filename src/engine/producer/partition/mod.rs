@@ -9,19 +9,20 @@
 //! reported as possibly written, and it stays as a *ghost*: sent again under its old sequence while later batches
 //! need that, and dropped, with a new epoch, once none does.
 
+mod beginnings;
 mod endings;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::beginnings::Arrival;
+
 use super::batch::{Batch, Extra, Queued, State};
 use super::dispatch::Place;
 use super::fate::{Ack, Outcome};
 use crate::engine::deadline::Deadline;
-use crate::engine::entry::Entry;
 use crate::error::{DeliveryErrorKind, Persistence};
-use crate::fate::Slot;
 use crate::record::batch::{Records, Stamp};
 use crate::wire::frame::{ConnId, CorrelationId};
 
@@ -75,19 +76,6 @@ pub struct Epoch {
     pub producer_id: i64,
     /// The epoch.
     pub epoch: i16,
-}
-
-/// A message's place on its way into a batch.
-#[derive(Debug)]
-pub struct Arrival {
-    /// Its ticket.
-    pub ticket: u64,
-    /// When it became due.
-    pub due: Instant,
-    /// What it holds in the queue, in bytes; zero if nothing.
-    pub queued: usize,
-    /// Where its handle waits.
-    pub slot: Option<Arc<Slot>>,
 }
 
 /// Messages whose fate is settled.
@@ -154,26 +142,6 @@ impl Partition {
             gap: Gap::None,
             failures: 0,
             retry_at: Deadline::NEVER,
-        }
-    }
-
-    /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives.
-    pub fn append(&mut self, entry: &Entry<'_>, arrival: Arrival, buffer: impl FnOnce() -> Vec<u8>) {
-        let fits = self.unsent.back().is_some_and(|batch| {
-            !batch.written
-                && batch.fits(entry.create_time, entry.tail.len(), self.rules.max_batch_bytes)
-                // A batch fails as a whole: one that waits for long takes no more, or late messages fail early.
-                && arrival.due.saturating_duration_since(batch.due) <= self.rules.delivery_timeout / 16
-        });
-        if !fits {
-            if let Some(full) = self.unsent.back_mut() {
-                full.seal();
-            }
-            let deadline = Deadline::after(arrival.due, self.rules.delivery_timeout);
-            self.unsent.push_back(Batch::new(buffer(), arrival.ticket, arrival.due, deadline));
-        }
-        if let Some(batch) = self.unsent.back_mut() {
-            batch.append(entry, arrival.slot, arrival.queued);
         }
     }
 

@@ -1,0 +1,65 @@
+//! How messages come into the batches of a partition: one by one into the open batch, or as a run that callers have
+//! made, which becomes a batch as it is.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Partition;
+use crate::engine::deadline::Deadline;
+use crate::engine::entry::Entry;
+use crate::engine::producer::batch::Batch;
+use crate::fate::Slot;
+
+/// A message's place on its way into a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Its ticket.
+    pub ticket: u64,
+    /// When it became due.
+    pub due: Instant,
+    /// What it holds in the queue, in bytes; zero if nothing.
+    pub queued: usize,
+    /// Where its handle waits.
+    pub slot: Option<&'a Arc<Slot>>,
+}
+
+impl Partition {
+    /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives.
+    #[inline]
+    pub fn append(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, buffer: impl FnOnce() -> Vec<u8>) {
+        let Arrival { ticket, due, queued, slot } = arrival;
+        let max = self.rules.max_batch_bytes;
+        if let Some(open) = self.unsent.back_mut() {
+            if !open.written && open.takes(due) && open.append(entry, slot, queued, max) {
+                return;
+            }
+            open.seal();
+        }
+        let mut batch = Batch::new(buffer(), ticket, due, Deadline::after(due, self.rules.delivery_timeout))
+            .taking_until(Deadline::after(due, self.rules.delivery_timeout / TAKES_FOR));
+        let first = batch.append(entry, slot, queued, max);
+        debug_assert!(first, "the first message always fits");
+        self.unsent.push_back(batch);
+    }
+
+    /// Whether a run of so many bytes becomes a batch as it is. What comes while another batch waits is put together
+    /// with it, so that batches are fuller where the broker is slow; half a batch is full enough.
+    #[must_use]
+    pub fn takes_runs_of(&self, len: usize) -> bool {
+        let max = self.rules.max_batch_bytes;
+        len <= max && (self.unsent.is_empty() || len >= max / 2)
+    }
+
+    /// Appends a run that callers have made as a batch of its own.
+    pub fn append_run(&mut self, mut batch: Batch) {
+        if let Some(open) = self.unsent.back_mut() {
+            open.seal();
+        }
+        batch.deadline = Deadline::after(batch.due, self.rules.delivery_timeout);
+        self.unsent.push_back(batch);
+    }
+}
+
+/// A batch fails as a whole: one that has waited for this part of `delivery_timeout` takes no more, or late messages
+/// would fail early.
+const TAKES_FOR: u32 = 16;
