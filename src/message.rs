@@ -51,6 +51,7 @@ impl<'a> Message<'a> {
     /// A message with a value and no key.
     ///
     /// The topic is a name, which is checked when the message is produced, or a [`Topic`].
+    #[inline]
     pub fn new(topic: impl Into<TopicRef<'a>>, value: impl Into<Payload<'a>>) -> Self {
         Self::bare(topic.into(), Some(value.into()), None)
     }
@@ -60,12 +61,14 @@ impl<'a> Message<'a> {
         Self::bare(topic.into(), None, Some(key.into()))
     }
 
+    #[inline]
     pub(crate) fn bare(topic: TopicRef<'a>, value: Option<Payload<'a>>, key: Option<Payload<'a>>) -> Self {
         Self { topic, value, key, headers: Vec::new(), partition: None, partition_key: None, create_time: None, tag: 0 }
     }
 
     /// Sets the key, which also chooses the partition unless [`with_partition`](Self::with_partition) or
     /// [`with_partition_key`](Self::with_partition_key) does.
+    #[inline]
     pub fn with_key(mut self, key: impl Into<Payload<'a>>) -> Self {
         self.key = Some(key.into());
         self
@@ -81,6 +84,7 @@ impl<'a> Message<'a> {
 
     /// Sends the message to this partition, whatever its key. Partitions are numbered from 0; a message to one
     /// that the topic does not have fails alone.
+    #[inline]
     pub fn with_partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
@@ -88,6 +92,7 @@ impl<'a> Message<'a> {
 
     /// Chooses the partition by these bytes instead of the key. They are not sent, and with
     /// [`with_partition`](Self::with_partition) they have no effect.
+    #[inline]
     pub fn with_partition_key(mut self, key: impl Into<Payload<'a>>) -> Self {
         self.partition_key = Some(key.into());
         self
@@ -98,6 +103,7 @@ impl<'a> Message<'a> {
     ///
     /// Brokers refuse a time too far ahead (one hour by default, `message.timestamp.after.max.ms`), and write
     /// their own where the topic says so (`message.timestamp.type`).
+    #[inline]
     pub fn with_create_time(mut self, time: impl Into<Timestamp>) -> Self {
         self.create_time = Some(time.into());
         self
@@ -105,6 +111,7 @@ impl<'a> Message<'a> {
 
     /// Sets a number that every fate of this message carries, so that a callback knows which message it was.
     /// It is not sent. Without it the tag is 0.
+    #[inline]
     pub fn with_tag(mut self, tag: u64) -> Self {
         self.tag = tag;
         self
@@ -118,19 +125,22 @@ impl<'a> Message<'a> {
 
     /// The value, or `None` for a tombstone.
     #[must_use]
+    #[inline]
     pub fn value(&self) -> Option<&[u8]> {
         self.value.as_deref()
     }
 
     /// The key, if the message has one.
     #[must_use]
+    #[inline]
     pub fn key(&self) -> Option<&[u8]> {
         self.key.as_deref()
     }
 
     /// The headers in their order: name, and value or `None` for a null value.
+    #[inline]
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[u8]>)> {
-        self.headers.iter().map(|header| (&*header.name, header.value.as_deref()))
+        self.headers.iter().map(Header::parts)
     }
 
     /// The partition that was asked for, or that was chosen before the delivery failed.
@@ -141,6 +151,7 @@ impl<'a> Message<'a> {
 
     /// The bytes that choose the partition in place of the key.
     #[must_use]
+    #[inline]
     pub fn partition_key(&self) -> Option<&[u8]> {
         self.partition_key.as_deref()
     }
@@ -173,6 +184,10 @@ impl<'a> Message<'a> {
 }
 
 impl Header<'_> {
+    pub(crate) fn parts(&self) -> (&str, Option<&[u8]>) {
+        (&self.name, self.value.as_deref())
+    }
+
     fn into_owned(self) -> Header<'static> {
         Header { name: Cow::Owned(self.name.into_owned()), value: self.value.map(Payload::into_owned) }
     }
@@ -217,6 +232,7 @@ impl Payload<'_> {
 impl std::ops::Deref for Payload<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Bits::Borrowed(bytes) => bytes,
@@ -240,54 +256,63 @@ impl fmt::Debug for Payload<'_> {
 }
 
 impl<'a> From<&'a [u8]> for Payload<'a> {
+    #[inline]
     fn from(bytes: &'a [u8]) -> Self {
         Payload(Bits::Borrowed(bytes))
     }
 }
 
 impl<'a, const N: usize> From<&'a [u8; N]> for Payload<'a> {
+    #[inline]
     fn from(bytes: &'a [u8; N]) -> Self {
         Payload(Bits::Borrowed(bytes))
     }
 }
 
 impl<'a> From<&'a str> for Payload<'a> {
+    #[inline]
     fn from(text: &'a str) -> Self {
         Payload(Bits::Borrowed(text.as_bytes()))
     }
 }
 
 impl<'a> From<&'a String> for Payload<'a> {
+    #[inline]
     fn from(text: &'a String) -> Self {
         Payload(Bits::Borrowed(text.as_bytes()))
     }
 }
 
 impl<'a> From<&'a Vec<u8>> for Payload<'a> {
+    #[inline]
     fn from(bytes: &'a Vec<u8>) -> Self {
         Payload(Bits::Borrowed(bytes))
     }
 }
 
 impl From<Vec<u8>> for Payload<'_> {
+    #[inline]
     fn from(bytes: Vec<u8>) -> Self {
         Payload(Bits::Owned(bytes))
     }
 }
 
 impl From<String> for Payload<'_> {
+    #[inline]
     fn from(text: String) -> Self {
         Payload(Bits::Owned(text.into_bytes()))
     }
 }
 
 impl From<Arc<[u8]>> for Payload<'_> {
+    #[inline]
     fn from(bytes: Arc<[u8]>) -> Self {
         Payload(Bits::Shared(bytes))
     }
 }
 
 impl From<Bytes> for Payload<'_> {
+    #[inline]
     fn from(bytes: Bytes) -> Self {
         Payload(Bits::Bytes(bytes))
     }
@@ -298,12 +323,14 @@ impl From<Bytes> for Payload<'_> {
 pub struct HeaderValue<'a>(Option<Payload<'a>>);
 
 impl<'a, P: Into<Payload<'a>>> From<P> for HeaderValue<'a> {
+    #[inline]
     fn from(payload: P) -> Self {
         Self(Some(payload.into()))
     }
 }
 
 impl<'a> From<Option<Payload<'a>>> for HeaderValue<'a> {
+    #[inline]
     fn from(payload: Option<Payload<'a>>) -> Self {
         Self(payload)
     }
@@ -356,6 +383,7 @@ impl Topic {
     }
 
     /// A number that this topic shares with its clones and with nothing else in the process; never 0.
+    #[inline]
     pub(crate) fn number(&self) -> u64 {
         self.0.number
     }
@@ -436,6 +464,7 @@ impl TopicRef<'_> {
     }
 
     /// The checked topic, if it is one already.
+    #[inline]
     pub(crate) fn checked(&self) -> Option<&Topic> {
         match &self.0 {
             Ref::Name(_) => None,
@@ -466,30 +495,35 @@ impl fmt::Debug for TopicRef<'_> {
 }
 
 impl<'a> From<&'a str> for TopicRef<'a> {
+    #[inline]
     fn from(name: &'a str) -> Self {
         TopicRef(Ref::Name(Cow::Borrowed(name)))
     }
 }
 
 impl<'a> From<&'a String> for TopicRef<'a> {
+    #[inline]
     fn from(name: &'a String) -> Self {
         TopicRef(Ref::Name(Cow::Borrowed(name)))
     }
 }
 
 impl From<String> for TopicRef<'_> {
+    #[inline]
     fn from(name: String) -> Self {
         TopicRef(Ref::Name(Cow::Owned(name)))
     }
 }
 
 impl<'a> From<&'a Topic> for TopicRef<'a> {
+    #[inline]
     fn from(topic: &'a Topic) -> Self {
         TopicRef(Ref::Borrowed(topic))
     }
 }
 
 impl From<Topic> for TopicRef<'_> {
+    #[inline]
     fn from(topic: Topic) -> Self {
         TopicRef(Ref::Owned(topic))
     }
@@ -522,6 +556,7 @@ impl Timestamp {
 
 impl From<SystemTime> for Timestamp {
     /// The time cut to milliseconds; one that does not fit is the nearest that does.
+    #[inline]
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
             Ok(after) => Self(i64::try_from(after.as_millis()).unwrap_or(i64::MAX)),

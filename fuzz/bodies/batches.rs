@@ -122,7 +122,11 @@ pub fn record_batch_roundtrip(data: &[u8]) {
         let entry = chunk.entries().next().expect("one message");
         assert_eq!((entry.topic, entry.partition, entry.tag), (7, message.partition(), message.tag()));
         assert_eq!(entry.partition_key, message.partition_key());
-        assert_eq!(entry::cost_of(&message, entry.tail.len(), false), cost, "what it takes is known before");
+        assert_eq!(
+            entry::cost_of(entry.tail.len(), message.tag(), message.partition_key().map(<[u8]>::len), false),
+            cost,
+            "what it takes is known before"
+        );
         // A time too far from the first has no place in this batch.
         let Some(length) = batch.len_with(entry.create_time, entry.tail.len()) else { continue };
         if batch.is_empty() {

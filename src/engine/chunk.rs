@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::entry;
 use super::entry::{Entry, Extra};
 pub use crate::fate::Slot;
-use crate::message::Message;
+use crate::message::Header;
 #[cfg(any(test, feature = "_internal"))]
-use crate::message::Timestamp;
+use crate::message::{Message, Timestamp};
 use crate::record::batch::{BatchBuilder, Plan, Records};
 #[cfg(any(test, feature = "_internal"))]
 use crate::record::tail;
@@ -48,6 +48,25 @@ struct Route {
     end: u32,
 }
 
+/// A message on its way into a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    /// Index of the topic in the queue's table.
+    pub topic: u32,
+    /// The partition that was asked for.
+    pub partition: Option<i32>,
+    /// The user's tag, 0 if there is none.
+    pub tag: u64,
+    /// What chooses the partition in place of the key.
+    pub partition_key: Option<&'a [u8]>,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value.
+    pub value: Option<&'a [u8]>,
+    /// The headers.
+    pub headers: &'a [Header<'a>],
+}
+
 impl Chunk {
     /// An empty chunk whose first message will have this ticket.
     #[must_use]
@@ -57,17 +76,17 @@ impl Chunk {
 
     /// A chunk of one message, whose record is there.
     #[must_use]
-    pub fn of_one(
+    pub(super) fn of_one(
         records: BatchBuilder,
-        (topic, message): (u32, &Message<'_>),
+        message: Parts<'_>,
         slot: Option<&Arc<Slot>>,
         anywhere: bool,
         cost: usize,
     ) -> Self {
         let mut chunk = Self { records, cost, ..Self::default() };
-        chunk.extras.extend(Extra::of(0, message.tag, message.partition_key(), slot));
+        chunk.extras.extend(Extra::of(0, message.tag, message.partition_key, slot));
         let (create_time, tail) = chunk.records.record_at(0);
-        chunk.note(0, (topic, message.partition), (create_time, tail.len()), anywhere);
+        chunk.note(0, (message.topic, message.partition), (create_time, tail.len()), anywhere);
         chunk
     }
 
@@ -78,8 +97,11 @@ impl Chunk {
         let tail_len = tail::len_of(message.key(), message.value(), message.headers());
         let mut chunk = Self::from_ticket(first);
         let plan = chunk.records.plan(create_time.as_millis(), tail_len).expect("the first message always fits");
-        let cost = entry::cost_of(message, tail_len, false);
-        chunk.push(plan, (topic, message), None, false, cost);
+        let (key, value, partition_key) = (message.key(), message.value(), message.partition_key());
+        let cost = entry::cost_of(tail_len, message.tag, partition_key.map(<[u8]>::len), false);
+        let (partition, tag, headers) = (message.partition, message.tag, &*message.headers);
+        let parts = Parts { topic, partition, tag, partition_key, key, value, headers };
+        chunk.push(plan, parts, None, false, cost);
         chunk
     }
 
@@ -126,20 +148,27 @@ impl Chunk {
 
     /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
     /// do. The handle waits in `slot`.
-    #[inline]
-    pub fn push(
+    pub(crate) fn push(
         &mut self,
         plan: Plan,
-        (topic, message): (u32, &Message<'_>),
+        message: Parts<'_>,
         slot: Option<&Arc<Slot>>,
         anywhere: bool,
         cost: usize,
     ) {
         let index = self.records.count();
-        self.records.append_parts(plan, message.key(), message.value(), message.headers());
-        self.extras.extend(Extra::of(index, message.tag, message.partition_key(), slot));
+        self.records.append_parts(plan, message.key, message.value, message.headers.iter().map(Header::parts));
+        self.extras.extend(Extra::of(index, message.tag, message.partition_key, slot));
         self.cost += cost;
-        self.note(index, (topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
+        self.note(index, (message.topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
+    }
+
+    /// Appends a message without a key, and with nothing beside it, to a run of its topic.
+    #[inline(always)]
+    pub(crate) fn push_plain(&mut self, plan: Plan, value: Option<&[u8]>, headers: &[Header<'_>], cost: usize) {
+        debug_assert!(self.run().is_some(), "only a run goes on with this");
+        self.records.append_parts(plan, None, value, headers.iter().map(Header::parts));
+        self.cost += cost;
     }
 
     /// Appends a message of another chunk or batch.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::fate::Slot;
-use crate::message::Message;
 
 /// A queued message, read in place.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +38,6 @@ pub struct Extra {
 
 impl Extra {
     /// What this message has, if it has anything of the kind.
-    #[inline]
     #[must_use]
     pub fn of(index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<&Arc<Slot>>) -> Option<Self> {
         if tag == 0 && partition_key.is_none() && slot.is_none() {
@@ -62,13 +60,13 @@ pub fn cost(tail_len: usize, extra: Option<&Extra>) -> usize {
     BESIDE + tail_len + extra.map_or(0, Extra::bytes)
 }
 
-/// As [`cost`], before the message is queued.
+/// As [`cost`], before the message is queued: its tag, and the length of its partition key.
 #[inline]
 #[must_use]
-pub fn cost_of(message: &Message<'_>, tail_len: usize, has_handle: bool) -> usize {
-    let extra = match message.partition_key() {
-        Some(key) => EXTRA + key.len(),
-        None if has_handle || message.tag != 0 => EXTRA,
+pub fn cost_of(tail_len: usize, tag: u64, partition_key: Option<usize>, has_handle: bool) -> usize {
+    let extra = match partition_key {
+        Some(len) => EXTRA + len,
+        None if has_handle || tag != 0 => EXTRA,
         None => 0,
     };
     BESIDE + tail_len + extra

@@ -2,6 +2,7 @@
 //! fates come out; `threads::driver` connects it to the world, and the simulation to a simulated one.
 
 pub mod backoff;
+mod checked;
 pub mod chunk;
 pub mod connection;
 pub mod deadline;

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use super::checked::Checked;
 use super::chunk::Chunk;
 use super::deadline::Deadline;
 use super::entry;
-use crate::error::{InvalidTopic, ProduceErrorKind};
+use crate::error::InvalidTopic;
 use crate::fate::Slot;
-use crate::message::{Message, Timestamp, Topic, TopicRef};
-use crate::record::batch::{self, BatchBuilder, Plan};
-use crate::record::tail;
+use crate::message::{Topic, TopicRef};
+use crate::record::batch::Plan;
 
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
 #[derive(Debug)]
@@ -45,6 +45,10 @@ pub struct Queue {
     waiting_bytes: usize,
     worker: Worker,
     timer: Timer,
+    /// So many plain messages to this topic (its number) can come before anything but appending them is to be done;
+    /// for `offer_quietly`. Whatever changes more than that sets it to none, and the next `offer` counts anew.
+    quiet: usize,
+    quiet_topic: u64,
 }
 
 /// What a queue holds, and what makes its messages leave by themselves.
@@ -96,17 +100,6 @@ struct Arrival {
     at: Instant,
 }
 
-/// A message that can be queued: its sizes were checked.
-#[derive(Debug)]
-pub struct Checked<'a, 'm> {
-    message: &'a Message<'m>,
-    create_time: Timestamp,
-    /// Bytes of its record's tail.
-    tail_len: usize,
-    /// The record of a large message, encoded before the lock is taken.
-    encoded: Option<BatchBuilder>,
-}
-
 /// A message was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -148,51 +141,6 @@ pub struct Full {
     pub wake: bool,
 }
 
-impl<'a, 'm> Checked<'a, 'm> {
-    /// Checks what can be checked without the queue; `create_time` is for a message that has none.
-    ///
-    /// # Errors
-    /// `MessageTooLarge` and `InvalidMessage`.
-    #[inline]
-    pub fn new(
-        message: &'a Message<'m>,
-        max_message_bytes: usize,
-        create_time: impl FnOnce() -> Timestamp,
-    ) -> Result<Self, ProduceErrorKind> {
-        if message.partition.is_some_and(|partition| partition < 0) {
-            return Err(ProduceErrorKind::InvalidMessage("the partition is negative"));
-        }
-        let tail_len = tail::len_of(message.key(), message.value(), message.headers());
-        let size = batch::len_of_one(tail_len);
-        if size > max_message_bytes {
-            return Err(ProduceErrorKind::MessageTooLarge { size, limit: max_message_bytes });
-        }
-        if message.partition_key().is_some_and(|key| key.len() > max_message_bytes) {
-            return Err(ProduceErrorKind::InvalidMessage("the partition key is longer than max_message_bytes"));
-        }
-        let create_time = message.create_time.unwrap_or_else(create_time);
-        let encoded = (tail_len > ENCODED_BEFORE).then(|| encode(message, create_time, tail_len));
-        Ok(Self { message, create_time, tail_len, encoded })
-    }
-
-    /// Whether it may go to whichever partition, where messages without a key may.
-    #[inline]
-    fn goes_anywhere(&self) -> bool {
-        let Message { key, partition, partition_key, .. } = self.message;
-        key.is_none() && partition.is_none() && partition_key.is_none()
-    }
-}
-
-/// The record of a large message, in a batch of its own.
-#[cold]
-fn encode(message: &Message<'_>, create_time: Timestamp, tail_len: usize) -> BatchBuilder {
-    let mut record = BatchBuilder::new(Vec::with_capacity(batch::len_of_one(tail_len)));
-    if let Some(plan) = record.plan(create_time.as_millis(), tail_len) {
-        record.append_parts(plan, message.key(), message.value(), message.headers());
-    }
-    record
-}
-
 impl Queue {
     /// An empty queue that no thread serves yet.
     #[must_use]
@@ -214,6 +162,8 @@ impl Queue {
             waiting_bytes: 0,
             worker: Worker::Awake,
             timer: Timer::Parked,
+            quiet: 0,
+            quiet_topic: 0,
         }
     }
 
@@ -239,7 +189,31 @@ impl Queue {
     /// Takes no more messages, and makes all that it has due.
     pub fn close(&mut self) {
         self.phase = Phase::Closed;
+        self.quiet = 0;
         self.all_due();
+    }
+
+    /// Takes a plain message, if nothing else is to be done with it than to append it to the run that is open; gives its
+    /// ticket. The way of almost all messages when many come.
+    #[inline(always)]
+    pub fn offer_quietly(&mut self, message: &Checked<'_, '_>) -> Option<u64> {
+        let same_topic = message.message.topic.checked().is_some_and(|topic| topic.number() == self.quiet_topic);
+        if self.quiet == 0 || !same_topic || !message.is_plain() {
+            return None;
+        }
+        let plan = self.open.records.plan(message.create_time.as_millis(), message.tail_len)?;
+        let bytes = self.bytes + entry::cost(message.tail_len, None);
+        let waiting_bytes = self.waiting_bytes + message.tail_len + LEAST_HEAD;
+        let most = self.limits.batch_bytes;
+        if plan.len > most || waiting_bytes >= most || bytes > self.limits.bytes {
+            return None;
+        }
+        self.open.push_plain(plan, message.value, &message.message.headers, bytes - self.bytes);
+        let ticket = self.accepted;
+        self.accepted += 1;
+        self.quiet -= 1;
+        (self.bytes, self.waiting_bytes) = (bytes, waiting_bytes);
+        Some(ticket)
     }
 
     /// Takes the message, or says why not; `clock` is asked for the first message of a chunk and every 1,024th behind
@@ -257,7 +231,8 @@ impl Queue {
         if self.phase != Phase::Running {
             return Err(if self.phase == Phase::Idle { Refused::Idle } else { Refused::Closed });
         }
-        let cost = entry::cost_of(message.message, message.tail_len, slot.is_some());
+        let beside = message.partition_key.map(<[u8]>::len);
+        let cost = entry::cost_of(message.tail_len, message.message.tag, beside, slot.is_some());
         if let Some(limit) = self.limit_reached(cost) {
             return Err(self.refuse(limit));
         }
@@ -276,7 +251,7 @@ impl Queue {
                 if self.open.is_empty() {
                     self.open.first = self.accepted;
                 }
-                self.open.push(plan, (topic, message.message), slot, anywhere, cost);
+                self.open.push(plan, message.parts(topic), slot, anywhere, cost);
             }
             None => self.begin(message, topic, slot, anywhere, cost),
         }
@@ -290,7 +265,29 @@ impl Queue {
         if self.has_enough() {
             self.all_due();
         }
-        Ok(Accepted { ticket, wake: self.wake(), arm: self.arm() })
+        let accepted = Accepted { ticket, wake: self.wake(), arm: self.arm() };
+        self.count_quiet(&message.message.topic);
+        Ok(accepted)
+    }
+
+    /// Counts how many plain messages can follow without anything to be done for them, for `offer_quietly`.
+    fn count_quiet(&mut self, topic: &TopicRef<'_>) {
+        self.quiet = 0;
+        let armed = self.timer == Timer::Armed || self.limits.interval.is_zero();
+        let Some(number) = topic.checked().map(Topic::number) else { return };
+        if !armed || self.open.run().is_none() {
+            return;
+        }
+        let places = self.limits.messages - self.held();
+        let below_threshold = match self.limits.threshold {
+            0 => usize::MAX,
+            threshold => threshold - (self.accepted - self.due_upto) as usize,
+        };
+        let in_chunk = self.chunk_messages() - self.open.len();
+        let until_look = LOOKS_AT_CLOCK - self.open.len() % LOOKS_AT_CLOCK;
+        // The last of each kind has something to be done for it.
+        self.quiet = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
+        self.quiet_topic = number;
     }
 
     /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the
@@ -310,6 +307,11 @@ impl Queue {
         self.wake()
     }
 
+    /// The next message is looked at in every respect.
+    pub fn look_closer(&mut self) {
+        self.quiet = 0;
+    }
+
     /// Moves every chunk that holds a due message to `out`, whole. Returns whether there was any.
     pub fn take_due(&mut self, out: &mut VecDeque<Chunk>) -> bool {
         if self.taken >= self.due_upto {
@@ -325,6 +327,7 @@ impl Queue {
         }
         if !self.open.is_empty() && self.open.first < self.due_upto {
             take(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
+            self.quiet = 0;
             self.all_due();
         }
         true
@@ -375,6 +378,7 @@ impl Queue {
         }
         let waits = self.waits();
         self.timer = if waits { Timer::Armed } else { Timer::Parked };
+        self.quiet = 0;
         (if waits { deadline } else { Deadline::NEVER }, self.wake())
     }
 
@@ -499,14 +503,14 @@ impl Queue {
         }
         self.seal();
         if let Some(records) = message.encoded.take() {
-            let mut chunk = Chunk::of_one(records, (topic, message.message), slot, anywhere, cost);
+            let mut chunk = Chunk::of_one(records, message.parts(topic), slot, anywhere, cost);
             chunk.first = self.accepted;
             self.sealed.push_back(chunk);
             return;
         }
         self.open.first = self.accepted;
         if let Some(plan) = self.open.records.plan(message.create_time.as_millis(), message.tail_len) {
-            self.open.push(plan, (topic, message.message), slot, anywhere, cost);
+            self.open.push(plan, message.parts(topic), slot, anywhere, cost);
         }
     }
 
@@ -618,8 +622,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const LOOKS_AT_CLOCK: usize = 1024;
 /// Bytes of a record in front of its tail, at least.
 const LEAST_HEAD: usize = 4;
-/// A larger tail is encoded before the lock, so that no caller waits for the copy of another.
-const ENCODED_BEFORE: usize = 16 * 1024;
 const SPARE_CHUNKS: usize = 32;
 const SEEN_TOPICS: usize = 32;
 
@@ -628,6 +630,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::checked::ENCODED_BEFORE;
+    use crate::message::{Message, Timestamp};
+    use crate::record::batch::BatchBuilder;
+    use crate::record::tail;
 
     #[test]
     fn refuses_exactly_at_its_bound_and_takes_again_after_a_release() {
@@ -761,18 +767,6 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused() {
-        let kind = |message: &Message<'_>| Checked::new(message, 1000, || Timestamp::from_millis(0)).map(drop);
-        let large = Message::new("orders", vec![0; 1000]);
-        assert!(matches!(kind(&large), Err(ProduceErrorKind::MessageTooLarge { size: 1001.., limit: 1000 })));
-        let negative = Message::new("orders", "v").with_partition(-1);
-        assert!(matches!(kind(&negative), Err(ProduceErrorKind::InvalidMessage(_))));
-        let key = Message::new("orders", "v").with_partition_key(vec![0; 2000]);
-        assert!(matches!(kind(&key), Err(ProduceErrorKind::InvalidMessage(_))));
-        assert!(kind(&Message::new("orders", "v")).is_ok());
-    }
-
-    #[test]
     fn what_a_message_takes_is_known_before() {
         let plain = Message::new("orders", "value");
         let rich = plain.clone().with_key("k").with_tag(7).with_partition_key("pk").with_header("h", "v");
@@ -840,6 +834,21 @@ mod tests {
     }
 
     #[test]
+    fn most_of_many_plain_messages_are_taken_quietly() {
+        let mut queue = Queue::new(Limits { batch_bytes: 100_000, ..limits(100_000, 100_000_000) });
+        queue.start();
+        let topic = Topic::new("orders").expect("a good name");
+        let message = Message::new(&topic, "a value");
+        let quiet = (0..50_000).filter(|_| {
+            let quietly = queue.offer_quietly(&check(&message)).is_some();
+            quietly || queue.offer(&mut check(&message), None, now).is_err()
+        });
+        let quiet = quiet.count();
+        assert!(quiet > 49_900, "{quiet}");
+        assert_eq!(queue.accepted(), 50_000);
+    }
+
+    #[test]
     fn another_process_gets_nothing_in() {
         let mut queue = queue(100, 1_000_000);
         let message = Message::new("orders", "v");
@@ -895,11 +904,13 @@ mod tests {
             self.chunk += 1;
         }
 
-        /// Bytes of the open chunk as a batch, with this message.
+        /// Bytes of the open chunk as a batch, with this message. A message's time is its ticket.
         fn batch_with(&self, tail_len: usize) -> usize {
             let mut batch = BatchBuilder::default();
-            self.of_chunk(self.chunk).for_each(|message| batch.append(0, &vec![0; message.tail_len]));
-            batch.append(0, &vec![0; tail_len]);
+            for (ticket, message) in (0..).zip(&self.messages).filter(|(_, message)| message.chunk == self.chunk) {
+                batch.append(ticket, &vec![0; message.tail_len]);
+            }
+            batch.append(self.messages.len() as i64, &vec![0; tail_len]);
             batch.len()
         }
 
@@ -973,7 +984,7 @@ mod tests {
 
     fn ops() -> impl Strategy<Value = Vec<Op>> {
         let op = prop_oneof![
-            12 => (0usize..80).prop_map(Op::Offer),
+            24 => (0usize..80).prop_map(Op::Offer),
             1 => (17_000usize..18_000).prop_map(Op::Offer),
             2 => (0u64..40).prop_map(Op::Due),
             1 => Just(Op::Deliver),
@@ -988,7 +999,7 @@ mod tests {
     }
 
     fn any_limits() -> impl Strategy<Value = Limits> {
-        (1usize..14, 60usize..2500, prop_oneof![Just(0usize), 1usize..6], 30usize..600).prop_map(
+        (1usize..60, 60usize..9000, prop_oneof![Just(0usize), 1usize..20], 30usize..2000).prop_map(
             |(messages, bytes, threshold, batch_bytes)| {
                 let interval = Duration::from_secs(1);
                 Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true }
@@ -1006,22 +1017,28 @@ mod tests {
             let messages = Vec::new();
             let mut model = Model { limits, messages, chunk: 0, asleep: false, armed: false, closed: false };
             let at = start();
+            let topic = Topic::new("orders").expect("a good name");
             for op in ops {
                 match op {
                     Op::Offer(len) => {
                         let value = vec![7; len];
-                        let message = Message::new("orders", &value).with_tag(queue.accepted() + 1);
-                        let mut checked = check(&message);
-                        let cost = entry::cost_of(&message, checked.tail_len, false);
-                        let expected = model.offer(checked.tail_len, cost);
                         let ticket = queue.accepted();
-                        let seen = match queue.offer(&mut checked, None, || Some(at)) {
-                            Ok(accepted) => {
-                                prop_assert_eq!(accepted.ticket, ticket);
-                                (true, accepted.wake, accepted.arm)
+                        let time = Timestamp::from_millis(ticket as i64);
+                        let message = Message::new(&topic, &value).with_create_time(time);
+                        let mut checked = check(&message);
+                        let cost = entry::cost_of(checked.tail_len, 0, None, false);
+                        let expected = model.offer(checked.tail_len, cost);
+                        let seen = if queue.offer_quietly(&checked) == Some(ticket) {
+                            (true, false, false)
+                        } else {
+                            match queue.offer(&mut checked, None, || Some(at)) {
+                                Ok(accepted) => {
+                                    prop_assert_eq!(accepted.ticket, ticket);
+                                    (true, accepted.wake, accepted.arm)
+                                }
+                                Err(Refused::Full(full)) => (false, full.wake, false),
+                                Err(_) => (false, false, false),
                             }
-                            Err(Refused::Full(full)) => (false, full.wake, false),
-                            Err(_) => (false, false, false),
                         };
                         prop_assert_eq!(seen, expected);
                     }
@@ -1044,7 +1061,7 @@ mod tests {
                         for chunk in &mut out {
                             let first = chunk.first;
                             for (ticket, entry) in (first..).zip(chunk.entries()) {
-                                prop_assert_eq!(entry.tag, ticket + 1);
+                                prop_assert_eq!(entry.create_time, ticket as i64);
                                 tickets.push(ticket);
                             }
                         }

@@ -78,6 +78,7 @@ impl AsyncProducer {
     ///   [`Fatal`](ProduceErrorKind::Fatal): make a new producer.
     /// - [`Start`](ProduceErrorKind::Start): the system had no thread or descriptor left; the next call tries again.
     #[doc(alias = "send")]
+    #[inline]
     pub fn produce<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), ProduceError> {
         self.shared.accept(message.into(), None, self.shared.usual_wait()).map(drop)
     }
@@ -87,6 +88,7 @@ impl AsyncProducer {
     ///
     /// # Errors
     /// As [`produce`](Self::produce); `BufferOverflow` if the queue was still full after `timeout`.
+    #[inline]
     pub fn produce_timeout<'a>(&self, message: impl Into<Message<'a>>, timeout: Duration) -> Result<(), ProduceError> {
         self.shared.accept(message.into(), None, timeout).map(drop)
     }
@@ -215,6 +217,7 @@ impl AsyncProducer {
 }
 
 impl Shared {
+    #[inline]
     fn accept(&self, message: Message<'_>, slot: Option<&Arc<Slot>>, wait: Duration) -> Result<u64, ProduceError> {
         match self.try_accept(&message, slot, wait) {
             Ok(ticket) => Ok(ticket),
@@ -229,9 +232,25 @@ impl Shared {
         wait: Duration,
     ) -> Result<u64, ProduceErrorKind> {
         let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
+        if slot.is_none() {
+            if let Some(ticket) = self.gate.offer_quietly(&checked) {
+                return Ok(ticket);
+            }
+        }
+        self.accept_checked(&mut checked, slot, wait)
+    }
+
+    /// What is to be done for a message that is the first of its kind, or for which there may be no room.
+    #[inline(never)]
+    fn accept_checked(
+        &self,
+        checked: &mut Checked<'_, '_>,
+        slot: Option<&Arc<Slot>>,
+        wait: Duration,
+    ) -> Result<u64, ProduceErrorKind> {
         let wait = if !wait.is_zero() && threads::serves(self.gate.number()) { Duration::ZERO } else { wait };
         loop {
-            match self.gate.offer(&mut checked, slot, wait) {
+            match self.gate.offer(checked, slot, wait) {
                 Ok(ticket) => return Ok(ticket),
                 Err(Refusal::For(kind)) => return Err(kind),
                 Err(Refusal::Idle) => self.start().map_err(ProduceErrorKind::Start)?,

@@ -23,6 +23,7 @@ const HEAD: usize = 32;
 /// Bytes of the batch that holds only the record with a tail of this length, header included.
 ///
 /// This is what `max_message_bytes` bounds.
+#[inline]
 #[must_use]
 pub fn len_of_one(tail_len: usize) -> usize {
     HEADER_LEN + record_len(body_len(0, 0, tail_len))
@@ -93,7 +94,7 @@ impl BatchBuilder {
     }
 
     /// What the record with this time and a tail of this length will be; `None` as for [`len_with`](Self::len_with).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn plan(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
         let delta = match self.count {
@@ -112,7 +113,7 @@ impl BatchBuilder {
     }
 
     /// Appends the record that was planned for this batch as it is; its tail is made of these parts.
-    #[inline]
+    #[inline(always)]
     pub fn append_parts<'a>(
         &mut self,
         plan: Plan,
@@ -120,17 +121,18 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) {
-        let mut head = Head::new(self, plan);
         // Up to the first long piece, all is put together apart and copied as one piece of fixed size: several small
         // appends would cost more than the long one.
-        head.put(key.map_or(-1, |key| key.len() as i64));
+        let mut head = [0; MAX_LENGTH + HEAD];
+        let (mut start, mut end) = self.begin(plan, &mut head);
+        end = write_varlong(&mut head, end, key.map_or(-1, |key| key.len() as i64));
         if let Some(key) = key {
-            self.put_head(&head);
+            self.put_head(&head, start, end);
             self.records.extend_from_slice(key);
-            head = Head::empty();
+            (start, end) = (0, 0);
         }
-        head.put(value.map_or(-1, |value| value.len() as i64));
-        self.put_head(&head);
+        end = write_varlong(&mut head, end, value.map_or(-1, |value| value.len() as i64));
+        self.put_head(&head, start, end);
         self.records.extend_from_slice(value.unwrap_or_default());
         if headers.len() == 0 {
             self.records.push(0);
@@ -142,25 +144,33 @@ impl BatchBuilder {
 
     #[inline]
     fn append_planned(&mut self, plan: Plan, tail: &[u8]) {
-        let head = Head::new(self, plan);
-        self.put_head(&head);
+        let mut head = [0; MAX_LENGTH + HEAD];
+        let (start, end) = self.begin(plan, &mut head);
+        self.put_head(&head, start, end);
         self.records.extend_from_slice(tail);
         self.count_in(plan);
     }
 
-    #[inline]
-    fn put_head(&mut self, head: &Head) {
-        let end = self.records.len() + head.end - head.start;
-        match head.bytes[head.start..].first_chunk::<HEAD>() {
-            Some(whole) => {
-                self.records.extend_from_slice(whole);
-                self.records.truncate(end);
-            }
-            None => self.records.extend_from_slice(&head.bytes[head.start..head.end]),
+    /// Writes length, attributes, time and offset into `head`, and returns where they begin and end.
+    #[inline(always)]
+    fn begin(&self, plan: Plan, head: &mut [u8; MAX_LENGTH + HEAD]) -> (usize, usize) {
+        let start = MAX_LENGTH - (plan.len - self.len() - plan.body);
+        write_varlong(head, start, plan.body as i64);
+        // The attributes stay 0.
+        let end = write_varlong(head, MAX_LENGTH + 1, plan.delta);
+        (start, write_varlong(head, end, i64::from(self.count)))
+    }
+
+    #[inline(always)]
+    fn put_head(&mut self, head: &[u8; MAX_LENGTH + HEAD], start: usize, end: usize) {
+        let len = self.records.len() + end - start;
+        if let Some(whole) = head[start..].first_chunk::<HEAD>() {
+            self.records.extend_from_slice(whole);
+            self.records.truncate(len);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn count_in(&mut self, plan: Plan) {
         debug_assert_eq!(self.len(), plan.len, "it was planned for this batch");
         if self.count == 0 {
@@ -234,37 +244,6 @@ impl Plan {
     #[must_use]
     pub fn tail_len(&self) -> usize {
         self.tail
-    }
-}
-
-/// The small fields of a record in front of a long one, right behind each other.
-struct Head {
-    bytes: [u8; MAX_LENGTH + HEAD],
-    start: usize,
-    end: usize,
-}
-
-impl Head {
-    fn empty() -> Self {
-        Self { bytes: [0; MAX_LENGTH + HEAD], start: 0, end: 0 }
-    }
-
-    /// Length, attributes, time and offset.
-    #[inline]
-    fn new(batch: &BatchBuilder, plan: Plan) -> Self {
-        let mut head = Self::empty();
-        head.start = MAX_LENGTH - varlong_len(plan.body as i64);
-        write_varlong(&mut head.bytes, head.start, plan.body as i64);
-        // The attributes stay 0.
-        head.end = MAX_LENGTH + 1;
-        head.put(plan.delta);
-        head.put(i64::from(batch.count));
-        head
-    }
-
-    #[inline]
-    fn put(&mut self, value: i64) {
-        self.end = write_varlong(&mut self.bytes, self.end, value);
     }
 }
 

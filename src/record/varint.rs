@@ -5,6 +5,9 @@ use super::RecordError;
 const MAX_VARINT: usize = 5;
 const MAX_VARLONG: usize = 10;
 const MORE: u8 = 0x80;
+/// Numbers below these, zigzag, take one byte and two.
+const ONE_BYTE: u64 = 1 << 7;
+const TWO_BYTES: u64 = 1 << 14;
 
 /// Appends a 32-bit number: 1 to 5 bytes.
 #[cfg(any(test, feature = "_internal"))]
@@ -17,7 +20,7 @@ pub fn put_varint(out: &mut Vec<u8>, value: i32) {
 #[inline]
 pub fn put_varlong(out: &mut Vec<u8>, value: i64) {
     let bits = zigzag(value);
-    if bits < u64::from(MORE) {
+    if bits < ONE_BYTE {
         out.push(bits as u8);
     } else {
         put_many(out, value);
@@ -35,9 +38,18 @@ pub fn varint_len(value: i32) -> usize {
 #[inline]
 #[must_use]
 pub fn varlong_len(value: i64) -> usize {
-    // Seven bits per byte, at least one byte; `| 1` makes 0 a number of one bit.
-    let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    // Most have one byte or two.
+    match zigzag(value) {
+        0..ONE_BYTE => 1,
+        ONE_BYTE..TWO_BYTES => 2,
+        bits => many_len(bits),
+    }
+}
+
+/// Seven bits per byte.
+#[cold]
+fn many_len(bits: u64) -> usize {
+    (64 - bits.leading_zeros() as usize).div_ceil(7)
 }
 
 /// Takes a 32-bit number from the front of `bytes`; `what` names it in the error.
@@ -80,10 +92,25 @@ pub fn take_varlong(bytes: &mut &[u8], what: &'static str) -> Result<i64, Record
 }
 
 /// Writes a 64-bit number into `out` at `at`, and gives where it ends. It must have room there.
-#[inline]
-pub(super) fn write_varlong(out: &mut [u8], mut at: usize, value: i64) -> usize {
-    let mut bits = zigzag(value);
-    while bits >= u64::from(MORE) {
+#[inline(always)]
+pub(super) fn write_varlong<const N: usize>(out: &mut [u8; N], at: usize, value: i64) -> usize {
+    match zigzag(value) {
+        bits @ 0..ONE_BYTE => {
+            out[at] = bits as u8;
+            at + 1
+        }
+        bits @ ONE_BYTE..TWO_BYTES => {
+            out[at] = bits as u8 | MORE;
+            out[at + 1] = (bits >> 7) as u8;
+            at + 2
+        }
+        bits => write_many(out, at, bits),
+    }
+}
+
+#[cold]
+fn write_many(out: &mut [u8], mut at: usize, mut bits: u64) -> usize {
+    while bits >= ONE_BYTE {
         out[at] = bits as u8 | MORE;
         bits >>= 7;
         at += 1;

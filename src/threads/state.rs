@@ -171,7 +171,10 @@ impl State {
         if let Some(last) = report.last_error.take() {
             self.last_error = last;
         }
-        self.fatal = self.fatal.take().or(report.fatal.take());
+        if let Some(fatal) = report.fatal.take() {
+            self.fatal.get_or_insert(fatal);
+            self.queue.look_closer();
+        }
         self.purged.append(&mut report.purged);
         let mut awaited = false;
         if let Some(upto) = report.finished_upto.take() {

@@ -124,6 +124,9 @@ impl Unthreaded {
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
         let mut checked = Checked::new(message, self.max_message_bytes, || time)?;
+        if let Some(ticket) = slot.is_none().then(|| self.gate.offer_quietly(&checked)).flatten() {
+            return Ok(ticket);
+        }
         self.gate.offer(&mut checked, slot, Duration::ZERO).map_err(|refusal| match refusal {
             Refusal::For(kind) => kind,
             Refusal::Idle => ProduceErrorKind::Closed,

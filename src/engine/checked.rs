@@ -1,0 +1,98 @@
+//! A message on its way into the queue: what can be checked and computed before the lock is taken.
+
+use super::chunk::Parts;
+use crate::error::ProduceErrorKind;
+use crate::message::{Message, Timestamp};
+use crate::record::batch::{self, BatchBuilder};
+use crate::record::tail;
+
+/// A message that can be queued: its sizes were checked.
+#[derive(Debug)]
+pub struct Checked<'a, 'm> {
+    pub(super) message: &'a Message<'m>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) partition_key: Option<&'a [u8]>,
+    pub(super) create_time: Timestamp,
+    /// Bytes of its record's tail.
+    pub(super) tail_len: usize,
+    /// The record of a large message, encoded before the lock is taken.
+    pub(super) encoded: Option<BatchBuilder>,
+}
+
+impl<'a, 'm> Checked<'a, 'm> {
+    /// Checks what can be checked without the queue; `create_time` is for a message that has none.
+    ///
+    /// # Errors
+    /// `MessageTooLarge` and `InvalidMessage`.
+    #[inline(always)]
+    pub fn new(
+        message: &'a Message<'m>,
+        max_message_bytes: usize,
+        create_time: impl FnOnce() -> Timestamp,
+    ) -> Result<Self, ProduceErrorKind> {
+        if message.partition.is_some_and(|partition| partition < 0) {
+            return Err(ProduceErrorKind::InvalidMessage("the partition is negative"));
+        }
+        let (key, value, partition_key) = (message.key(), message.value(), message.partition_key());
+        let tail_len = tail::len_of(key, value, message.headers());
+        let size = batch::len_of_one(tail_len);
+        if size > max_message_bytes {
+            return Err(ProduceErrorKind::MessageTooLarge { size, limit: max_message_bytes });
+        }
+        if partition_key.is_some_and(|key| key.len() > max_message_bytes) {
+            return Err(ProduceErrorKind::InvalidMessage("the partition key is longer than max_message_bytes"));
+        }
+        let create_time = message.create_time.unwrap_or_else(create_time);
+        let encoded = (tail_len > ENCODED_BEFORE).then(|| encode(message, create_time, tail_len));
+        Ok(Self { message, key, value, partition_key, create_time, tail_len, encoded })
+    }
+
+    pub(super) fn parts(&self, topic: u32) -> Parts<'_> {
+        let (key, value, headers) = (self.key, self.value, &*self.message.headers);
+        let Message { partition, tag, .. } = *self.message;
+        Parts { topic, partition, tag, partition_key: self.partition_key, key, value, headers }
+    }
+
+    /// Whether it may go to whichever partition, where messages without a key may.
+    #[inline]
+    pub(super) fn goes_anywhere(&self) -> bool {
+        self.key.is_none() && self.message.partition.is_none() && self.partition_key.is_none()
+    }
+
+    /// Whether nothing is kept beside its record.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.goes_anywhere() && self.message.tag == 0 && self.encoded.is_none()
+    }
+}
+
+/// The record of a large message, in a batch of its own.
+#[cold]
+fn encode(message: &Message<'_>, create_time: Timestamp, tail_len: usize) -> BatchBuilder {
+    let mut record = BatchBuilder::new(Vec::with_capacity(batch::len_of_one(tail_len)));
+    if let Some(plan) = record.plan(create_time.as_millis(), tail_len) {
+        record.append_parts(plan, message.key(), message.value(), message.headers());
+    }
+    record
+}
+
+/// A larger tail is encoded before the lock, so that no caller waits for the copy of another.
+pub(super) const ENCODED_BEFORE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        let kind = |message: &Message<'_>| Checked::new(message, 1000, || Timestamp::from_millis(0)).map(drop);
+        let large = Message::new("orders", vec![0; 1000]);
+        assert!(matches!(kind(&large), Err(ProduceErrorKind::MessageTooLarge { size: 1001.., limit: 1000 })));
+        let negative = Message::new("orders", "v").with_partition(-1);
+        assert!(matches!(kind(&negative), Err(ProduceErrorKind::InvalidMessage(_))));
+        let key = Message::new("orders", "v").with_partition_key(vec![0; 2000]);
+        assert!(matches!(kind(&key), Err(ProduceErrorKind::InvalidMessage(_))));
+        assert!(kind(&Message::new("orders", "v")).is_ok());
+    }
+}
