@@ -29,13 +29,35 @@ pub struct Delivered {
 /// What became of a message: delivered, or failed and handed back.
 pub type Fate = Result<Delivered, DeliveryError>;
 
+/// Where a message was written, without what its owner knows. To put the topic into each slot would take the count of
+/// its holders from the caller's processor, message by message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in the partition.
+    pub offset: Option<i64>,
+    /// The time stored with the message.
+    pub timestamp: Option<Timestamp>,
+}
+
 /// Where the fate of one message is put.
 #[derive(Debug, Default)]
 pub struct Slot {
     /// Between the thread that drives the engine, which writes it once, and the caller that waits.
-    fate: Mutex<Option<Fate>>,
+    held: Mutex<Held>,
     filled: Condvar,
 }
+
+#[derive(Debug, Default)]
+struct Held {
+    fate: Option<Outcome>,
+    /// Whether the caller waits: to wake nobody would cost a system call for each message.
+    awaited: bool,
+}
+
+/// What is put into a slot.
+pub type Outcome = Result<Receipt, DeliveryError>;
 
 impl Slot {
     /// An empty slot, shared between the message and its handle.
@@ -45,31 +67,38 @@ impl Slot {
     }
 
     /// Puts the fate in, and wakes who waits for it.
-    pub fn fill(&self, fate: Fate) {
-        let before = self.fate.lock().replace(fate);
+    pub fn fill(&self, fate: Outcome) {
+        let mut held = self.held.lock();
+        let before = held.fate.replace(fate);
+        let awaited = held.awaited;
+        drop(held);
         debug_assert!(before.is_none(), "a message has one fate");
-        self.filled.notify_one();
+        if awaited {
+            self.filled.notify_one();
+        }
     }
 
     /// The fate, if it is there: it is taken out. Never waits: a fate that is just being put in is not there yet, and
     /// in a forked child that inherited it so it never will be.
-    pub fn take(&self) -> Option<Fate> {
-        self.fate.try_lock()?.take()
+    pub fn take(&self) -> Option<Outcome> {
+        self.held.try_lock()?.fate.take()
     }
 
     /// Blocks until the fate is there, or until `until` has passed.
-    pub fn wait(&self, until: Option<Instant>) -> Option<Fate> {
-        let mut fate = self.fate.lock();
-        while fate.is_none() {
+    pub fn wait(&self, until: Option<Instant>) -> Option<Outcome> {
+        let mut held = self.held.lock();
+        while held.fate.is_none() {
+            held.awaited = true;
             match until {
-                None => self.filled.wait(&mut fate),
+                None => self.filled.wait(&mut held),
                 Some(until) => {
-                    if self.filled.wait_until(&mut fate, until).timed_out() {
+                    if self.filled.wait_until(&mut held, until).timed_out() {
                         break;
                     }
                 }
             }
         }
-        fate.take()
+        held.awaited = false;
+        held.fate.take()
     }
 }

@@ -222,10 +222,14 @@ fn call(
 
 /// Calls again while the queue is full.
 fn with_room<T>(mut produce: impl FnMut() -> Result<T, ottla::ProduceError>) -> Result<T, ottla::ProduceError> {
-    let until = Instant::now() + ROOM;
+    let mut until = None;
     loop {
         match produce() {
-            Err(error) if matches!(error.kind(), ProduceErrorKind::BufferOverflow(_)) && Instant::now() < until => {
+            Err(error) if matches!(error.kind(), ProduceErrorKind::BufferOverflow(_)) => {
+                let now = Instant::now();
+                if now > *until.get_or_insert(now + ROOM) {
+                    return Err(error);
+                }
                 thread::sleep(Duration::from_millis(1));
             }
             result => return result,

@@ -1,6 +1,7 @@
 //! A message on its way into the queue: what can be checked and computed before the lock is taken.
 
 use super::chunk::Parts;
+use super::entry;
 use crate::error::ProduceErrorKind;
 use crate::message::{Message, Timestamp};
 use crate::record::batch::{self, BatchBuilder};
@@ -48,6 +49,7 @@ impl<'a, 'm> Checked<'a, 'm> {
         Ok(Self { message, key, value, partition_key, create_time, tail_len, encoded })
     }
 
+    #[inline(always)]
     pub(super) fn parts(&self, topic: u32) -> Parts<'_> {
         let (key, value, headers) = (self.key, self.value, &*self.message.headers);
         let Message { partition, tag, .. } = *self.message;
@@ -55,15 +57,15 @@ impl<'a, 'm> Checked<'a, 'm> {
     }
 
     /// Whether it may go to whichever partition, where messages without a key may.
-    #[inline]
+    #[inline(always)]
     pub(super) fn goes_anywhere(&self) -> bool {
         self.key.is_none() && self.message.partition.is_none() && self.partition_key.is_none()
     }
 
-    /// Whether nothing is kept beside its record.
-    #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        self.goes_anywhere() && self.message.tag == 0 && self.encoded.is_none()
+    /// Bytes of the queue's limit that it takes.
+    #[inline(always)]
+    pub(super) fn cost(&self, has_handle: bool) -> usize {
+        entry::cost_of(self.tail_len, self.message.tag, self.partition_key.map(<[u8]>::len), has_handle)
     }
 }
 

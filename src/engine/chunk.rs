@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[cfg(any(test, feature = "_internal"))]
 use super::entry;
 use super::entry::{Entry, Extra};
-pub use crate::fate::Slot;
+pub use crate::fate::{Outcome, Slot};
 use crate::message::Header;
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};
@@ -148,6 +148,7 @@ impl Chunk {
 
     /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
     /// do. The handle waits in `slot`.
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         plan: Plan,
@@ -158,17 +159,11 @@ impl Chunk {
     ) {
         let index = self.records.count();
         self.records.append_parts(plan, message.key, message.value, message.headers.iter().map(Header::parts));
-        self.extras.extend(Extra::of(index, message.tag, message.partition_key, slot));
+        if message.tag != 0 || message.partition_key.is_some() || slot.is_some() {
+            self.extras.extend(Extra::of(index, message.tag, message.partition_key, slot));
+        }
         self.cost += cost;
         self.note(index, (message.topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
-    }
-
-    /// Appends a message without a key, and with nothing beside it, to a run of its topic.
-    #[inline(always)]
-    pub(crate) fn push_plain(&mut self, plan: Plan, value: Option<&[u8]>, headers: &[Header<'_>], cost: usize) {
-        debug_assert!(self.run().is_some(), "only a run goes on with this");
-        self.records.append_parts(plan, None, value, headers.iter().map(Header::parts));
-        self.cost += cost;
     }
 
     /// Appends a message of another chunk or batch.

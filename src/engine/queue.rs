@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 pub use super::checked::Checked;
 use super::chunk::Chunk;
 use super::deadline::Deadline;
-use super::entry;
 use crate::error::InvalidTopic;
 use crate::fate::Slot;
 use crate::message::{Topic, TopicRef};
@@ -45,10 +44,20 @@ pub struct Queue {
     waiting_bytes: usize,
     worker: Worker,
     timer: Timer,
-    /// So many plain messages to this topic (its number) can come before anything but appending them is to be done;
-    /// for `offer_quietly`. Whatever changes more than that sets it to none, and the next `offer` counts anew.
-    quiet: usize,
-    quiet_topic: u64,
+    /// For `offer_quietly`. Whatever changes more than this allows for sets it to none, and the next `offer` counts
+    /// anew.
+    quiet: Quiet,
+}
+
+/// What can come before anything but appending it is to be done.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quiet {
+    messages: usize,
+    /// To this topic: its index, and its number.
+    topic: u32,
+    number: u64,
+    /// Whether only messages for whichever partition: the open chunk is a run.
+    runs: bool,
 }
 
 /// What a queue holds, and what makes its messages leave by themselves.
@@ -162,8 +171,7 @@ impl Queue {
             waiting_bytes: 0,
             worker: Worker::Awake,
             timer: Timer::Parked,
-            quiet: 0,
-            quiet_topic: 0,
+            quiet: Quiet::default(),
         }
     }
 
@@ -189,29 +197,31 @@ impl Queue {
     /// Takes no more messages, and makes all that it has due.
     pub fn close(&mut self) {
         self.phase = Phase::Closed;
-        self.quiet = 0;
+        self.quiet = Quiet::default();
         self.all_due();
     }
 
-    /// Takes a plain message, if nothing else is to be done with it than to append it to the run that is open; gives its
-    /// ticket. The way of almost all messages when many come.
+    /// Takes a message, if nothing else is to be done with it than to append it to the open chunk; gives its ticket. The
+    /// way of almost all messages when many come.
     #[inline(always)]
-    pub fn offer_quietly(&mut self, message: &Checked<'_, '_>) -> Option<u64> {
-        let same_topic = message.message.topic.checked().is_some_and(|topic| topic.number() == self.quiet_topic);
-        if self.quiet == 0 || !same_topic || !message.is_plain() {
+    pub fn offer_quietly(&mut self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+        let Quiet { messages, topic, number, runs } = self.quiet;
+        let same_topic = message.message.topic.checked().is_some_and(|topic| topic.number() == number);
+        let anywhere = self.limits.spreads && message.goes_anywhere();
+        if messages == 0 || !same_topic || (runs && !anywhere) || message.encoded.is_some() {
             return None;
         }
         let plan = self.open.records.plan(message.create_time.as_millis(), message.tail_len)?;
-        let bytes = self.bytes + entry::cost(message.tail_len, None);
-        let waiting_bytes = self.waiting_bytes + message.tail_len + LEAST_HEAD;
-        let most = self.limits.batch_bytes;
-        if plan.len > most || waiting_bytes >= most || bytes > self.limits.bytes {
+        let cost = message.cost(slot.is_some());
+        let (bytes, waiting_bytes) = (self.bytes + cost, self.waiting_bytes + message.tail_len + LEAST_HEAD);
+        let most = if runs { self.limits.batch_bytes } else { CHUNK_BYTES };
+        if plan.len > most || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
             return None;
         }
-        self.open.push_plain(plan, message.value, &message.message.headers, bytes - self.bytes);
+        self.open.push(plan, message.parts(topic), slot, anywhere, cost);
         let ticket = self.accepted;
         self.accepted += 1;
-        self.quiet -= 1;
+        self.quiet.messages -= 1;
         (self.bytes, self.waiting_bytes) = (bytes, waiting_bytes);
         Some(ticket)
     }
@@ -231,8 +241,7 @@ impl Queue {
         if self.phase != Phase::Running {
             return Err(if self.phase == Phase::Idle { Refused::Idle } else { Refused::Closed });
         }
-        let beside = message.partition_key.map(<[u8]>::len);
-        let cost = entry::cost_of(message.tail_len, message.message.tag, beside, slot.is_some());
+        let cost = message.cost(slot.is_some());
         if let Some(limit) = self.limit_reached(cost) {
             return Err(self.refuse(limit));
         }
@@ -266,16 +275,16 @@ impl Queue {
             self.all_due();
         }
         let accepted = Accepted { ticket, wake: self.wake(), arm: self.arm() };
-        self.count_quiet(&message.message.topic);
+        self.count_quiet(topic, &message.message.topic);
         Ok(accepted)
     }
 
-    /// Counts how many plain messages can follow without anything to be done for them, for `offer_quietly`.
-    fn count_quiet(&mut self, topic: &TopicRef<'_>) {
-        self.quiet = 0;
+    /// Counts how many messages like the last one can follow without anything to be done for them.
+    fn count_quiet(&mut self, topic: u32, name: &TopicRef<'_>) {
+        self.quiet = Quiet::default();
         let armed = self.timer == Timer::Armed || self.limits.interval.is_zero();
-        let Some(number) = topic.checked().map(Topic::number) else { return };
-        if !armed || self.open.run().is_none() {
+        let Some(number) = name.checked().map(Topic::number) else { return };
+        if !armed || self.open.is_empty() {
             return;
         }
         let places = self.limits.messages - self.held();
@@ -286,8 +295,8 @@ impl Queue {
         let in_chunk = self.chunk_messages() - self.open.len();
         let until_look = LOOKS_AT_CLOCK - self.open.len() % LOOKS_AT_CLOCK;
         // The last of each kind has something to be done for it.
-        self.quiet = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
-        self.quiet_topic = number;
+        let messages = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
+        self.quiet = Quiet { messages, topic, number, runs: self.open.run() == Some(topic) };
     }
 
     /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the
@@ -309,7 +318,7 @@ impl Queue {
 
     /// The next message is looked at in every respect.
     pub fn look_closer(&mut self) {
-        self.quiet = 0;
+        self.quiet = Quiet::default();
     }
 
     /// Moves every chunk that holds a due message to `out`, whole. Returns whether there was any.
@@ -327,7 +336,7 @@ impl Queue {
         }
         if !self.open.is_empty() && self.open.first < self.due_upto {
             take(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
-            self.quiet = 0;
+            self.quiet = Quiet::default();
             self.all_due();
         }
         true
@@ -378,7 +387,7 @@ impl Queue {
         }
         let waits = self.waits();
         self.timer = if waits { Timer::Armed } else { Timer::Parked };
-        self.quiet = 0;
+        self.quiet = Quiet::default();
         (if waits { deadline } else { Deadline::NEVER }, self.wake())
     }
 
@@ -631,6 +640,7 @@ mod tests {
 
     use super::*;
     use crate::engine::checked::ENCODED_BEFORE;
+    use crate::engine::entry;
     use crate::message::{Message, Timestamp};
     use crate::record::batch::BatchBuilder;
     use crate::record::tail;
@@ -840,7 +850,7 @@ mod tests {
         let topic = Topic::new("orders").expect("a good name");
         let message = Message::new(&topic, "a value");
         let quiet = (0..50_000).filter(|_| {
-            let quietly = queue.offer_quietly(&check(&message)).is_some();
+            let quietly = queue.offer_quietly(&check(&message), None).is_some();
             quietly || queue.offer(&mut check(&message), None, now).is_err()
         });
         let quiet = quiet.count();
@@ -1026,9 +1036,9 @@ mod tests {
                         let time = Timestamp::from_millis(ticket as i64);
                         let message = Message::new(&topic, &value).with_create_time(time);
                         let mut checked = check(&message);
-                        let cost = entry::cost_of(checked.tail_len, 0, None, false);
+                        let cost = checked.cost(false);
                         let expected = model.offer(checked.tail_len, cost);
-                        let seen = if queue.offer_quietly(&checked) == Some(ticket) {
+                        let seen = if queue.offer_quietly(&checked, None) == Some(ticket) {
                             (true, false, false)
                         } else {
                             match queue.offer(&mut checked, None, || Some(at)) {

@@ -100,11 +100,16 @@ impl AsyncProducer {
     /// As [`produce`](Self::produce).
     pub fn produce_with_handle<'a>(&self, message: impl Into<Message<'a>>) -> Result<DeliveryHandle, ProduceError> {
         let mut message = message.into();
-        let topic = match message.topic.checked().cloned().map_or_else(|| Topic::new(message.topic()), Ok) {
-            Ok(topic) => topic,
-            Err(error) => return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message)),
+        let topic = match message.topic.checked() {
+            Some(topic) => topic.clone(),
+            None => match Topic::new(message.topic()) {
+                Ok(topic) => {
+                    message.topic = topic.clone().into();
+                    topic
+                }
+                Err(error) => return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message)),
+            },
         };
-        message.topic = topic.clone().into();
         let slot = Slot::shared();
         let tag = message.tag;
         let ticket = self.shared.accept(message, Some(&slot), self.shared.usual_wait())?;
@@ -232,10 +237,8 @@ impl Shared {
         wait: Duration,
     ) -> Result<u64, ProduceErrorKind> {
         let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
-        if slot.is_none() {
-            if let Some(ticket) = self.gate.offer_quietly(&checked) {
-                return Ok(ticket);
-            }
+        if let Some(ticket) = self.gate.offer_quietly(&checked, slot) {
+            return Ok(ticket);
         }
         self.accept_checked(&mut checked, slot, wait)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::deadline::Deadline;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
-use crate::fate::{Fate, Slot};
+use crate::fate::{Delivered, Fate, Outcome, Receipt, Slot};
 use crate::message::{Message, Topic};
 use crate::threads::clock;
 use crate::threads::gate::Gate;
@@ -41,6 +41,9 @@ impl DeliveryHandle {
     /// The message was not delivered; it comes back in the error.
     #[doc(alias = "join")]
     pub fn wait(self) -> Fate {
+        if let Some(outcome) = self.slot.take() {
+            return self.told(outcome);
+        }
         self.make_due();
         match self.wait_until(Deadline::NEVER) {
             Ok(fate) => fate,
@@ -63,7 +66,7 @@ impl DeliveryHandle {
     /// The handle itself, if the message has no fate yet.
     pub fn try_get(self) -> Result<Fate, Self> {
         match self.slot.take() {
-            Some(fate) => Ok(fate),
+            Some(outcome) => Ok(self.told(outcome)),
             None => Err(self),
         }
     }
@@ -89,8 +92,8 @@ impl DeliveryHandle {
             let now = clock::now();
             let look = Deadline::after(now, LOOK_FOR_ORPHANS);
             let alone = Arc::strong_count(&self.slot) == 1;
-            if let Some(fate) = self.slot.wait(until.min(look).moment()) {
-                return Ok(fate);
+            if let Some(outcome) = self.slot.wait(until.min(look).moment()) {
+                return Ok(self.told(outcome));
             }
             if alone {
                 return Ok(self.orphaned());
@@ -99,6 +102,11 @@ impl DeliveryHandle {
                 return Err(self);
             }
         }
+    }
+
+    fn told(self, outcome: Outcome) -> Fate {
+        let Self { topic, tag, .. } = self;
+        outcome.map(|Receipt { partition, offset, timestamp }| Delivered { topic, partition, offset, timestamp, tag })
     }
 
     /// Nobody will put a fate in: the message belongs to another process, or was lost to a fault inside ottla.
@@ -130,7 +138,6 @@ mod tests {
 
     use super::*;
     use crate::config::{OnOverflow, ProducerConfig, QueueConfig};
-    use crate::fate::Delivered;
 
     #[test]
     fn a_handle_is_send() {
@@ -143,7 +150,7 @@ mod tests {
         let (handle, slot) = handle();
         let handle = handle.try_get().expect_err("no fate yet");
         let handle = handle.wait_timeout(Duration::from_millis(1)).expect_err("no fate yet");
-        slot.fill(Ok(delivered()));
+        slot.fill(Ok(receipt()));
         assert_eq!(handle.try_get().expect("a fate").expect("delivered").offset, Some(7));
     }
 
@@ -151,14 +158,14 @@ mod tests {
     fn a_waiting_caller_is_woken() {
         let (handle, slot) = handle();
         let waiting = spawn(move || handle.wait());
-        slot.fill(Ok(delivered()));
+        slot.fill(Ok(receipt()));
         assert_eq!(waiting.join().expect("no panic").expect("delivered").tag, 3);
     }
 
     #[test]
     fn a_timeout_without_end_does_not_overflow() {
         let (handle, slot) = handle();
-        slot.fill(Ok(delivered()));
+        slot.fill(Ok(receipt()));
         assert!(handle.wait_timeout(Duration::MAX).expect("a fate").is_ok());
     }
 
@@ -175,9 +182,7 @@ mod tests {
     fn many_handles_answer_in_their_order() {
         let (handles, slots): (Vec<_>, Vec<_>) = (0..3).map(|_| handle()).unzip();
         for (slot, offset) in slots.into_iter().rev().zip([2, 1, 0]) {
-            let mut delivered = delivered();
-            delivered.offset = Some(offset);
-            slot.fill(Ok(delivered));
+            slot.fill(Ok(Receipt { offset: Some(offset), ..receipt() }));
         }
         let fates = DeliveryHandle::wait_all(handles);
         let offsets: Vec<_> = fates.into_iter().map(|fate| fate.expect("delivered").offset).collect();
@@ -208,9 +213,8 @@ mod tests {
         )
     }
 
-    fn delivered() -> Delivered {
-        let topic = Topic::new("orders").expect("a good name");
-        Delivered { topic, partition: 0, offset: Some(7), timestamp: None, tag: 3 }
+    fn receipt() -> Receipt {
+        Receipt { partition: 0, offset: Some(7), timestamp: None }
     }
 
     #[expect(clippy::disallowed_methods, reason = "one thread waits, another fills in")]

@@ -157,7 +157,7 @@ impl Producer {
             return Err(ProduceErrorKind::Fatal(Arc::clone(fatal)));
         }
         let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
-        if self.queue.offer_quietly(&checked).is_some() {
+        if self.queue.offer_quietly(&checked, None).is_some() {
             return Ok(());
         }
         let pid = &mut self.pid;

@@ -124,7 +124,7 @@ impl Unthreaded {
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
         let mut checked = Checked::new(message, self.max_message_bytes, || time)?;
-        if let Some(ticket) = slot.is_none().then(|| self.gate.offer_quietly(&checked)).flatten() {
+        if let Some(ticket) = self.gate.offer_quietly(&checked, slot) {
             return Ok(ticket);
         }
         self.gate.offer(&mut checked, slot, Duration::ZERO).map_err(|refusal| match refusal {

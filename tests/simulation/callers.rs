@@ -148,8 +148,7 @@ impl World {
                 None if self.callbacks => Eyes::Callback,
                 None => Eyes::None,
             };
-            self.ledger.sent.push(Sent { caller, eyes, ..Sent::default() });
-            self.second.push(topic == 1);
+            self.ledger.sent.push(Sent { caller, eyes, second: topic == 1, ..Sent::default() });
             let message = Box::new(message);
             if let Some((message, slot)) = self.offer(id, message, slot) {
                 if self.below(2) == 0 {

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use ottla::engine::chunk::Slot;
-use ottla::{Delivered, DeliveryError, DeliveryErrorKind, Fate};
+use ottla::engine::chunk::{Outcome, Slot};
+use ottla::{Delivered, DeliveryError, DeliveryErrorKind};
 
 use crate::check::Said;
 use crate::world::TOPICS;
@@ -25,6 +25,8 @@ pub struct Sent {
     pub accepted: bool,
     pub ticket: u64,
     pub eyes: Eyes,
+    /// Whether it goes to the second topic.
+    pub second: bool,
     /// Whether a socket took the first byte of a batch with it.
     pub written: bool,
     pub said: Vec<Said>,
@@ -62,7 +64,10 @@ impl Ledger {
         let heard = Arc::clone(&self.heard);
         Box::new(move |fate| {
             let heard_now = match fate {
-                Ok(delivered) => (delivered.tag - 1, (said_of(delivered), None)),
+                Ok(delivered) => (
+                    delivered.tag - 1,
+                    (said_of(delivered.topic.name() != TOPICS[0], delivered.partition, delivered.offset), None),
+                ),
                 Err(error) => told_of(error),
             };
             heard.lock().expect("nobody panics with it").push(heard_now);
@@ -87,12 +92,12 @@ impl Ledger {
     /// What stands in handles that were not told yet; with `all` also in the others, where nothing should be.
     pub fn take_filled(&mut self, all: bool) -> Vec<(u64, Told)> {
         let mut filled = Vec::new();
-        let Self { handles, untold, .. } = self;
+        let Self { handles, untold, sent, .. } = self;
         let mut look = |at: usize| {
             let (id, slot) = &handles[at];
             let fate = slot.take();
             let was = fate.is_some();
-            filled.extend(fate.map(|fate| told_by_handle(*id, fate)));
+            filled.extend(fate.map(|fate| told_by_handle(*id, sent[*id as usize].second, fate)));
             was
         };
         if all {
@@ -128,10 +133,9 @@ impl Ledger {
     }
 }
 
-fn said_of(delivered: &Delivered) -> Said {
-    // The topics in one space of partitions.
-    let second = if delivered.topic.name() == TOPICS[0] { 0 } else { 1000 };
-    Said::Delivered { partition: delivered.partition + second, offset: delivered.offset }
+/// The topics are in one space of partitions.
+fn said_of(second: bool, partition: i32, offset: Option<i64>) -> Said {
+    Said::Delivered { partition: partition + if second { 1000 } else { 0 }, offset }
 }
 
 /// What an error tells of which message.
@@ -141,9 +145,9 @@ pub fn told_of(error: DeliveryError) -> (u64, Told) {
     (id, (said, Some(error.kind().clone())))
 }
 
-fn told_by_handle(id: u64, fate: Fate) -> (u64, Told) {
-    match fate {
-        Ok(delivered) => (id, (said_of(&delivered), None)),
+fn told_by_handle(id: u64, second: bool, outcome: Outcome) -> (u64, Told) {
+    match outcome {
+        Ok(receipt) => (id, (said_of(second, receipt.partition, receipt.offset), None)),
         Err(error) => (id, told_of(error).1),
     }
 }

@@ -244,7 +244,7 @@ impl World {
     }
 
     fn key_of(&self, batch: &Found) -> Key {
-        let second = batch.ids.first().is_some_and(|id| self.second[*id as usize]);
+        let second = batch.ids.first().is_some_and(|id| self.ledger.sent[*id as usize].second);
         (second, batch.partition, batch.producer_id, batch.epoch)
     }
 

@@ -59,8 +59,6 @@ pub struct World {
     next: u64,
     pub callers: Vec<Caller>,
     pub ledger: Ledger,
-    /// Whether a message goes to the second topic, by id.
-    pub second: Vec<bool>,
     pub overflows: u64,
     /// What was in topics that were deleted.
     gone: Vec<Vec<Stored>>,
@@ -176,7 +174,6 @@ impl World {
             next: 0,
             callers: (0..callers).map(|_| Caller::default()).collect(),
             ledger,
-            second: Vec::new(),
             overflows: 0,
             gone: Vec::new(),
             turn_at: None,
