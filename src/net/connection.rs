@@ -18,6 +18,8 @@ pub(super) struct Connection {
     outbox: Outbox,
     readable: bool,
     writable: bool,
+    /// Whether the system said that the peer has ended its side, or that the socket is broken.
+    ending: bool,
 }
 
 /// How bytes travel. An encrypted connection becomes a second variant here, and its handshake a stage of `Dial`, so
@@ -30,7 +32,7 @@ enum Transport {
 impl Connection {
     /// A connection just made; it may hold readable bytes already, whose edge has passed.
     pub(super) fn new(stream: TcpStream, inbox: Inbox, outbox: Outbox) -> Self {
-        Self { transport: Transport::Plain(stream), inbox, outbox, readable: true, writable: true }
+        Self { transport: Transport::Plain(stream), inbox, outbox, readable: true, writable: true, ending: false }
     }
 
     pub(super) fn limit_responses(&mut self, limit: usize) {
@@ -40,6 +42,11 @@ impl Connection {
     /// Notes that the socket became readable, and answers whether it was not before.
     pub(super) fn set_readable(&mut self) -> bool {
         !std::mem::replace(&mut self.readable, true)
+    }
+
+    /// Notes that what is read next may be the last.
+    pub(super) fn set_ending(&mut self) {
+        self.ending = true;
     }
 
     pub(super) fn set_writable(&mut self) {
@@ -70,6 +77,10 @@ impl Connection {
                     let mut bytes = &scratch[..read];
                     while let Some(body) = self.inbox.next(&mut bytes)? {
                         response(body);
+                    }
+                    if SHORT_READ_IS_LAST && read < scratch.len() && !self.ending {
+                        self.readable = false;
+                        return Ok(());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -143,6 +154,10 @@ impl Transport {
         }
     }
 }
+
+/// epoll(7): of a stream, a read of less than was asked for has emptied the socket, and what comes later is reported
+/// anew. So another read, which finds nothing, can be left out, unless it would find the end.
+const SHORT_READ_IS_LAST: bool = cfg!(target_os = "linux");
 
 /// With the scratch buffer of 64 KiB, 1 MiB at most before the other connections have their turn.
 const READS_PER_TURN: usize = 16;

@@ -203,6 +203,9 @@ impl Net {
                 dials_moved.push(*conn);
                 continue;
             };
+            if found.is_read_closed() || found.is_error() {
+                connection.set_ending();
+            }
             if (found.is_readable() || found.is_read_closed() || found.is_error()) && connection.set_readable() {
                 self.readable.push(*conn);
             }
