@@ -51,7 +51,7 @@ pub struct Batch {
     /// Producer id, epoch and sequence that it was first sent with.
     pub stamp: Option<Stamp>,
     /// The header for that stamp, so that a retry sends the same bytes.
-    header: Option<Box<[u8; 61]>>,
+    header: Option<[u8; 61]>,
 }
 
 /// Places in the queue that are still held.
@@ -200,10 +200,10 @@ impl Batch {
     /// The header under this stamp, computed at the first call for a stamp.
     pub fn header(&mut self, stamp: Stamp) -> [u8; 61] {
         match &self.header {
-            Some(header) if self.stamp == Some(stamp) => **header,
+            Some(header) if self.stamp == Some(stamp) => *header,
             _ => {
                 let header = self.seal().header(stamp);
-                (self.stamp, self.header) = (Some(stamp), Some(Box::new(header)));
+                (self.stamp, self.header) = (Some(stamp), Some(header));
                 header
             }
         }

@@ -39,7 +39,7 @@ impl Partition {
             .taking_until(Deadline::after(due, self.rules.delivery_timeout / TAKES_FOR));
         let first = batch.append(entry, slot, queued, max);
         debug_assert!(first, "the first message always fits");
-        self.unsent.push_back(batch);
+        self.unsent.push_back(Box::new(batch));
     }
 
     /// Whether a run of so many bytes becomes a batch as it is. What comes while another batch waits is put together
@@ -56,7 +56,7 @@ impl Partition {
             open.seal();
         }
         batch.deadline = Deadline::after(batch.due, self.rules.delivery_timeout);
-        self.unsent.push_back(batch);
+        self.unsent.push_back(Box::new(batch));
     }
 }
 

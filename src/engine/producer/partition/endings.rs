@@ -19,7 +19,7 @@ impl Partition {
                 continue;
             }
             if batch.unproven || batch.is_in_flight() {
-                out.push(settled(self.number, batch, Err((Arc::clone(why), Persistence::Possibly))));
+                out.push(settled(self.number, *batch, Err((Arc::clone(why), Persistence::Possibly))));
             } else {
                 batch.forget_stamp();
                 kept.push_back(batch);
@@ -55,7 +55,7 @@ impl Partition {
         while self.unsent.front().is_some_and(|batch| batch.deadline.passed(now)) {
             if let Some(batch) = self.unsent.pop_front() {
                 let why = why(batch.last_error.as_ref());
-                out.push(settled(self.number, batch, Err((why, Persistence::No))));
+                out.push(settled(self.number, *batch, Err((why, Persistence::No))));
             }
         }
         freed_here
@@ -75,7 +75,7 @@ impl Partition {
             if batch.written {
                 self.unsent.push_back(batch);
             } else {
-                out.push(settled(self.number, batch, Err((Arc::clone(why), Persistence::No))));
+                out.push(settled(self.number, *batch, Err((Arc::clone(why), Persistence::No))));
             }
         }
         freed_here
@@ -93,10 +93,10 @@ impl Partition {
             let unproven = if batch.restamp { batch.unproven && unknown_gap } else { batch.unproven };
             // What no socket took yet may still leave.
             let persistence = if unproven || batch.is_in_flight() { Persistence::Possibly } else { Persistence::No };
-            out.push(settled(self.number, batch, Err((Arc::clone(why), persistence))));
+            out.push(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
         }
         for batch in std::mem::take(&mut self.unsent) {
-            out.push(settled(self.number, batch, Err((Arc::clone(why), Persistence::No))));
+            out.push(settled(self.number, *batch, Err((Arc::clone(why), Persistence::No))));
         }
         (self.epoch, self.next_sequence, self.proven, self.gap) = (None, 0, false, Gap::None);
         freed_here
@@ -124,12 +124,13 @@ impl Partition {
 
     /// Whether an answer is awaited.
     pub fn is_in_flight(&self) -> bool {
-        self.flight.iter().any(Batch::is_in_flight)
+        self.flight.iter().any(|batch| batch.is_in_flight())
     }
 
     /// Takes out what was never written, and what was, for a report after a panic.
     pub fn dismantle(&mut self) -> (Vec<Batch>, Vec<Batch>) {
-        let all = std::mem::take(&mut self.flight).into_iter().chain(std::mem::take(&mut self.unsent));
+        let all =
+            std::mem::take(&mut self.flight).into_iter().chain(std::mem::take(&mut self.unsent)).map(|batch| *batch);
         all.filter(|batch| !batch.ghost && !batch.is_empty()).partition(|batch| batch.written || batch.is_in_flight())
     }
 }

@@ -42,8 +42,9 @@ pub struct Partition {
     /// Why brokers say that it has no leader, while messages wait for one.
     pub no_leader: Option<Arc<DeliveryErrorKind>>,
     rules: Rules,
-    unsent: VecDeque<Batch>,
-    flight: VecDeque<Batch>,
+    // In boxes, so that a partition that is idle keeps room for some pointers, and not for some batches.
+    unsent: VecDeque<Box<Batch>>,
+    flight: VecDeque<Box<Batch>>,
     epoch: Option<Epoch>,
     next_sequence: i32,
     /// Whether a batch succeeded under this producer id, leader and topic id. Until then one batch is sent at a
@@ -245,7 +246,7 @@ impl Partition {
     /// The batch at this place in flight.
     #[must_use]
     pub fn batch(&self, index: usize) -> Option<&Batch> {
-        self.flight.get(index)
+        self.flight.get(index).map(|batch| &**batch)
     }
 
     /// The batch in flight at `index` was appended.
@@ -256,7 +257,7 @@ impl Partition {
         self.retry_at = Deadline::NEVER;
         let freed = freed(&batch);
         if !batch.ghost {
-            out.push(settled(self.number, batch, Ok(ack)));
+            out.push(settled(self.number, *batch, Ok(ack)));
         }
         freed
     }
@@ -401,7 +402,7 @@ impl Partition {
             // It has no sequence that could be wrong.
             return self.retry(index, proves_not_appended, Arc::clone(why), retry_at, out);
         }
-        let first = self.flight.iter().take(index).all(Batch::is_in_flight);
+        let first = self.flight.iter().take(index).all(|batch| batch.is_in_flight());
         let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
         batch.state = State::Waiting;
         batch.last_error = Some(Arc::clone(why));
@@ -428,16 +429,16 @@ impl Partition {
     pub fn replace(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Freed {
         let Some(batch) = self.flight.remove(index) else { return Freed::default() };
         let freed = freed(&batch);
-        let pieces = make(batch);
+        let pieces = make(*batch);
         if self.rules.idempotent {
             for (offset, mut piece) in pieces.into_iter().enumerate() {
                 piece.restamp = true;
-                self.flight.insert(index + offset, piece);
+                self.flight.insert(index + offset, Box::new(piece));
             }
             self.open_gap(index, Gap::Clean);
         } else {
             for piece in pieces.into_iter().rev() {
-                self.unsent.push_front(piece);
+                self.unsent.push_front(Box::new(piece));
             }
         }
         freed
@@ -446,7 +447,7 @@ impl Partition {
     /// The broker found the batch at `index` too large: puts smaller ones in its place, and makes smaller ones from
     /// now on.
     pub fn split(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Freed {
-        let len = self.flight.get(index).map_or(0, Batch::len);
+        let len = self.flight.get(index).map_or(0, |batch| batch.len());
         self.rules.max_batch_bytes = self.rules.max_batch_bytes.min(SMALLEST_BATCH.max(len / 2));
         self.replace(index, make)
     }
@@ -466,7 +467,7 @@ impl Partition {
             self.gap = Gap::None;
             return false;
         }
-        if self.flight.iter().any(Batch::is_in_flight) {
+        if self.flight.iter().any(|batch| batch.is_in_flight()) {
             return false;
         }
         let mut old = self.flight.iter().take_while(|batch| !batch.restamp).count();
@@ -502,7 +503,7 @@ impl Partition {
                 let why = batch.last_error.clone().unwrap_or_else(|| {
                     Arc::new(DeliveryErrorKind::Internal("a batch of unknown fate has no error".to_owned()))
                 });
-                out.push(settled(self.number, batch, Err((why, Persistence::Possibly))));
+                out.push(settled(self.number, *batch, Err((why, Persistence::Possibly))));
                 continue;
             }
             batch.forget_stamp();
