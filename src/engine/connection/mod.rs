@@ -289,9 +289,10 @@ impl Link {
         self.not_before = Deadline::NEVER;
     }
 
-    /// Sends no more until `until`.
+    /// Sends no more until `until`, or until the end of a longer silence that was asked for before: with several
+    /// requests in flight a later answer may ask for less.
     pub fn mute(&mut self, until: Deadline) {
-        self.muted_until = until;
+        self.muted_until = self.muted_until.max(until);
     }
 
     /// Ends the silence that the broker asked for, once it is over.
@@ -448,6 +449,22 @@ mod tests {
         link.opened(start + Duration::from_secs(9));
         assert_eq!(link.overdue(start + Duration::from_secs(9), &patience), None);
         assert_eq!(link.overdue(start + Duration::from_secs(10), &patience), Some(Overdue::Connect));
+    }
+
+    #[test]
+    fn a_shorter_silence_does_not_end_a_longer_one() {
+        let (start, mut link) = (crate::engine::test_clock(), link());
+        let after = |millis| start + Duration::from_millis(millis);
+        for millis in [5000, 100, 0] {
+            link.mute(Deadline::at(after(millis)));
+            link.end_silence(after(4999));
+            assert!(link.is_muted(), "the last answer asked for {millis} ms");
+        }
+        link.mute(Deadline::at(after(6000)));
+        link.end_silence(after(5999));
+        assert!(link.is_muted(), "a longer one goes on");
+        link.end_silence(after(6000));
+        assert!(!link.is_muted());
     }
 
     #[test]
