@@ -26,6 +26,7 @@ mod metadata;
 mod planted;
 mod scripts;
 mod setup;
+mod silence;
 mod steps;
 mod wires;
 mod worker;

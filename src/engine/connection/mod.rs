@@ -282,9 +282,11 @@ impl Link {
         self.is_down() && (!self.flapping || self.may_connect(now))
     }
 
-    /// Takes over the connection of another link that leads to the same address.
+    /// Takes over the connection of another link that leads to the same address, and the silence that the broker asked
+    /// for on it.
     pub fn adopt(&mut self, other: &mut Self) {
         self.state = std::mem::replace(&mut other.state, State::Down);
+        self.mute(std::mem::replace(&mut other.muted_until, Deadline::NEVER));
         self.failing = false;
         self.not_before = Deadline::NEVER;
     }
@@ -465,6 +467,23 @@ mod tests {
         assert!(link.is_muted(), "a longer one goes on");
         link.end_silence(after(6000));
         assert!(!link.is_muted());
+    }
+
+    #[test]
+    fn a_silence_goes_with_the_connection_that_is_taken_over() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (mut seed, mut node) = (link(), link());
+        seed.connecting(ConnId(1), start, &patience);
+        seed.opened(start);
+        seed.mute(Deadline::after(start, Duration::from_secs(5)));
+        node.adopt(&mut seed);
+        assert!(node.is_muted());
+        assert!(!seed.is_muted(), "it has no connection any more");
+        let mut longer = link();
+        longer.mute(Deadline::after(start, Duration::from_secs(9)));
+        longer.adopt(&mut node);
+        longer.end_silence(start + Duration::from_secs(5));
+        assert!(longer.is_muted(), "it was asked for more");
     }
 
     #[test]
