@@ -24,6 +24,7 @@ mod leaders;
 mod ledger;
 mod metadata;
 mod planted;
+mod records;
 mod scripts;
 mod setup;
 mod silence;

@@ -222,20 +222,14 @@ impl ProducerEngine {
                 partition.split(index, |batch| batch.cut(count.div_ceil(2), |_| true).0)
             }
             Action::Records if !doubtful => {
-                let culprits: Vec<(u32, Option<&str>)> = result
-                    .record_errors
-                    .iter()
-                    .filter_map(|(at, text)| Some((u32::try_from(*at).ok()?, text.as_deref())))
-                    .filter(|(at, _)| *at < count)
-                    .collect();
+                let culprits = culprits_in_order(&result, count);
                 if culprits.is_empty() || culprits.len() as u32 >= count {
                     partition.refuse(index, proves, &why, settled)
                 } else {
                     partition.replace(index, |batch| {
                         let (kept, refused) = batch.cut(count, |at| culprits.iter().all(|(bad, _)| *bad != at));
-                        let texts = culprits_in_order(&culprits);
-                        for (batch, text) in refused.into_iter().zip(texts) {
-                            let outcome = Err((broker_error(text), Persistence::No));
+                        for (batch, (_, text)) in refused.into_iter().zip(&culprits) {
+                            let outcome = Err((broker_error(*text), Persistence::No));
                             settled.push(partition::settled((topic, number), batch, outcome));
                         }
                         kept
@@ -284,10 +278,15 @@ impl ProducerEngine {
     }
 }
 
-/// What the broker said of each refused record, in the order of the records.
-fn culprits_in_order<'a>(culprits: &[(u32, Option<&'a str>)]) -> Vec<Option<&'a str>> {
-    let mut sorted: Vec<(u32, Option<&str>)> = culprits.to_vec();
-    sorted.sort_by_key(|(at, _)| *at);
-    sorted.dedup_by_key(|(at, _)| *at);
-    sorted.into_iter().map(|(_, text)| text).collect()
+/// The records of a batch of `count` that the broker refuses, in their order and each once, with what it said of them.
+fn culprits_in_order(result: &PartitionResult, count: u32) -> Vec<(u32, Option<&str>)> {
+    let mut culprits: Vec<(u32, Option<&str>)> = result
+        .record_errors
+        .iter()
+        .filter_map(|(at, text)| Some((u32::try_from(*at).ok()?, text.as_deref())))
+        .filter(|(at, _)| *at < count)
+        .collect();
+    culprits.sort_by_key(|(at, _)| *at);
+    culprits.dedup_by_key(|(at, _)| *at);
+    culprits
 }
