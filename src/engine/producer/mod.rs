@@ -235,6 +235,12 @@ impl ProducerEngine {
         self.fates.pop_front()
     }
 
+    /// The fates that were not passed on yet, for the simulation to falsify.
+    #[cfg(feature = "_internal")]
+    pub fn fates_mut(&mut self) -> &mut VecDeque<BatchFate> {
+        &mut self.fates
+    }
+
     /// Takes the buffer of a fate that was passed on.
     pub fn recycle(&mut self, fate: BatchFate) {
         if self.buffers.len() < SPARE_BUFFERS {
