@@ -33,8 +33,16 @@ pub type Fate = Result<Delivered, DeliveryError>;
 #[derive(Debug, Default)]
 pub struct Slot {
     /// Between the thread that drives the engine, which writes it once, and the caller that waits.
-    fate: Mutex<Option<Fate>>,
+    held: Mutex<Held>,
     filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    fate: Option<Fate>,
+    /// How often a fate was put in: a second one could hide the first.
+    #[cfg(feature = "_internal")]
+    fills: u32,
 }
 
 impl Slot {
@@ -46,30 +54,43 @@ impl Slot {
 
     /// Puts the fate in, and wakes who waits for it.
     pub fn fill(&self, fate: Fate) {
-        let before = self.fate.lock().replace(fate);
+        let mut held = self.held.lock();
+        #[cfg(feature = "_internal")]
+        {
+            held.fills += 1;
+        }
+        let before = held.fate.replace(fate);
+        drop(held);
         debug_assert!(before.is_none(), "a message has one fate");
         self.filled.notify_one();
+    }
+
+    /// How often a fate was put in, for the simulation.
+    #[cfg(feature = "_internal")]
+    #[must_use]
+    pub fn fills(&self) -> u32 {
+        self.held.lock().fills
     }
 
     /// The fate, if it is there: it is taken out. Never waits: a fate that is just being put in is not there yet, and
     /// in a forked child that inherited it so it never will be.
     pub fn take(&self) -> Option<Fate> {
-        self.fate.try_lock()?.take()
+        self.held.try_lock()?.fate.take()
     }
 
     /// Blocks until the fate is there, or until `until` has passed.
     pub fn wait(&self, until: Option<Instant>) -> Option<Fate> {
-        let mut fate = self.fate.lock();
-        while fate.is_none() {
+        let mut held = self.held.lock();
+        while held.fate.is_none() {
             match until {
-                None => self.filled.wait(&mut fate),
+                None => self.filled.wait(&mut held),
                 Some(until) => {
-                    if self.filled.wait_until(&mut fate, until).timed_out() {
+                    if self.filled.wait_until(&mut held, until).timed_out() {
                         break;
                     }
                 }
             }
         }
-        fate.take()
+        held.fate.take()
     }
 }

@@ -313,13 +313,6 @@ impl World {
         for message in purged {
             self.say(id_of(message.value()), (Said::Failed(Persistence::No), None));
         }
-        if self.bug == Some(Bug::PurgeWritten) {
-            let in_flight = |sent: &Sent| sent.accepted && sent.written && sent.said.is_empty();
-            if let Some(id) = self.ledger.sent.iter().position(in_flight) {
-                self.ledger.sent[id].said.push(Said::Failed(Persistence::No));
-                self.hushed.insert(id as u64);
-            }
-        }
     }
 
     fn look_at_end(&mut self, mut ending: Ending) -> Option<Ending> {

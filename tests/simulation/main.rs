@@ -22,6 +22,7 @@ mod frames;
 mod generations;
 mod leaders;
 mod ledger;
+mod meddling;
 mod metadata;
 mod planted;
 mod records;

@@ -212,7 +212,7 @@ impl Met {
     fn turn(&mut self) {
         Unthreaded::set_clock(self.now);
         let events = std::mem::take(&mut self.events);
-        self.side.turn(events.into_iter(), self.now, &mut |_, _| ());
+        self.side.turn(events.into_iter(), self.now, &mut ());
         for asked in std::mem::take(&mut self.side.wires().asked) {
             match asked {
                 Asked::Do(Action::Connect { conn, .. }) => self.events.push(Event::Connected(conn)),
@@ -249,6 +249,6 @@ fn produce(side: &Unthreaded, slot: Option<&Arc<Slot>>) {
 fn turn(side: &mut Unthreaded) {
     #[expect(clippy::disallowed_methods, reason = "the clock is set, and it stands")]
     let now = Instant::now();
-    let turn = side.turn(std::iter::empty(), now, &mut |_, _| ());
+    let turn = side.turn(std::iter::empty(), now, &mut ());
     assert!(matches!(turn, Turn::Wait(_)), "{turn:?}");
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::ConnectionErrorKind;
+use ottla::config::RequiredAcks;
 use ottla::engine::producer::Action;
 use ottla::net::Event;
 use ottla::testing::state::{Reply, Then};
@@ -26,8 +27,10 @@ pub struct Wire {
     back: Instant,
     /// The broker closed it: what comes later is not served.
     deaf: bool,
-    /// Frames that were sent and not answered yet, for a planted bug.
+    /// Frames that were sent and not answered yet, and what the client has not noted of what its socket took, for
+    /// planted bugs.
     unanswered: Vec<Bytes>,
+    unnoted: (usize, usize),
 }
 
 impl Wire {
@@ -71,7 +74,16 @@ impl World {
                 let (now, soon) = (self.now, self.latency());
                 let (there, back) = (now, now);
                 let node = node.unwrap_or(0);
-                let wire = Wire { node, open: true, ended: None, there, back, deaf: !up, unanswered: Vec::new() };
+                let wire = Wire {
+                    node,
+                    open: true,
+                    ended: None,
+                    there,
+                    back,
+                    deaf: !up,
+                    unanswered: Vec::new(),
+                    unnoted: (0, 0),
+                };
                 self.wires.insert(conn, wire);
                 let (soon, happening) = match self.below(40) {
                     0 if !self.healed => (within, Happening::Refused(conn)),
@@ -128,6 +140,11 @@ impl World {
         if self.wires.get(&conn).is_some_and(|wire| wire.open) {
             if let Some(Load::Ids(ids)) = ids {
                 self.ledger.wrote(&ids);
+            }
+            if self.bug == Some(Bug::NotWrittenUntilAnswered) && self.config.required_acks != RequiredAcks::None {
+                let unnoted = &mut self.wires.get_mut(&conn).expect("it was there").unnoted;
+                *unnoted = (unnoted.0 + started, unnoted.1 + finished);
+                return;
             }
             self.hear(Event::Wrote { conn, started, finished });
         }
@@ -195,6 +212,10 @@ impl World {
         let stray = self.below(4) == 0;
         if let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open || stray) {
             wire.unanswered.retain(|frame| frame[4..8] != bytes[..4]);
+            let (started, finished) = std::mem::take(&mut wire.unnoted);
+            if started + finished > 0 {
+                self.hear(Event::Wrote { conn, started, finished });
+            }
             self.hear(Event::Response(conn, bytes));
         }
     }

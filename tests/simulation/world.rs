@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use ottla::wire::frame::ConnId;
 use crate::callers::{Caller, Ended};
 use crate::check::{Anomaly, Problem, Rules, Said, Stored, check};
 use crate::ledger::{Eyes, Ledger, Sent, id_of};
+use crate::meddling::Meddling;
 use crate::planted::{Bug, Sequences};
 use crate::setup::Setup;
 use crate::wires::{Load, Wire};
@@ -49,7 +50,7 @@ pub struct World {
     pub names: bool,
     pub bug: Option<Bug>,
     pub sequences: Sequences,
-    pub hushed: HashSet<u64>,
+    pub meddling: Meddling,
     pub wires: BTreeMap<ConnId, Wire>,
     /// What the worker hears of the sockets when it runs next.
     pub inbox: Vec<Event>,
@@ -168,7 +169,7 @@ impl World {
             names,
             bug,
             sequences: Sequences::default(),
-            hushed: HashSet::new(),
+            meddling: Meddling::with(bug),
             wires: BTreeMap::new(),
             inbox: Vec::new(),
             events: BinaryHeap::new(),
@@ -233,6 +234,7 @@ impl World {
         for (id, told) in self.ledger.take_filled(true) {
             self.say(id, told);
         }
+        self.look_at_handles();
         if self.somebody_waits() {
             self.wrong(Anomaly::NoOutcome, "somebody waits for ever");
         }
@@ -258,6 +260,14 @@ impl World {
         let unfinished = self.side.engine().unfinished();
         if unfinished > 0 {
             self.wrong(Anomaly::NoOutcome, format!("{unfinished} are unfinished"));
+        }
+    }
+
+    /// A handle is filled once: a second fate would hide the first from who has not looked yet.
+    pub fn look_at_handles(&mut self) {
+        let twice = self.ledger.handles.iter().find(|(_, slot)| slot.fills() > 1).map(|(id, _)| *id);
+        if let Some(id) = twice {
+            self.wrong(Anomaly::TwoOutcomes, format!("the handle of {id} was filled twice"));
         }
     }
 
