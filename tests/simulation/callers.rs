@@ -148,7 +148,7 @@ impl World {
                 None if self.callbacks => Eyes::Callback,
                 None => Eyes::None,
             };
-            self.ledger.sent.push(Sent { caller, eyes, ..Sent::default() });
+            self.ledger.sent.push(Sent { caller, eyes, keyless: message.key().is_none(), ..Sent::default() });
             self.second.push(topic == 1);
             let message = Box::new(message);
             if let Some((message, slot)) = self.offer(id, message, slot) {

@@ -25,6 +25,7 @@ pub struct Sent {
     pub accepted: bool,
     pub ticket: u64,
     pub eyes: Eyes,
+    pub keyless: bool,
     /// Whether a socket took the first byte of a batch with it.
     pub written: bool,
     pub said: Vec<Said>,

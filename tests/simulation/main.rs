@@ -50,10 +50,12 @@ fn every_message_has_one_fate_and_the_logs_agree() {
         (None, count) => (0, count.unwrap_or(SEEDS)),
     };
     let (mut failures, mut accepted, mut overflows) = (Vec::new(), 0, 0);
+    let mut blamed = 0;
     for seed in first..first + count {
         let outcome = run(seed, None);
         accepted += outcome.accepted;
         overflows += outcome.overflows;
+        blamed += outcome.blamed;
         if !outcome.problems.is_empty() {
             println!("seed {seed}: {}", in_one_line(&outcome.problems));
             failures.push(seed);
@@ -61,6 +63,7 @@ fn every_message_has_one_fate_and_the_logs_agree() {
     }
     println!("simulation: {count} seeds, {} failures", failures.len());
     println!("simulation: {accepted} messages accepted, {overflows} calls refused for want of room");
+    println!("simulation: {blamed} messages refused by their place in a batch");
     assert!(failures.is_empty(), "run one again with OTTLA_SIM_SEED={}", failures[0]);
 }
 
@@ -99,7 +102,7 @@ fn run(seed: u64, bug: Option<Bug>) -> Outcome {
     let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, bug).run()));
     run.unwrap_or_else(|_| {
         let problems = vec![Problem::new(Anomaly::Panic, "in the simulation")];
-        Outcome { problems, trace: 0, accepted: 0, overflows: 0 }
+        Outcome { problems, trace: 0, accepted: 0, overflows: 0, blamed: 0 }
     })
 }
 

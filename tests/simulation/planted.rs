@@ -36,13 +36,15 @@ pub enum Bug {
     FailForCertain,
     /// The timer is not told of the first message.
     TimerNotArmed,
+    /// The records that a broker refuses are counted from one.
+    BlameTheNeighbour,
     /// The offset that a broker tells is taken for that of the last message of a batch.
     OffsetOfTheLast,
 }
 
 impl Bug {
     /// Each, with what may be seen of it.
-    pub const ALL: [(Self, &'static [Anomaly]); 14] = [
+    pub const ALL: [(Self, &'static [Anomaly]); 15] = [
         (Self::DropLastBatchAtShutdown, &[Anomaly::NoOutcome, Anomaly::LostWrite]),
         (Self::ResendWithNewSequence, &[Anomaly::Duplicate]),
         (Self::AcknowledgeAfterCut, &[Anomaly::LostWrite, Anomaly::InconsistentOffset]),
@@ -56,6 +58,7 @@ impl Bug {
         (Self::NotWrittenUntilAnswered, &[Anomaly::FalseNotPersisted]),
         (Self::FailForCertain, &[Anomaly::FalseNotPersisted]),
         (Self::TimerNotArmed, &[Anomaly::LostWakeUp]),
+        (Self::BlameTheNeighbour, &[Anomaly::FalseBlame]),
         (Self::OffsetOfTheLast, &[Anomaly::InconsistentOffset]),
     ];
 }

@@ -11,32 +11,38 @@ use ottla::{Message, Persistence};
 use crate::bench::{Answer, Bench, Twist};
 
 const PRODUCE: i16 = 0;
-const INVALID_RECORD: i16 = 87;
+pub const INVALID_RECORD: i16 = 87;
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Changes the records that are refused, for each partition that an answer to Produce refuses so. The frame is without
+/// its size.
+pub fn change_blame(frame: &mut Vec<u8>, version: i16, mut change: impl FnMut(&mut Vec<BatchIndexAndErrorMessage>)) {
+    let header_version = i16::from(version >= 9);
+    let mut rest = &frame[..];
+    let header = ResponseHeader::decode(&mut rest, header_version).expect("a header");
+    let mut answer = ProduceResponse::decode(&mut rest, version).expect("an answer");
+    for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+        if partition.error_code == INVALID_RECORD {
+            change(&mut partition.record_errors);
+        }
+    }
+    frame.clear();
+    header.encode(frame, header_version).expect("a header");
+    answer.encode(frame, version).expect("an answer");
+}
+
 /// Names these records in every answer that refuses some.
 fn blame(places: &'static [i32]) -> Option<Twist> {
     Some(Twist(Box::new(move |Answer { api, version, bytes }| {
-        let version = *version;
-        if *api != PRODUCE {
-            return;
+        if *api == PRODUCE {
+            let mut frame = bytes.split_off(4);
+            let record = |place: &i32| BatchIndexAndErrorMessage::default().with_batch_index(*place);
+            change_blame(&mut frame, *version, |records| *records = places.iter().map(record).collect());
+            bytes.append(&mut frame);
         }
-        let mut rest = &bytes[4..];
-        let header_version = i16::from(version >= 9);
-        let header = ResponseHeader::decode(&mut rest, header_version).expect("a header");
-        let mut answer = ProduceResponse::decode(&mut rest, version).expect("an answer");
-        for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
-            if partition.error_code == INVALID_RECORD {
-                let record = |place: &i32| BatchIndexAndErrorMessage::default().with_batch_index(*place);
-                partition.record_errors = places.iter().map(record).collect();
-            }
-        }
-        bytes.truncate(4);
-        header.encode(bytes, header_version).expect("a header");
-        answer.encode(bytes, version).expect("an answer");
     })))
 }
 

@@ -14,6 +14,7 @@ use ottla::wire::frame::{ConnId, Frame};
 
 use crate::frames::{Found, batches, restamp};
 use crate::planted::{Bug, Key};
+use crate::records::change_blame;
 use crate::world::{Happening, NAMES, World};
 
 /// One connection.
@@ -39,6 +40,21 @@ impl Wire {
         self.ended.get_or_insert(now);
         std::mem::replace(&mut self.open, false)
     }
+}
+
+fn blame_the_neighbours(answer: &mut Vec<u8>, version: i16) {
+    if !is_whole(answer) {
+        return;
+    }
+    let mut frame = answer.split_off(4);
+    change_blame(&mut frame, version, |records| records.iter_mut().for_each(|record| record.batch_index += 1));
+    answer.append(&mut frame);
+}
+
+/// Only a whole answer is one; of a part of it the client sees the end of the connection.
+fn is_whole(answer: &[u8]) -> bool {
+    let size = answer.get(..4).and_then(|size| size.try_into().ok()).map(u32::from_be_bytes);
+    size.is_some_and(|size| size as usize + 4 == answer.len())
 }
 
 /// What a happening carries.
@@ -164,11 +180,7 @@ impl World {
         wire.back = (self.now + after).max(wire.back) + travel;
         wire.deaf |= then == Then::Close;
         let back = wire.back - self.start;
-        // Only a whole answer is one; of a part of it the client sees the end of the connection.
-        let whole = bytes
-            .get(..4)
-            .is_some_and(|size| u32::from_be_bytes(size.try_into().expect("four bytes")) as usize + 4 == bytes.len());
-        if whole {
+        if is_whole(&bytes) {
             let number = self.at(back, Happening::AtClient(conn));
             self.loads.insert(number, Load::Answer(bytes[4..].to_vec()));
         }
@@ -190,7 +202,12 @@ impl World {
             }
             bytes = Bytes::from(changed);
         }
-        let reply = self.cluster.receive(node, &bytes, clock);
+        let mut reply = self.cluster.receive(node, &bytes, clock);
+        if let (Some(Bug::BlameTheNeighbour), Reply::Send { bytes: answer, .. }, [0, 0, high, low]) =
+            (self.bug, &mut reply, [bytes[0], bytes[1], bytes[2], bytes[3]])
+        {
+            blame_the_neighbours(answer, i16::from_be_bytes([high, low]));
+        }
         for (key, before, batch) in arriving {
             if self.messages_in(key) > before {
                 self.sequences.arrived(key, &batch);

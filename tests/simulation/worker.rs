@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use ottla::engine::entry;
 use ottla::net::Event;
 use ottla::threads::unthreaded::Turn;
+use ottla::{DeliveryErrorKind, Persistence};
 
 use crate::check::{Anomaly, Said};
 use crate::ledger::Told;
 use crate::meddling::Cut;
 use crate::planted::Bug;
+use crate::records::INVALID_RECORD;
 use crate::world::{Happening, World};
 
 /// Where the worker breaks.
@@ -157,9 +159,23 @@ impl World {
     }
 
     pub fn say(&mut self, id: u64, (said, why): Told) {
+        self.look_at_blame(id, said, why.as_ref());
         self.tell(|| format!("{id}: {said:?} {}", why.map_or_else(String::new, |why| why.to_string())));
         self.ledger.say(id, said);
         self.mark(&(id, matches!(said, Said::Delivered { .. })));
+    }
+
+    /// A message that a broker refuses for what it is, is one without a key in a topic that wants one, and no other. A
+    /// batch that once went unanswered fails whole, possibly (KIP-467).
+    fn look_at_blame(&mut self, id: u64, said: Said, why: Option<&DeliveryErrorKind>) {
+        let blamed = matches!(why, Some(DeliveryErrorKind::Broker(error)) if error.code == INVALID_RECORD);
+        if !self.compacted || !blamed || said != Said::Failed(Persistence::No) {
+            return;
+        }
+        self.blamed += 1;
+        if !self.second[id as usize] || !self.ledger.sent[id as usize].keyless {
+            self.wrong(Anomaly::FalseBlame, format!("{id} was refused, and nothing is wrong with it"));
+        }
     }
 
     fn make_turn(&mut self, cut: &mut Option<Cut>) -> Turn {

@@ -47,6 +47,8 @@ pub struct World {
     pub partitions: i32,
     pub auto_create: bool,
     pub callbacks: bool,
+    /// Whether the second topic began as one that refuses messages without a key.
+    pub compacted: bool,
     pub names: bool,
     pub bug: Option<Bug>,
     pub sequences: Sequences,
@@ -63,6 +65,8 @@ pub struct World {
     /// Whether a message goes to the second topic, by id.
     pub second: Vec<bool>,
     pub overflows: u64,
+    /// Messages that brokers refused by their place in a batch.
+    pub blamed: u64,
     /// What was in topics that were deleted.
     gone: Vec<Vec<Stored>>,
     /// When the worker runs next, whether it waits to be woken, and whether it has ended.
@@ -136,6 +140,8 @@ pub struct Outcome {
     /// Messages that were accepted, and calls that were refused for want of room.
     pub accepted: u64,
     pub overflows: u64,
+    /// Messages that brokers refused by their place in a batch (KIP-467).
+    pub blamed: u64,
 }
 
 impl World {
@@ -144,8 +150,8 @@ impl World {
         for _ in 0..4 {
             random.draw();
         }
-        let Setup { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, callers, names } =
-            Setup::draw(&mut random);
+        let setup = Setup::draw(&mut random);
+        let Setup { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, .. } = setup;
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
         Unthreaded::set_clock(start);
@@ -166,7 +172,8 @@ impl World {
             partitions,
             auto_create,
             callbacks,
-            names,
+            compacted: setup.compacted,
+            names: setup.names,
             bug,
             sequences: Sequences::default(),
             meddling: Meddling::with(bug),
@@ -175,10 +182,11 @@ impl World {
             events: BinaryHeap::new(),
             loads: HashMap::new(),
             next: 0,
-            callers: (0..callers).map(|_| Caller::default()).collect(),
+            callers: (0..setup.callers).map(|_| Caller::default()).collect(),
             ledger,
             second: Vec::new(),
             overflows: 0,
+            blamed: 0,
             gone: Vec::new(),
             turn_at: None,
             sleeps: false,
@@ -225,8 +233,8 @@ impl World {
             self.judge();
         }
         self.problems.truncate(5);
-        let Self { problems, trace, ledger, overflows, .. } = self;
-        Outcome { problems, trace: trace.finish(), accepted: ledger.accepted, overflows }
+        let Self { problems, trace, ledger, overflows, blamed, .. } = self;
+        Outcome { problems, trace: trace.finish(), accepted: ledger.accepted, overflows, blamed }
     }
 
     /// Compares what was said with what is there, once all is over.
