@@ -288,6 +288,42 @@ fn a_topic_made_anew_with_fewer_partitions_gets_what_it_has_a_place_for() {
 }
 
 #[test]
+fn messages_of_a_partition_that_is_gone_come_back_for_any_other() {
+    let mut bench = Bench::new(2, |cluster| cluster.topic("a", 2).default_partitions(1));
+    for partition in [0, 1] {
+        bench.append(&Message::new("a", "to the old one").with_partition(partition));
+    }
+    bench.pass(secs(1));
+    bench.far.insert(2);
+    bench.send(&Message::new("a", "0").with_partition(1));
+    for n in 1..8 {
+        // Where there is no key it was ottla that chose the partition, or the caller: nobody remembers.
+        let message = Message::new("a", n.to_string());
+        bench.append(&if n % 2 == 0 { message.with_key(format!("key {n}")) } else { message.with_partition(1) });
+    }
+    bench.cluster.delete_topic("a");
+    bench.engine.ask_for_metadata();
+    bench.pass(ms(1));
+    assert!(bench.failed.len() >= 5, "{:?}", bench.failed);
+    let (mut possibly, mut gone) = (0, 0);
+    for error in std::mem::take(&mut bench.failed) {
+        match error.kind() {
+            DeliveryErrorKind::TopicRecreated { .. } => possibly += 1,
+            DeliveryErrorKind::UnknownPartition { partition: 1, count: 1, .. } => gone += 1,
+            other => panic!("{other}"),
+        }
+        assert_ne!(error.message().partition(), Some(1), "{error}");
+        bench.append(error.message());
+    }
+    assert!((possibly, gone) >= (1, 4), "{possibly} and {gone}");
+    bench.pass(secs(5));
+    assert_eq!(bench.failed.len(), 0, "{:?}", bench.failed);
+    let mut log = stored(&bench);
+    log.sort_unstable();
+    assert_eq!(log, numbers(8));
+}
+
+#[test]
 fn any_create_time_goes_into_a_batch_with_any_other() {
     let mut bench = Bench::new(1, |cluster| cluster.log_append_time_topic("a", 1).topic("b", 1));
     let day = 86_400_000;

@@ -231,12 +231,16 @@ impl ProducerEngine {
     }
 
     /// The topic was deleted and made anew, perhaps with fewer partitions.
+    ///
+    /// What waits for a partition that is gone fails, also where it was not the caller who chose it: a batch does not
+    /// remember that, and messages that were placed anew would come behind later ones of the same thread. They come
+    /// back without a partition, so that they can be produced again.
     fn recreate(&mut self, index: u32, count: usize, now: Instant) {
         let name = self.topics[index as usize].name.clone();
         log::warn!("topic {name} was deleted and made anew; what was under way to the old one may be lost");
         let why = Arc::new(DeliveryErrorKind::TopicRecreated { topic: name.clone() });
         for number in 0..self.topics[index as usize].partitions.len() {
-            let partition = &mut self.topics[index as usize].partitions[number];
+            let (partition, settled) = (&mut self.topics[index as usize].partitions[number], self.settled.len());
             let mut freed = partition.recreated(&why, &mut self.settled);
             if number >= count {
                 let why = Arc::new(DeliveryErrorKind::UnknownPartition {
@@ -245,6 +249,7 @@ impl ProducerEngine {
                     count: count as i32,
                 });
                 freed.add(partition.fail_all(&why, &mut self.settled));
+                self.settled.iter_mut().skip(settled).for_each(|it| it.number.1 = -1);
             }
             partition.lead_by(-1, -1);
             self.outbox.free(freed);
