@@ -324,6 +324,27 @@ fn messages_of_a_partition_that_is_gone_come_back_for_any_other() {
 }
 
 #[test]
+fn a_purge_leaves_what_a_connection_has_got() {
+    let mut bench = Bench::new(1, one_topic);
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(1));
+    // Its socket takes nothing, and may at any moment.
+    bench.stuffed = true;
+    bench.send(&Message::new("a", "handed over"));
+    bench.append(&Message::new("a", "waits"));
+    bench.engine.purge(bench.now());
+    bench.pass(ms(1));
+    let purged: Vec<_> = bench.failed.iter().filter_map(|error| error.message().value()).collect();
+    assert_eq!(purged, [b"waits"]);
+    assert!(matches!(bench.failed[0].kind(), DeliveryErrorKind::Purged));
+    // Once that connection is gone and no byte of it had left, it waits as well.
+    bench.stop(1);
+    bench.engine.purge(bench.now());
+    bench.pass(ms(1));
+    assert_eq!((bench.failed.len(), bench.failed[1].persistence()), (2, Persistence::No));
+}
+
+#[test]
 fn any_create_time_goes_into_a_batch_with_any_other() {
     let mut bench = Bench::new(1, |cluster| cluster.log_append_time_topic("a", 1).topic("b", 1));
     let day = 86_400_000;

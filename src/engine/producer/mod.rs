@@ -300,7 +300,8 @@ impl ProducerEngine {
         self.fatal.as_ref()
     }
 
-    /// Hands back, as fates with [`DeliveryErrorKind::Purged`], what was never written to a socket.
+    /// Hands back, as fates with [`DeliveryErrorKind::Purged`], what was never written to a socket and is not in the
+    /// hands of a connection, which may write it at any moment.
     pub fn purge(&mut self, now: Instant) {
         let why = Arc::new(DeliveryErrorKind::Purged);
         self.for_each_partition(now, |partition, settled| partition.purge(&why, settled));
