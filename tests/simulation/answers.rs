@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::InitProducerIdResponse;
 use ottla::config::ProducerConfig;
 use ottla::testing::{Api, ClusterBuilder, Fault};
 use ottla::{DeliveryErrorKind, Message, Persistence, Timestamp};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Twist};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -87,6 +88,30 @@ fn a_broker_that_lost_the_producers_state_gets_the_rest_under_the_next_epoch() {
         assert_eq!((log[2].sequence, log[0].producer_id), (0, log[5].producer_id), "of the same id");
         assert_eq!(bench.requests(Api::InitProducerId), 1, "it raises its epoch by itself");
     }
+}
+
+#[test]
+fn behind_the_last_epoch_comes_another_producer_id() {
+    let mut bench = Bench::new(1, one_topic);
+    let mut first = true;
+    bench.twist = Some(Twist::of(Api::InitProducerId, move |answer: &mut InitProducerIdResponse| {
+        if std::mem::take(&mut first) {
+            answer.producer_epoch = i16::MAX - 1;
+        }
+    }));
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(1));
+    for n in 1..4 {
+        // OUT_OF_ORDER_SEQUENCE_NUMBER: the rest goes on under the next epoch, of which there is one more.
+        bench.cluster.inject(Fault::on(Api::Produce).times(1).error(45));
+        bench.append(&Message::new("a", n.to_string()));
+        bench.pass(secs(2));
+    }
+    assert_eq!(stored(&bench), numbers(4), "{:?}", bench.failed);
+    let log = bench.cluster.messages("a");
+    let ids: Vec<_> = log.iter().map(|it| (it.producer_id - log[0].producer_id, it.producer_epoch)).collect();
+    assert_eq!(ids, [(0, i16::MAX - 1), (0, i16::MAX), (1, 0), (1, 1)]);
+    assert_eq!(bench.requests(Api::InitProducerId), 2);
 }
 
 #[test]

@@ -2,48 +2,35 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::ProduceResponse;
 use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
-use kafka_protocol::messages::{ProduceResponse, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla::testing::{Api, Fault};
 use ottla::{Message, Persistence};
 
-use crate::bench::{Answer, Bench, Twist};
+use crate::bench::{Bench, Twist};
 
-const PRODUCE: i16 = 0;
+const MESSAGE_TOO_LARGE: i16 = 10;
 pub const INVALID_RECORD: i16 = 87;
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Changes the records that are refused, for each partition that an answer to Produce refuses so. The frame is without
-/// its size.
-pub fn change_blame(frame: &mut Vec<u8>, version: i16, mut change: impl FnMut(&mut Vec<BatchIndexAndErrorMessage>)) {
-    let header_version = i16::from(version >= 9);
-    let mut rest = &frame[..];
-    let header = ResponseHeader::decode(&mut rest, header_version).expect("a header");
-    let mut answer = ProduceResponse::decode(&mut rest, version).expect("an answer");
+/// Changes the records that are refused, for each partition that an answer to Produce refuses so.
+pub fn change_blame(answer: &mut ProduceResponse, mut change: impl FnMut(&mut Vec<BatchIndexAndErrorMessage>)) {
     for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
         if partition.error_code == INVALID_RECORD {
             change(&mut partition.record_errors);
         }
     }
-    frame.clear();
-    header.encode(frame, header_version).expect("a header");
-    answer.encode(frame, version).expect("an answer");
 }
 
 /// Names these records in every answer that refuses some.
 fn blame(places: &'static [i32]) -> Option<Twist> {
-    Some(Twist(Box::new(move |Answer { api, version, bytes }| {
-        if *api == PRODUCE {
-            let mut frame = bytes.split_off(4);
-            let record = |place: &i32| BatchIndexAndErrorMessage::default().with_batch_index(*place);
-            change_blame(&mut frame, *version, |records| *records = places.iter().map(record).collect());
-            bytes.append(&mut frame);
-        }
-    })))
+    let record = |place: &i32| BatchIndexAndErrorMessage::default().with_batch_index(*place);
+    Some(Twist::of(Api::Produce, move |answer| {
+        change_blame(answer, |records| *records = places.iter().map(record).collect());
+    }))
 }
 
 /// A batch of `count` messages of which the broker refuses those at `places`; what failed, by tag.
@@ -77,5 +64,30 @@ fn a_batch_whose_refused_records_are_nowhere_in_it_fails_whole() {
     for places in [&[][..], &[2], &[-1, 9], &[0, 1], &[1, 0, 1]] {
         let (bench, failed) = refused(2, places);
         assert_eq!((failed, bench.delivered.len()), (vec![0, 1], 0), "{places:?}");
+    }
+}
+
+#[test]
+fn a_refused_batch_that_once_went_unanswered_fails_whole_and_is_possibly_written() {
+    // A copy of it may still be on its way, so that nothing of it may go under another sequence.
+    for code in [MESSAGE_TOO_LARGE, INVALID_RECORD] {
+        for unanswered in [true, false] {
+            let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
+            bench.twist = blame(&[0]);
+            let times = u64::from(unanswered);
+            bench.cluster.inject(Fault::on(Api::Produce).times(times).cut_before());
+            bench.cluster.inject(Fault::on(Api::Produce).skip(times).times(1).error(code));
+            for n in ["0", "1", "2"] {
+                bench.append(&Message::new("a", n));
+            }
+            bench.pass(secs(5));
+            let possibly = bench.failed.iter().filter(|error| error.persistence() == Persistence::Possibly).count();
+            let failed = if code == INVALID_RECORD { 1 } else { 0 };
+            let expected = if unanswered { (3, 3, 0) } else { (failed, 0, 3 - failed) };
+            assert_eq!((bench.failed.len(), possibly, bench.delivered.len()), expected, "{code}, {unanswered}");
+            bench.append(&Message::new("a", "and what follows goes on"));
+            bench.pass(secs(1));
+            assert_eq!(bench.delivered.len(), expected.2 + 1, "{code}, {unanswered}");
+        }
     }
 }

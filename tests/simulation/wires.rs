@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::messages::ProduceResponse;
 use ottla::ConnectionErrorKind;
 use ottla::config::RequiredAcks;
 use ottla::engine::producer::Action;
@@ -12,6 +13,7 @@ use ottla::testing::state::{Reply, Then};
 use ottla::threads::unthreaded::Asked;
 use ottla::wire::frame::{ConnId, Frame};
 
+use crate::bench::rewrite;
 use crate::frames::{Found, batches, restamp};
 use crate::planted::{Bug, Key};
 use crate::records::change_blame;
@@ -47,7 +49,9 @@ fn blame_the_neighbours(answer: &mut Vec<u8>, version: i16) {
         return;
     }
     let mut frame = answer.split_off(4);
-    change_blame(&mut frame, version, |records| records.iter_mut().for_each(|record| record.batch_index += 1));
+    rewrite(&mut frame, version, |response: &mut ProduceResponse| {
+        change_blame(response, |records| records.iter_mut().for_each(|record| record.batch_index += 1));
+    });
     answer.append(&mut frame);
 }
 

@@ -349,6 +349,31 @@ mod tests {
     }
 
     #[test]
+    fn an_older_epoch_is_believed_after_five_answers_and_only_where_topics_have_no_ids() {
+        let now = crate::engine::test_clock();
+        for id in [None, Some([7; 16])] {
+            let mut engine = engine();
+            let mut tell = |leader, epoch| {
+                let mut answer = answer(4, &[(0, leader)]);
+                (answer.topics[0].id, answer.topics[0].partitions[0].leader_epoch) = (id, epoch);
+                engine.metadata_answer(Peer::Seed(0), answer, now);
+                leaders(&engine)[0]
+            };
+            assert_eq!(tell(1, 5), 1);
+            for _ in 0..5 {
+                assert_eq!(tell(2, 0), 1, "it may come from a broker that lags behind");
+            }
+            assert_eq!(tell(1, 5), 1, "and so the count begins anew");
+            for _ in 0..5 {
+                assert_eq!(tell(2, 0), 1);
+            }
+            // A topic that was made anew begins at epoch 0 again; with ids it would have another.
+            assert_eq!(tell(2, 0), if id.is_none() { 2 } else { 1 });
+            assert_eq!(tell(3, 1), if id.is_none() { 3 } else { 1 });
+        }
+    }
+
+    #[test]
     #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
     fn an_answer_with_very_many_brokers_does_not_hold_the_worker_up() {
         // As many as fit into a response. Each compared with each would take minutes.
