@@ -17,6 +17,7 @@ use crate::proxy::{Lane, Plan, Proxy};
 #[test]
 fn what_comes_byte_by_byte_is_what_was_sent() {
     for piece in [1, 2, 3, 7, 64] {
+        let began = Instant::now();
         let lane = Lane::pieces(piece);
         let (cluster, proxy) = behind(move |_| Plan { up: lane, down: lane });
         let producer = async_producer(&proxy, |client| client).build().unwrap();
@@ -30,6 +31,8 @@ fn what_comes_byte_by_byte_is_what_was_sent() {
             assert_eq!(fate.unwrap().offset, Some(n as i64), "in pieces of {piece}");
         }
         assert_eq!((producer.shutdown().unwrap().delivered, proxy.connections()), (20, 1), "in pieces of {piece}");
+        // A segment costs a wake-up or two, here and in the proxy, and nothing waits for more.
+        assert!(began.elapsed() < ms(2000), "{:?} in pieces of {piece}", began.elapsed());
         let stored = cluster.messages("orders");
         assert_in_order(&stored, 20);
         assert!(stored.iter().all(|message| message.headers == [("h".to_owned(), Some(b"1".to_vec()))]));
