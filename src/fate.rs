@@ -41,6 +41,13 @@ pub struct Receipt {
     pub timestamp: Option<Timestamp>,
 }
 
+impl From<&Delivered> for Receipt {
+    fn from(delivered: &Delivered) -> Self {
+        let Delivered { partition, offset, timestamp, .. } = *delivered;
+        Self { partition, offset, timestamp }
+    }
+}
+
 /// Where the fate of one message is put.
 #[derive(Debug, Default)]
 pub struct Slot {
@@ -54,6 +61,9 @@ struct Held {
     fate: Option<Outcome>,
     /// Whether the caller waits: to wake nobody would cost a system call for each message.
     awaited: bool,
+    /// How often a fate was put in: a second one could hide the first.
+    #[cfg(feature = "_internal")]
+    fills: u32,
 }
 
 /// What is put into a slot.
@@ -69,6 +79,10 @@ impl Slot {
     /// Puts the fate in, and wakes who waits for it.
     pub fn fill(&self, fate: Outcome) {
         let mut held = self.held.lock();
+        #[cfg(feature = "_internal")]
+        {
+            held.fills += 1;
+        }
         let before = held.fate.replace(fate);
         let awaited = held.awaited;
         drop(held);
@@ -76,6 +90,13 @@ impl Slot {
         if awaited {
             self.filled.notify_one();
         }
+    }
+
+    /// How often a fate was put in, for the simulation.
+    #[cfg(feature = "_internal")]
+    #[must_use]
+    pub fn fills(&self) -> u32 {
+        self.held.lock().fills
     }
 
     /// The fate, if it is there: it is taken out. Never waits: a fate that is just being put in is not there yet, and

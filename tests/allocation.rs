@@ -8,6 +8,7 @@ mod input;
 #[path = "../fuzz/bodies/responses.rs"]
 mod responses;
 
+use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
@@ -42,7 +43,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use input::Input;
-use responses::Theirs;
+use responses::{Meant, Theirs};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -105,6 +106,24 @@ fn unknown_tags_of_any_size_are_passed_over_without_memory() {
         let info = measure(|| assert!(decode(api, version, &frame).is_err(), "{api} {version}"));
         assert!(info.bytes_total < 1000, "{api} {version}: {info:?}");
     }
+}
+
+#[test]
+fn what_the_fuzzers_kept_costs_no_more_than_the_bound() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/response_decode");
+    let mut kept = 0;
+    for file in fs::read_dir(corpus).expect("the corpora can be read") {
+        let bytes = fs::read(file.expect("the corpora can be read").path()).expect("the corpora can be read");
+        let mut input = Input::new(&bytes);
+        match Meant::by(&mut input) {
+            Meant::AnyBytes(api, version) => bounded(api, version, input.rest()),
+            Meant::Response(api, version) => {
+                bounded(api, version, &Theirs::made_of(api, version, &mut input).frame(api, version));
+            }
+        }
+        kept += 1;
+    }
+    assert!(kept >= 5, "{kept} files");
 }
 
 proptest! {

@@ -32,6 +32,8 @@ fn every_failure_has_a_row_and_every_test_it_names_is_there() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(later <= LATER, "{later} rows are left for later");
+    let told = format!("lists {ROWS} ways to fail with the tests for {} of them", rows.len() - later);
+    assert!(read("README.md").replace('\n', " ").contains(&told), "README.md must say: {told}");
 }
 
 #[test]

@@ -16,19 +16,16 @@ use ottla::wire::reader::Reader;
 use ottla::wire::{Api, ErrorCode, WireError, init_producer_id};
 
 use super::input::Input;
-use super::responses::Theirs;
+use super::responses::{Meant, Theirs};
 
-/// Which API and how the rest is meant, the version, then a response without its size, or what one is made of.
+/// How the rest is meant (`Meant`), then a response without its size, or what one is made of.
 pub fn response_decode(data: &[u8]) {
     let mut input = Input::new(data);
-    let choice = input.byte();
-    let api = Api::ALL[usize::from(choice) % Api::ALL.len()];
-    let range = api.ours();
-    let version = range.min + input.below((range.max - range.min + 1) as usize) as i16;
-    if choice & 0x80 == 0 {
-        any_bytes(api, version, input.rest());
-    } else {
-        a_response(api, version, &Theirs::made_of(api, version, &mut input), &mut input);
+    match Meant::by(&mut input) {
+        Meant::AnyBytes(api, version) => any_bytes(api, version, input.rest()),
+        Meant::Response(api, version) => {
+            a_response(api, version, &Theirs::made_of(api, version, &mut input), &mut input);
+        }
     }
 }
 

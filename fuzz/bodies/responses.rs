@@ -18,6 +18,25 @@ use ottla::wire::Api;
 
 use super::input::Input;
 
+/// How the fuzzer's bytes are meant, and for which API and version.
+pub enum Meant {
+    /// As a response without its size.
+    AnyBytes(Api, i16),
+    /// As what a response is made of.
+    Response(Api, i16),
+}
+
+impl Meant {
+    /// By the first bytes.
+    pub fn by(input: &mut Input<'_>) -> Self {
+        let choice = input.byte();
+        let api = Api::ALL[usize::from(choice) % Api::ALL.len()];
+        let range = api.ours();
+        let version = range.min + input.below((range.max - range.min + 1) as usize) as i16;
+        if choice & 0x80 == 0 { Self::AnyBytes(api, version) } else { Self::Response(api, version) }
+    }
+}
+
 /// A response that kafka-protocol can tell.
 pub enum Theirs {
     ApiVersions(ApiVersionsResponse),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[cfg(any(test, feature = "_internal"))]
 use super::entry;
 use super::entry::{Entry, Extra};
-pub use crate::fate::{Outcome, Slot};
+pub use crate::fate::{Outcome, Receipt, Slot};
 use crate::message::Header;
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};

@@ -32,7 +32,7 @@ impl DeliveryError {
         self.persistence
     }
 
-    /// The message. One that was given a partition before it failed names it.
+    /// The message. One that was given a partition before it failed names it, unless that partition is gone.
     pub fn message(&self) -> &Message<'static> {
         &self.message
     }
@@ -86,7 +86,9 @@ pub enum DeliveryErrorKind {
         /// The topic.
         topic: Topic,
     },
-    /// The topic has no such partition.
+    /// The topic has no such partition: the message named one that does not exist, or the topic was deleted and made
+    /// anew with fewer partitions while it waited for this one, be it that the message named it or that ottla chose it.
+    /// In the second case the message comes back without a partition: produced again it goes to one that there is.
     UnknownPartition {
         /// The topic.
         topic: Topic,

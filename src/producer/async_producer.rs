@@ -144,8 +144,10 @@ impl AsyncProducer {
         }
     }
 
-    /// Takes back the messages that were never written to a socket; written ones go on. Those with a handle are not
-    /// returned: their handles get [`Purged`](DeliveryErrorKind::Purged). No callback is called.
+    /// Takes back the messages that wait to be sent, and of which no socket ever took a byte. What a connection has got
+    /// goes on, also while its socket has not taken the first byte yet, because it may at any moment; and so does what
+    /// was written and waits to be sent again. Those with a handle are not returned: their handles get
+    /// [`Purged`](DeliveryErrorKind::Purged). No callback is called.
     ///
     /// Blocks for the moment that the worker needs. In a forked child it returns nothing.
     #[must_use = "these messages will not be delivered"]

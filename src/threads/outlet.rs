@@ -10,7 +10,7 @@ use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryError, DeliveryErrorKind};
-use crate::fate::{Delivered, Receipt, Slot};
+use crate::fate::Slot;
 use crate::message::Message;
 use crate::sync::channel::Sender;
 
@@ -125,8 +125,7 @@ impl Outlet {
         if fate.has_slots() {
             fate.for_each_delivered(&mut |delivered, slot| {
                 if let Some(slot) = slot {
-                    let Delivered { partition, offset, timestamp, .. } = *delivered;
-                    slot.fill(Ok(Receipt { partition, offset, timestamp }));
+                    slot.fill(Ok(delivered.into()));
                 }
             });
         }

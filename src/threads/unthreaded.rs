@@ -19,7 +19,7 @@ use super::worker::Worker;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
 use crate::engine::chunk::Chunk;
 use crate::engine::deadline::Deadline;
-use crate::engine::producer::{Action, ProducerEngine};
+use crate::engine::producer::{Action, BatchFate, ProducerEngine};
 use crate::engine::queue::{Checked, Queue};
 use crate::error::{DeliveryError, ProduceErrorKind};
 use crate::fate::Slot;
@@ -38,6 +38,17 @@ pub struct Unthreaded {
     callback: Option<Callback>,
     ended: bool,
 }
+
+/// What the simulation does to a turn of the worker, to break it or to plant a bug in it. `()` leaves it alone.
+pub trait Meddler {
+    /// Sees the chunks that the worker is about to give to the engine, and whether the queue is closed.
+    fn chunks(&mut self, _chunks: &mut VecDeque<Chunk>, _closed: bool) {}
+
+    /// Sees the fates that the engine gives, on their way to handles, the callback and reports.
+    fn fates(&mut self, _fates: &mut VecDeque<BatchFate>) {}
+}
+
+impl Meddler for () {}
 
 /// How a turn of the worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,22 +244,18 @@ impl Unthreaded {
         self.gate.look(|state| state.queue.tick(now).0)
     }
 
-    /// The worker hears what happened on the sockets, and makes a turn. `meddle` sees the chunks that it is about to
-    /// give to the engine, and whether the queue is closed.
-    pub fn turn(
-        &mut self,
-        events: impl Iterator<Item = Event>,
-        now: Instant,
-        meddle: &mut dyn FnMut(&mut VecDeque<Chunk>, bool),
-    ) -> Turn {
+    /// The worker hears what happened on the sockets, and makes a turn.
+    pub fn turn(&mut self, events: impl Iterator<Item = Event>, now: Instant, meddler: &mut dyn Meddler) -> Turn {
         let worker = &mut self.worker;
         worker.driver.events().extend(events);
         let turned = catch_unwind(AssertUnwindSafe(|| {
             worker.driver.hear(now);
             let next = worker.listen();
-            meddle(&mut worker.orders.chunks, worker.orders.closed);
+            meddler.chunks(&mut worker.orders.chunks, worker.orders.closed);
             worker.obey();
-            worker.carry_on(next)
+            worker.driver.go();
+            meddler.fates(worker.driver.engine.fates_mut());
+            worker.pass_on(next)
         }));
         match turned {
             Ok(Some(wait)) => Turn::Wait(wait.min(self.worker.driver.engine.next_deadline())),

@@ -110,8 +110,13 @@ impl<N: Network> Worker<N> {
     }
 
     /// Lets the engine go on.
-    pub fn carry_on(&mut self, next: Next) -> Option<Deadline> {
+    fn carry_on(&mut self, next: Next) -> Option<Deadline> {
         self.driver.go();
+        self.pass_on(next)
+    }
+
+    /// Sends what the engine has decided where it belongs; what a turn returns.
+    pub fn pass_on(&mut self, next: Next) -> Option<Deadline> {
         self.collect();
         if self.orders.closed && self.driver.engine.unfinished() == 0 {
             return None;

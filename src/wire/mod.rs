@@ -85,6 +85,18 @@ impl Api {
         }
     }
 
+    /// Whether a throttle time in an answer of this version asks the client to be silent. In older ones the broker holds
+    /// the answer back for that time, and only tells of it (KIP-219).
+    #[must_use]
+    pub const fn leaves_silence_to_clients(self, version: i16) -> bool {
+        version
+            >= match self {
+                Self::Produce | Self::Metadata => 6,
+                Self::ApiVersions => 2,
+                Self::InitProducerId => 1,
+            }
+    }
+
     /// Whether this version has compact lengths and tagged fields (KIP-482).
     #[must_use]
     pub const fn is_flexible(self, version: i16) -> bool {

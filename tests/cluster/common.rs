@@ -88,6 +88,22 @@ pub fn wait_until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// Panics unless a call is back when the time that it is given is up, or soon after: `call` says how long it took. The
+/// median of three, because the machine may be busy with something else.
+pub fn assert_in_time(name: &str, mut call: impl FnMut(Duration) -> Duration) {
+    let (limit, late) = (ms(200), ms(250));
+    let mut times = [(); 3].map(|()| call(limit));
+    times.sort_unstable();
+    assert!((limit..limit + late).contains(&times[1]), "{name}: {times:?} for a limit of {limit:?}");
+}
+
+/// How long a call takes.
+pub fn timed(call: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    call();
+    began.elapsed()
+}
+
 /// Runs a test in a process of its own, where nothing else has threads and sockets: `test` is its path.
 pub fn alone(test: &str, run: impl FnOnce()) {
     const MARK: &str = "OTTLA_TEST_ALONE";

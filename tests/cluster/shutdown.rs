@@ -112,15 +112,14 @@ fn shutdown_with_a_full_queue_delivers_all_of_it() {
 fn shutdown_with_the_brokers_down_ends_in_time_and_hands_back_every_message() {
     let cluster = three_brokers(6);
     (1..=3).for_each(|node| cluster.stop_broker(node));
-    // The fastest of three, because the machine may be busy with something else.
-    let late = (0..3).map(|_| {
+    assert_in_time("shutdown", |limit| {
         let producer = async_producer(&cluster).build().unwrap();
         for tag in 0..500 {
             producer.produce(Message::new("orders", tag.to_string()).with_key("k").with_tag(tag)).unwrap();
         }
         let began = Instant::now();
-        let report = producer.shutdown_within(ms(300)).unwrap();
-        let late = began.elapsed().checked_sub(ms(300)).expect("it waited");
+        let report = producer.shutdown_within(limit).unwrap();
+        let took = began.elapsed();
         assert_eq!((report.delivered, report.failed, report.given_up), (0, 0, 500));
         assert_eq!(tags(&report), (0..500).collect::<Vec<_>>());
         for error in &report.undelivered {
@@ -130,9 +129,8 @@ fn shutdown_with_the_brokers_down_ends_in_time_and_hands_back_every_message() {
             assert_eq!(error.message().value(), Some(error.message().tag().to_string().as_bytes()));
             assert_eq!(error.message().partition(), None, "nobody chose one");
         }
-        late
+        took
     });
-    assert!(late.min().unwrap() < ms(250));
 }
 
 #[test]
@@ -189,9 +187,8 @@ fn dropping_the_last_clone_is_bounded_and_tells_the_handles() {
     producer.deliver_messages();
     stalled.wait_for_hits(1, LONG).unwrap();
     let queued = producer.produce_with_handle(Message::new("orders", "v")).unwrap();
-    let began = Instant::now();
-    drop(producer);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let took = timed(|| drop(producer));
+    assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(written.wait().unwrap_err().persistence(), Persistence::Possibly);
     assert_eq!(queued.wait().unwrap_err().persistence(), Persistence::No);
 }

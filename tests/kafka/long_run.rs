@@ -59,8 +59,10 @@ fn every_message_is_there_once_and_in_order_although_leaders_are_killed_all_the_
     );
     account.assert_whole();
     assert!(account.accepted >= duration.as_secs() * 8_000 * 9 / 10, "the pace was kept");
-    // On a busy machine a node takes its time to come back.
-    assert!(kills as u64 >= duration.as_secs() / 60, "leaders were killed");
+    // One in each pause but the last; on a busy machine a node takes its time to come back, and a third are missing.
+    let planned = duration.as_secs() / pause.as_secs();
+    let least = 2 * duration.as_secs() / (3 * pause.as_secs());
+    assert!(kills as u64 >= least, "{kills} leaders were killed, {planned} were to be");
     assert!(elections >= kills, "each kill made an election");
     // A killed node is missed after four seconds. What Kafka needs for more on a busy machine is not ottla's.
     let patience = longest_election + Duration::from_secs(15);

@@ -17,6 +17,7 @@ use crate::proxy::{Lane, Plan, Proxy};
 #[test]
 fn what_comes_byte_by_byte_is_what_was_sent() {
     for piece in [1, 2, 3, 7, 64] {
+        let began = Instant::now();
         let lane = Lane::pieces(piece);
         let (cluster, proxy) = behind(move |_| Plan { up: lane, down: lane });
         let producer = async_producer(&proxy, |client| client).build().unwrap();
@@ -30,6 +31,8 @@ fn what_comes_byte_by_byte_is_what_was_sent() {
             assert_eq!(fate.unwrap().offset, Some(n as i64), "in pieces of {piece}");
         }
         assert_eq!((producer.shutdown().unwrap().delivered, proxy.connections()), (20, 1), "in pieces of {piece}");
+        // A segment costs a wake-up or two, here and in the proxy, and nothing waits for more.
+        assert!(began.elapsed() < ms(2000), "{:?} in pieces of {piece}", began.elapsed());
         let stored = cluster.messages("orders");
         assert_in_order(&stored, 20);
         assert!(stored.iter().all(|message| message.headers == [("h".to_owned(), Some(b"1".to_vec()))]));
@@ -165,35 +168,42 @@ fn a_response_that_stops_in_its_middle_is_waited_for_as_long_as_a_whole_one() {
 fn a_peer_that_reads_nothing_holds_up_no_caller() {
     let handshake = sent_before_a_first_message();
     let (cluster, proxy) = behind(move |_| Plan { up: Lane::stall(handshake + 10), ..Plan::default() });
-    let client = |client: ClientBuilder| client.socket_timeout(ms(600));
-    let producer = async_producer(&proxy, client)
-        .ack_timeout(ms(100))
-        .max_request_bytes(8 << 20)
-        .delivery_threshold(1)
-        .build()
-        .unwrap();
-    // More than the system's buffers take: the window closes in the middle of a request.
-    for n in 0..24 {
-        let value = vec![b'v'; 900_000];
-        producer.produce_timeout(Message::new("orders", value).with_tag(n).with_partition(n as i32 % 8), LONG).unwrap();
-    }
-    let began = Instant::now();
-    let error = producer.flush(ms(200)).unwrap_err();
-    assert!(matches!(error, FlushError::Timeout { unfinished: 24, .. }), "{error}");
-    assert!(began.elapsed() < ms(1200), "{:?}", began.elapsed());
-    wait_until("the connection is given up", || producer.last_error().is_some());
-    let error = producer.last_error().unwrap();
-    assert!(
-        matches!(connection(&error).kind, ConnectionErrorKind::SocketTimeout(after) if after == ms(600)),
-        "{error}"
-    );
-    assert!(error.to_string().contains("socket_timeout (600ms)"), "{error}");
-    let began = Instant::now();
-    let report = producer.shutdown_within(ms(200)).unwrap();
-    assert!(began.elapsed() < ms(1200), "{:?}", began.elapsed());
-    assert_eq!((report.delivered, report.given_up), (0, 24));
-    let possibly = report.undelivered.iter().filter(|error| error.persistence() == Persistence::Possibly).count();
-    assert!((1..=24).contains(&possibly), "what a socket took may have arrived: {possibly}");
+    let stuck = || {
+        let producer = async_producer(&proxy, |client| client.socket_timeout(ms(600)))
+            .ack_timeout(ms(100))
+            .max_request_bytes(8 << 20)
+            .delivery_threshold(1)
+            .build()
+            .unwrap();
+        // More than the system's buffers take: the window closes in the middle of a request.
+        for n in 0..24 {
+            let message = Message::new("orders", vec![b'v'; 900_000]).with_tag(n).with_partition(n as i32 % 8);
+            producer.produce_timeout(message, LONG).unwrap();
+        }
+        producer
+    };
+    let producer = stuck();
+    assert_in_time("flush", |limit| {
+        timed(|| assert!(matches!(producer.flush(limit), Err(FlushError::Timeout { unfinished: 24, .. }))))
+    });
+    let mut producers = vec![stuck(), stuck(), producer];
+    assert_in_time("shutdown", |limit| {
+        let producer = producers.pop().unwrap();
+        wait_until("the connection is given up", || producer.last_error().is_some());
+        let error = producer.last_error().unwrap();
+        assert!(
+            matches!(connection(&error).kind, ConnectionErrorKind::SocketTimeout(after) if after == ms(600)),
+            "{error}"
+        );
+        assert!(error.to_string().contains("socket_timeout (600ms)"), "{error}");
+        let began = Instant::now();
+        let report = producer.shutdown_within(limit).unwrap();
+        let took = began.elapsed();
+        assert_eq!((report.delivered, report.given_up), (0, 24));
+        let possibly = report.undelivered.iter().filter(|error| error.persistence() == Persistence::Possibly).count();
+        assert!((1..=24).contains(&possibly), "what a socket took may have arrived: {possibly}");
+        took
+    });
     assert!(cluster.messages("orders").is_empty());
 }
 
@@ -207,10 +217,9 @@ fn an_address_that_swallows_everything_holds_up_no_caller() {
     let began = Instant::now();
     let handle = producer.produce_with_handle(Message::new("orders", "v")).unwrap();
     assert!(began.elapsed() < ms(700), "{:?}", began.elapsed());
-    let began = Instant::now();
-    let error = producer.flush(ms(200)).unwrap_err();
-    assert!((ms(200)..ms(700)).contains(&began.elapsed()), "{:?}", began.elapsed());
-    assert!(matches!(error, FlushError::Timeout { unfinished: 1, .. }), "{error}");
+    assert_in_time("flush", |limit| {
+        timed(|| assert!(matches!(producer.flush(limit), Err(FlushError::Timeout { unfinished: 1, .. }))))
+    });
     let error = handle.wait().unwrap_err();
     let ConnectionErrorKind::ConnectTimeout(after) = connection(error.kind()).kind else { panic!("{error}") };
     assert_eq!((after, error.persistence()), (connect_timeout, Persistence::No));

@@ -1,5 +1,5 @@
 //! Processor time, wake-ups and connections of producers that cannot do their work, and of those that have none. All
-//! of them for ten seconds of real time, at once and in one process, each thread counted by itself.
+//! of them for ten seconds of real time, at once and in one process, the threads of each counted together.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ fn producers_in_trouble_and_idle_ones_leave_the_machine_alone() {
     });
 }
 
-/// What a thread may use in each second.
+/// What all threads of a producer together may use in each second.
 #[derive(Clone, Copy)]
 struct Allowed {
     processor: Duration,
@@ -260,7 +260,7 @@ impl Scene {
         self.threads.iter().copied().filter(|tid| name(*tid).is_some_and(|name| name.starts_with("ottla-")))
     }
 
-    /// What its threads have used above what they may.
+    /// What its threads together have used above what they may.
     fn complaints(&self, began: Instant) -> Vec<String> {
         let time = began.elapsed();
         let connects = CALLS.to(&self.address) - self.connects_before;
@@ -271,19 +271,22 @@ impl Scene {
         if connects > if self.allowed.wake_ups == IDLE.wake_ups { 0 } else { CONNECTS } {
             complaints.push(format!("{}: {connects} connections", self.name));
         }
+        let mut all = Used { processor: Duration::ZERO, wake_ups: 0 };
         for tid in self.ottla_threads() {
-            let now = used(tid).unwrap_or(Used { processor: Duration::ZERO, wake_ups: 0 });
-            let before = self.before.get(&tid).copied().unwrap_or(Used { processor: Duration::ZERO, wake_ups: 0 });
+            let none = Used { processor: Duration::ZERO, wake_ups: 0 };
+            let (now, before) = (used(tid).unwrap_or(none), self.before.get(&tid).copied().unwrap_or(none));
             let processor = now.processor.saturating_sub(before.processor);
             let wake_ups = now.wake_ups.saturating_sub(before.wake_ups);
-            let thread = name(tid).unwrap_or_default();
-            let line = format!("{}, {thread}: {processor:?}, {wake_ups} wake-ups, {connects} connections", self.name);
-            println!("  {line}");
-            if processor > self.allowed.processor.mul_f64(time.as_secs_f64())
-                || wake_ups as f64 > f64::from(self.allowed.wake_ups) * time.as_secs_f64()
-            {
-                complaints.push(line);
-            }
+            println!("  {}, {}: {processor:?}, {wake_ups} wake-ups", self.name, name(tid).unwrap_or_default());
+            all = Used { processor: all.processor + processor, wake_ups: all.wake_ups + wake_ups };
+        }
+        let Used { processor, wake_ups } = all;
+        let line = format!("{}: {processor:?}, {wake_ups} wake-ups, {connects} connections", self.name);
+        println!("  {line}");
+        if processor > self.allowed.processor.mul_f64(time.as_secs_f64())
+            || wake_ups as f64 > f64::from(self.allowed.wake_ups) * time.as_secs_f64()
+        {
+            complaints.push(line);
         }
         complaints
     }

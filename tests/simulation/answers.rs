@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::InitProducerIdResponse;
 use ottla::config::ProducerConfig;
 use ottla::testing::{Api, ClusterBuilder, Fault};
 use ottla::{DeliveryErrorKind, Message, Persistence, Timestamp};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Twist};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -87,6 +88,30 @@ fn a_broker_that_lost_the_producers_state_gets_the_rest_under_the_next_epoch() {
         assert_eq!((log[2].sequence, log[0].producer_id), (0, log[5].producer_id), "of the same id");
         assert_eq!(bench.requests(Api::InitProducerId), 1, "it raises its epoch by itself");
     }
+}
+
+#[test]
+fn behind_the_last_epoch_comes_another_producer_id() {
+    let mut bench = Bench::new(1, one_topic);
+    let mut first = true;
+    bench.twist = Some(Twist::of(Api::InitProducerId, move |answer: &mut InitProducerIdResponse| {
+        if std::mem::take(&mut first) {
+            answer.producer_epoch = i16::MAX - 1;
+        }
+    }));
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(1));
+    for n in 1..4 {
+        // OUT_OF_ORDER_SEQUENCE_NUMBER: the rest goes on under the next epoch, of which there is one more.
+        bench.cluster.inject(Fault::on(Api::Produce).times(1).error(45));
+        bench.append(&Message::new("a", n.to_string()));
+        bench.pass(secs(2));
+    }
+    assert_eq!(stored(&bench), numbers(4), "{:?}", bench.failed);
+    let log = bench.cluster.messages("a");
+    let ids: Vec<_> = log.iter().map(|it| (it.producer_id - log[0].producer_id, it.producer_epoch)).collect();
+    assert_eq!(ids, [(0, i16::MAX - 1), (0, i16::MAX), (1, 0), (1, 1)]);
+    assert_eq!(bench.requests(Api::InitProducerId), 2);
 }
 
 #[test]
@@ -285,6 +310,63 @@ fn a_topic_made_anew_with_fewer_partitions_gets_what_it_has_a_place_for() {
     }
     said.sort_unstable();
     assert_eq!(said, ["2", "recreated", "recreated", "recreated"]);
+}
+
+#[test]
+fn messages_of_a_partition_that_is_gone_come_back_for_any_other() {
+    let mut bench = Bench::new(2, |cluster| cluster.topic("a", 2).default_partitions(1));
+    for partition in [0, 1] {
+        bench.append(&Message::new("a", "to the old one").with_partition(partition));
+    }
+    bench.pass(secs(1));
+    bench.far.insert(2);
+    bench.send(&Message::new("a", "0").with_partition(1));
+    for n in 1..8 {
+        // Where there is no key it was ottla that chose the partition, or the caller: nobody remembers.
+        let message = Message::new("a", n.to_string());
+        bench.append(&if n % 2 == 0 { message.with_key(format!("key {n}")) } else { message.with_partition(1) });
+    }
+    bench.cluster.delete_topic("a");
+    bench.engine.ask_for_metadata();
+    bench.pass(ms(1));
+    assert!(bench.failed.len() >= 5, "{:?}", bench.failed);
+    let (mut possibly, mut gone) = (0, 0);
+    for error in std::mem::take(&mut bench.failed) {
+        match error.kind() {
+            DeliveryErrorKind::TopicRecreated { .. } => possibly += 1,
+            DeliveryErrorKind::UnknownPartition { partition: 1, count: 1, .. } => gone += 1,
+            other => panic!("{other}"),
+        }
+        assert_ne!(error.message().partition(), Some(1), "{error}");
+        bench.append(error.message());
+    }
+    assert!((possibly, gone) >= (1, 4), "{possibly} and {gone}");
+    bench.pass(secs(5));
+    assert_eq!(bench.failed.len(), 0, "{:?}", bench.failed);
+    let mut log = stored(&bench);
+    log.sort_unstable();
+    assert_eq!(log, numbers(8));
+}
+
+#[test]
+fn a_purge_leaves_what_a_connection_has_got() {
+    let mut bench = Bench::new(1, one_topic);
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(1));
+    // Its socket takes nothing, and may at any moment.
+    bench.stuffed = true;
+    bench.send(&Message::new("a", "handed over"));
+    bench.append(&Message::new("a", "waits"));
+    bench.engine.purge(bench.now());
+    bench.pass(ms(1));
+    let purged: Vec<_> = bench.failed.iter().filter_map(|error| error.message().value()).collect();
+    assert_eq!(purged, [b"waits"]);
+    assert!(matches!(bench.failed[0].kind(), DeliveryErrorKind::Purged));
+    // Once that connection is gone and no byte of it had left, it waits as well.
+    bench.stop(1);
+    bench.engine.purge(bench.now());
+    bench.pass(ms(1));
+    assert_eq!((bench.failed.len(), bench.failed[1].persistence()), (2, Persistence::No));
 }
 
 #[test]

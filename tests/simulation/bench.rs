@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::messages::ResponseHeader;
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
 use ottla::engine::producer::{Action, ProducerEngine};
@@ -50,6 +52,35 @@ pub struct Answer {
     pub version: i16,
     /// The frame, size field included.
     pub bytes: Vec<u8>,
+}
+
+/// Changes a response in a frame without its size.
+pub fn rewrite<R: Decodable + Encodable + HeaderVersion>(
+    frame: &mut Vec<u8>,
+    version: i16,
+    change: impl FnOnce(&mut R),
+) {
+    let header_version = R::header_version(version);
+    let mut rest = &frame[..];
+    let header = ResponseHeader::decode(&mut rest, header_version).expect("a header");
+    let mut answer = R::decode(&mut rest, version).expect("an answer");
+    change(&mut answer);
+    frame.clear();
+    header.encode(frame, header_version).expect("a header");
+    answer.encode(frame, version).expect("an answer");
+}
+
+impl Twist {
+    /// Changes every answer to requests of this API.
+    pub fn of<R: Decodable + Encodable + HeaderVersion>(api: Api, mut change: impl FnMut(&mut R) + 'static) -> Self {
+        Self(Box::new(move |answer: &mut Answer| {
+            if answer.api == api.key() {
+                let mut frame = answer.bytes.split_off(4);
+                rewrite(&mut frame, answer.version, &mut change);
+                answer.bytes.append(&mut frame);
+            }
+        }))
+    }
 }
 
 impl fmt::Debug for Twist {

@@ -148,7 +148,8 @@ impl World {
                 None if self.callbacks => Eyes::Callback,
                 None => Eyes::None,
             };
-            self.ledger.sent.push(Sent { caller, eyes, second: topic == 1, ..Sent::default() });
+            let keyless = message.key().is_none();
+            self.ledger.sent.push(Sent { caller, eyes, keyless, second: topic == 1, ..Sent::default() });
             let message = Box::new(message);
             if let Some((message, slot)) = self.offer(id, message, slot) {
                 if self.below(2) == 0 {
@@ -311,13 +312,6 @@ impl World {
         self.tell(|| format!("{caller} has purged {} messages", purged.len()));
         for message in purged {
             self.say(id_of(message.value()), (Said::Failed(Persistence::No), None));
-        }
-        if self.bug == Some(Bug::PurgeWritten) {
-            let in_flight = |sent: &Sent| sent.accepted && sent.written && sent.said.is_empty();
-            if let Some(id) = self.ledger.sent.iter().position(in_flight) {
-                self.ledger.sent[id].said.push(Said::Failed(Persistence::No));
-                self.hushed.insert(id as u64);
-            }
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Anomaly {
     InconsistentOffset,
     NoOutcome,
     TwoOutcomes,
+    /// A message failed for what is wrong with another one.
+    FalseBlame,
     /// More messages hold a place than there are places, or places are never given back.
     WrongPlaces,
     /// Something is due, and nobody is awake.
@@ -38,6 +40,7 @@ impl fmt::Display for Anomaly {
             Self::InconsistentOffset => "inconsistent offset",
             Self::NoOutcome => "no outcome",
             Self::TwoOutcomes => "two outcomes",
+            Self::FalseBlame => "false blame",
             Self::WrongPlaces => "wrong places",
             Self::LostWakeUp => "lost wake-up",
             Self::WrongCount => "wrong count",

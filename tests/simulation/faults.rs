@@ -95,6 +95,8 @@ impl World {
             5 => fault.delay(Duration::from_millis(self.below(9000))),
             6 => fault.throttle(Duration::from_millis(self.below(5000))),
             7 => fault.raw([0, 0, 0, 0]),
+            // Only records that are wrong are refused as such.
+            _ if self.compacted && matches!(code.0, 32 | 87) => fault.error(9999),
             // These say that the batch is there, and another fault may keep it out.
             _ if matches!(code, ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER) => fault.error(9999),
             _ if matches!(code.0, 3 | 6 | 7 | 20 | 56) && self.below(2) == 0 => fault.error_after(code.0),

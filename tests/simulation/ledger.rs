@@ -27,6 +27,7 @@ pub struct Sent {
     pub eyes: Eyes,
     /// Whether it goes to the second topic.
     pub second: bool,
+    pub keyless: bool,
     /// Whether a socket took the first byte of a batch with it.
     pub written: bool,
     pub said: Vec<Said>,

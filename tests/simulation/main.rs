@@ -9,7 +9,7 @@
 //! with the engine, the handles, the outlet and the callbacks (`threads::unthreaded`). Not the threads, their
 //! condition variables and sockets, which have tests of their own; a caller that would wait looks again instead.
 //!
-//! - `OTTLA_SIM_SEEDS=n` runs n seeds, `OTTLA_SIM_SEED=x` runs one, `OTTLA_SIM_TRACE=1` tells what happens in it.
+//! - `OTTLA_SIM_SEEDS=n` runs n seeds (in a release build, at least 1,000 a second), `OTTLA_SIM_SEED=x` runs one, `OTTLA_SIM_TRACE=1` tells what happens in it.
 //!
 //! So that it is known to find bugs, some are planted, one at a time (`planted`).
 
@@ -22,16 +22,20 @@ mod frames;
 mod generations;
 mod leaders;
 mod ledger;
+mod meddling;
 mod metadata;
 mod planted;
+mod records;
 mod scripts;
 mod setup;
+mod silence;
 mod steps;
 mod wires;
 mod worker;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use check::{Anomaly, Problem};
 use planted::Bug;
@@ -39,6 +43,8 @@ use world::{Outcome, World};
 
 /// Seeds that every test run tries.
 const SEEDS: u64 = 2_000;
+/// Slower, and nobody would try many. Asked of a release build only.
+const SEEDS_A_SECOND: f64 = 1_000.0;
 
 #[test]
 fn every_message_has_one_fate_and_the_logs_agree() {
@@ -47,18 +53,26 @@ fn every_message_has_one_fate_and_the_logs_agree() {
         (None, count) => (0, count.unwrap_or(SEEDS)),
     };
     let (mut failures, mut accepted, mut overflows) = (Vec::new(), 0, 0);
+    let mut blamed = 0;
+    let began = now();
     for seed in first..first + count {
         let outcome = run(seed, None);
         accepted += outcome.accepted;
         overflows += outcome.overflows;
+        blamed += outcome.blamed;
         if !outcome.problems.is_empty() {
             println!("seed {seed}: {}", in_one_line(&outcome.problems));
             failures.push(seed);
         }
     }
-    println!("simulation: {count} seeds, {} failures", failures.len());
+    let speed = count as f64 / (now() - began).as_secs_f64();
+    println!("simulation: {count} seeds, {} failures, {speed:.0} seeds a second", failures.len());
     println!("simulation: {accepted} messages accepted, {overflows} calls refused for want of room");
+    println!("simulation: {blamed} messages refused by their place in a batch");
     assert!(failures.is_empty(), "run one again with OTTLA_SIM_SEED={}", failures[0]);
+    if !cfg!(debug_assertions) && number("OTTLA_SIM_SEEDS").is_some() {
+        assert!(speed >= SEEDS_A_SECOND, "{speed:.0} seeds a second");
+    }
 }
 
 #[test]
@@ -96,8 +110,13 @@ fn run(seed: u64, bug: Option<Bug>) -> Outcome {
     let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, bug).run()));
     run.unwrap_or_else(|_| {
         let problems = vec![Problem::new(Anomaly::Panic, "in the simulation")];
-        Outcome { problems, trace: 0, accepted: 0, overflows: 0 }
+        Outcome { problems, trace: 0, accepted: 0, overflows: 0, blamed: 0 }
     })
+}
+
+#[expect(clippy::disallowed_methods, reason = "how fast it runs is measured")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn in_one_line(problems: &[Problem]) -> String {

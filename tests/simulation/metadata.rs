@@ -2,33 +2,17 @@
 
 use std::time::Duration;
 
-use kafka_protocol::messages::{MetadataResponse, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::messages::MetadataResponse;
 use ottla::testing::{Api, Fault};
 use ottla::{DeliveryErrorKind, Message};
 
-use crate::bench::{Answer, Bench, Twist};
+use crate::bench::{Bench, Twist};
 
 pub type Change = MetadataResponse;
 
-const METADATA: i16 = 3;
-
 /// Changes every answer to a Metadata request.
-pub fn twist(mut change: impl FnMut(&mut Change) + 'static) -> Option<Twist> {
-    Some(Twist(Box::new(move |Answer { api, version, bytes }| {
-        let version = *version;
-        if *api != METADATA {
-            return;
-        }
-        let mut rest = &bytes[4..];
-        let header_version = i16::from(version >= 9);
-        let header = ResponseHeader::decode(&mut rest, header_version).expect("a header");
-        let mut answer = MetadataResponse::decode(&mut rest, version).expect("an answer");
-        change(&mut answer);
-        bytes.truncate(4);
-        header.encode(bytes, header_version).expect("a header");
-        answer.encode(bytes, version).expect("an answer");
-    })))
+pub fn twist(change: impl FnMut(&mut Change) + 'static) -> Option<Twist> {
+    Some(Twist::of(Api::Metadata, change))
 }
 
 fn secs(seconds: u64) -> Duration {

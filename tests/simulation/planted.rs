@@ -1,6 +1,7 @@
-//! Bugs that can be planted, one at a time, to see that the simulation finds them. They are not in the client: they
-//! sit where it meets its callers, the wires and its own threads, and make it behave exactly as a client with that bug
-//! would.
+//! Bugs that can be planted, one at a time, to see that the simulation finds them. They are not in the source of the
+//! client: they sit on its ways from callers to the worker, from the engine to handles and callbacks, and from the
+//! sockets and back, and change what passes there as a client with that bug would. What callers are told and what the
+//! brokers store is never touched by them.
 
 use std::collections::HashMap;
 
@@ -15,11 +16,11 @@ pub enum Bug {
     ResendWithNewSequence,
     /// What was under way when a connection ended counts as delivered.
     AcknowledgeAfterCut,
-    /// The messages of a batch that was too large are forgotten.
+    /// The fate of a batch that was too large is lost on its way out of the engine.
     ForgetTooLarge,
     /// A queue place is given back twice.
     ReleaseTwice,
-    /// A handle is told twice.
+    /// A handle is filled twice, before or after its caller has looked.
     CompleteTwice,
     /// Batches have the sequence of their arrival, so that a refused one is let past by those behind it.
     RetryOutOfOrder,
@@ -29,19 +30,21 @@ pub enum Bug {
     LoseWakeUp,
     /// A flush returns when the worker took the messages.
     FlushEarly,
-    /// A purge hands back what a socket already took.
-    PurgeWritten,
+    /// What a socket took counts as written only once it was answered: a purge hands it back, and a failure is certain.
+    NotWrittenUntilAnswered,
     /// A failed message is always said not to be in the log.
     FailForCertain,
     /// The timer is not told of the first message.
     TimerNotArmed,
-    /// All messages of a batch are said to be at its first offset.
-    FirstOffsetForAll,
+    /// The records that a broker refuses are counted from one.
+    BlameTheNeighbour,
+    /// The offset that a broker tells is taken for that of the last message of a batch.
+    OffsetOfTheLast,
 }
 
 impl Bug {
     /// Each, with what may be seen of it.
-    pub const ALL: [(Self, &'static [Anomaly]); 14] = [
+    pub const ALL: [(Self, &'static [Anomaly]); 15] = [
         (Self::DropLastBatchAtShutdown, &[Anomaly::NoOutcome, Anomaly::LostWrite]),
         (Self::ResendWithNewSequence, &[Anomaly::Duplicate]),
         (Self::AcknowledgeAfterCut, &[Anomaly::LostWrite, Anomaly::InconsistentOffset]),
@@ -52,10 +55,11 @@ impl Bug {
         (Self::LoseOpenChunkAfterPanic, &[Anomaly::NoOutcome, Anomaly::LostWrite]),
         (Self::LoseWakeUp, &[Anomaly::LostWakeUp]),
         (Self::FlushEarly, &[Anomaly::NoOutcome]),
-        (Self::PurgeWritten, &[Anomaly::FalseNotPersisted, Anomaly::TwoOutcomes]),
+        (Self::NotWrittenUntilAnswered, &[Anomaly::FalseNotPersisted]),
         (Self::FailForCertain, &[Anomaly::FalseNotPersisted]),
         (Self::TimerNotArmed, &[Anomaly::LostWakeUp]),
-        (Self::FirstOffsetForAll, &[Anomaly::InconsistentOffset]),
+        (Self::BlameTheNeighbour, &[Anomaly::FalseBlame]),
+        (Self::OffsetOfTheLast, &[Anomaly::InconsistentOffset]),
     ];
 }
 

@@ -20,6 +20,8 @@ pub struct Setup {
     pub auto_create: bool,
     pub callbacks: bool,
     pub callers: usize,
+    /// Whether the second topic refuses messages without a key, until it is made anew.
+    pub compacted: bool,
     /// Whether the seeds are names that lead to the brokers wherever they are; only then brokers change their address.
     pub names: bool,
 }
@@ -34,6 +36,10 @@ impl Setup {
         let mut builder = Cluster::builder().brokers(brokers).default_partitions(1 + below(3) as i32);
         if below(4) > 0 {
             builder = builder.topic(TOPICS[0], partitions);
+        }
+        let compacted = below(8) == 0;
+        if compacted {
+            builder = builder.compacted_topic(TOPICS[1], partitions);
         }
         if below(8) == 0 {
             builder = builder.max_message_bytes(300);
@@ -67,6 +73,18 @@ impl Setup {
         };
         let (callbacks, callers) = (below(2) == 0, 1 + below(4) as usize);
         let (client, producer) = (Arc::new(client), Arc::new(producer));
-        Self { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, callers, names }
+        Self {
+            cluster,
+            client,
+            producer,
+            queue,
+            brokers,
+            partitions,
+            auto_create,
+            callbacks,
+            callers,
+            compacted,
+            names,
+        }
     }
 }

@@ -160,6 +160,49 @@ fn swapped_answers_are_not_believed() {
     assert_eq!(met.cluster.count("orders"), 2);
 }
 
+#[test]
+fn a_message_that_is_held_for_longer_than_its_delivery_timeout_is_delivered() {
+    let mut met = Met::new();
+    let slot = Slot::shared();
+    let message = Message::new("orders", "value").with_partition(0);
+    met.side.offer(&message, Some(&slot), Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
+    // Its time begins when it is due: until then somebody holds it on purpose.
+    for _ in 0..3 {
+        met.turn();
+        met.now += ProducerConfig::default().delivery_timeout;
+    }
+    assert!(slot.take().is_none());
+    met.side.deliver();
+    let (conn, request) = met.send();
+    met.wrote(conn);
+    let answer = met.ask(&request);
+    met.events.push(Event::Response(conn, answer));
+    met.turn();
+    met.turn();
+    assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0));
+}
+
+#[test]
+fn an_answer_that_was_there_in_time_is_read_before_its_time_is_judged() {
+    let (client, producer) = (ClientConfig::new(Vec::new()), ProducerConfig::default());
+    // However late the worker is: past the time for answers, and past that of the message.
+    for late in [client.socket_timeout, producer.delivery_timeout] {
+        let mut met = Met::new();
+        let slot = Slot::shared();
+        met.produce(0, Some(&slot));
+        let (conn, request) = met.send();
+        met.wrote(conn);
+        met.turn();
+        let answer = met.ask(&request);
+        met.events.push(Event::Response(conn, answer));
+        met.now += late + Duration::from_secs(1);
+        met.turn();
+        met.turn();
+        assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0), "after {late:?}");
+        assert_eq!(met.closed, [], "after {late:?}");
+    }
+}
+
 /// A producer that has met a broker with two partitions of a topic.
 struct Met {
     side: Unthreaded,
@@ -212,7 +255,7 @@ impl Met {
     fn turn(&mut self) {
         Unthreaded::set_clock(self.now);
         let events = std::mem::take(&mut self.events);
-        self.side.turn(events.into_iter(), self.now, &mut |_, _| ());
+        self.side.turn(events.into_iter(), self.now, &mut ());
         for asked in std::mem::take(&mut self.side.wires().asked) {
             match asked {
                 Asked::Do(Action::Connect { conn, .. }) => self.events.push(Event::Connected(conn)),
@@ -249,6 +292,6 @@ fn produce(side: &Unthreaded, slot: Option<&Arc<Slot>>) {
 fn turn(side: &mut Unthreaded) {
     #[expect(clippy::disallowed_methods, reason = "the clock is set, and it stands")]
     let now = Instant::now();
-    let turn = side.turn(std::iter::empty(), now, &mut |_, _| ());
+    let turn = side.turn(std::iter::empty(), now, &mut ());
     assert!(matches!(turn, Turn::Wait(_)), "{turn:?}");
 }

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::messages::ProduceResponse;
 use ottla::ConnectionErrorKind;
+use ottla::config::RequiredAcks;
 use ottla::engine::producer::Action;
 use ottla::net::Event;
 use ottla::testing::state::{Reply, Then};
 use ottla::threads::unthreaded::Asked;
 use ottla::wire::frame::{ConnId, Frame};
 
+use crate::bench::rewrite;
 use crate::frames::{Found, batches, restamp};
 use crate::planted::{Bug, Key};
+use crate::records::change_blame;
 use crate::world::{Happening, NAMES, World};
 
 /// One connection.
@@ -26,8 +30,10 @@ pub struct Wire {
     back: Instant,
     /// The broker closed it: what comes later is not served.
     deaf: bool,
-    /// Frames that were sent and not answered yet, for a planted bug.
+    /// Frames that were sent and not answered yet, and what the client has not noted of what its socket took, for
+    /// planted bugs.
     unanswered: Vec<Bytes>,
+    unnoted: (usize, usize),
 }
 
 impl Wire {
@@ -36,6 +42,23 @@ impl Wire {
         self.ended.get_or_insert(now);
         std::mem::replace(&mut self.open, false)
     }
+}
+
+fn blame_the_neighbours(answer: &mut Vec<u8>, version: i16) {
+    if !is_whole(answer) {
+        return;
+    }
+    let mut frame = answer.split_off(4);
+    rewrite(&mut frame, version, |response: &mut ProduceResponse| {
+        change_blame(response, |records| records.iter_mut().for_each(|record| record.batch_index += 1));
+    });
+    answer.append(&mut frame);
+}
+
+/// Only a whole answer is one; of a part of it the client sees the end of the connection.
+fn is_whole(answer: &[u8]) -> bool {
+    let size = answer.get(..4).and_then(|size| size.try_into().ok()).map(u32::from_be_bytes);
+    size.is_some_and(|size| size as usize + 4 == answer.len())
 }
 
 /// What a happening carries.
@@ -71,7 +94,16 @@ impl World {
                 let (now, soon) = (self.now, self.latency());
                 let (there, back) = (now, now);
                 let node = node.unwrap_or(0);
-                let wire = Wire { node, open: true, ended: None, there, back, deaf: !up, unanswered: Vec::new() };
+                let wire = Wire {
+                    node,
+                    open: true,
+                    ended: None,
+                    there,
+                    back,
+                    deaf: !up,
+                    unanswered: Vec::new(),
+                    unnoted: (0, 0),
+                };
                 self.wires.insert(conn, wire);
                 let (soon, happening) = match self.below(40) {
                     0 if !self.healed => (within, Happening::Refused(conn)),
@@ -129,6 +161,11 @@ impl World {
             if let Some(Load::Ids(ids)) = ids {
                 self.ledger.wrote(&ids);
             }
+            if self.bug == Some(Bug::NotWrittenUntilAnswered) && self.config.required_acks != RequiredAcks::None {
+                let unnoted = &mut self.wires.get_mut(&conn).expect("it was there").unnoted;
+                *unnoted = (unnoted.0 + started, unnoted.1 + finished);
+                return;
+            }
             self.hear(Event::Wrote { conn, started, finished });
         }
     }
@@ -147,11 +184,7 @@ impl World {
         wire.back = (self.now + after).max(wire.back) + travel;
         wire.deaf |= then == Then::Close;
         let back = wire.back - self.start;
-        // Only a whole answer is one; of a part of it the client sees the end of the connection.
-        let whole = bytes
-            .get(..4)
-            .is_some_and(|size| u32::from_be_bytes(size.try_into().expect("four bytes")) as usize + 4 == bytes.len());
-        if whole {
+        if is_whole(&bytes) {
             let number = self.at(back, Happening::AtClient(conn));
             self.loads.insert(number, Load::Answer(bytes[4..].to_vec()));
         }
@@ -173,7 +206,12 @@ impl World {
             }
             bytes = Bytes::from(changed);
         }
-        let reply = self.cluster.receive(node, &bytes, clock);
+        let mut reply = self.cluster.receive(node, &bytes, clock);
+        if let (Some(Bug::BlameTheNeighbour), Reply::Send { bytes: answer, .. }, [0, 0, high, low]) =
+            (self.bug, &mut reply, [bytes[0], bytes[1], bytes[2], bytes[3]])
+        {
+            blame_the_neighbours(answer, i16::from_be_bytes([high, low]));
+        }
         for (key, before, batch) in arriving {
             if self.messages_in(key) > before {
                 self.sequences.arrived(key, &batch);
@@ -195,6 +233,10 @@ impl World {
         let stray = self.below(4) == 0;
         if let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open || stray) {
             wire.unanswered.retain(|frame| frame[4..8] != bytes[..4]);
+            let (started, finished) = std::mem::take(&mut wire.unnoted);
+            if started + finished > 0 {
+                self.hear(Event::Wrote { conn, started, finished });
+            }
             self.hear(Event::Response(conn, bytes));
         }
     }

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use ottla::engine::entry;
 use ottla::net::Event;
 use ottla::threads::unthreaded::Turn;
-use ottla::wire::error_code::ErrorCode;
 use ottla::{DeliveryErrorKind, Persistence};
 
 use crate::check::{Anomaly, Said};
 use crate::ledger::Told;
+use crate::meddling::Cut;
 use crate::planted::Bug;
+use crate::records::INVALID_RECORD;
 use crate::world::{Happening, World};
 
 /// Where the worker breaks.
@@ -25,13 +26,6 @@ pub enum Break {
     InChunk(usize),
     /// While it carries out what the engine asks, after so many requests.
     AtRequest(usize),
-}
-
-/// A message that was broken, so that the engine breaks on it, and where it really begins.
-struct Cut {
-    first: u64,
-    index: usize,
-    start: u32,
 }
 
 impl World {
@@ -154,41 +148,34 @@ impl World {
     pub fn note_fates(&mut self) {
         for (id, told) in self.ledger.take_filled(false) {
             self.say(id, told);
-            if self.bug == Some(Bug::CompleteTwice) && self.below(4) == 0 {
-                self.ledger.sent[id as usize].said.push(Said::Failed(Persistence::Possibly));
-            }
         }
     }
 
     /// Tells of what the callback heard.
     pub fn hear_callbacks(&mut self) {
-        let mut first = None;
-        for (id, (said, why)) in self.ledger.take_heard() {
-            let said = match (said, self.bug) {
-                (Said::Delivered { partition, offset }, Some(Bug::FirstOffsetForAll)) => {
-                    Said::Delivered { partition, offset: *first.get_or_insert(offset) }
-                }
-                _ => said,
-            };
-            self.say(id, (said, why));
+        for (id, told) in self.ledger.take_heard() {
+            self.say(id, told);
         }
     }
 
-    pub fn say(&mut self, id: u64, (mut said, why): Told) {
-        if self.hushed.contains(&id) {
-            return;
-        }
-        let too_large = |why: &DeliveryErrorKind| matches!(why, DeliveryErrorKind::Broker(error) if error.code == ErrorCode::MESSAGE_TOO_LARGE.0);
-        if self.bug == Some(Bug::ForgetTooLarge) && why.as_ref().is_some_and(too_large) {
-            self.hushed.insert(id);
-            return;
-        }
-        if self.bug == Some(Bug::FailForCertain) && said == Said::Failed(Persistence::Possibly) {
-            said = Said::Failed(Persistence::No);
-        }
+    pub fn say(&mut self, id: u64, (said, why): Told) {
+        self.look_at_blame(id, said, why.as_ref());
         self.tell(|| format!("{id}: {said:?} {}", why.map_or_else(String::new, |why| why.to_string())));
         self.ledger.say(id, said);
         self.mark(&(id, matches!(said, Said::Delivered { .. })));
+    }
+
+    /// A message that a broker refuses for what it is, is one without a key in a topic that wants one, and no other. A
+    /// batch that once went unanswered fails whole, possibly (KIP-467).
+    fn look_at_blame(&mut self, id: u64, said: Said, why: Option<&DeliveryErrorKind>) {
+        let blamed = matches!(why, Some(DeliveryErrorKind::Broker(error)) if error.code == INVALID_RECORD);
+        if !self.compacted || !blamed || said != Said::Failed(Persistence::No) {
+            return;
+        }
+        self.blamed += 1;
+        if !self.ledger.sent[id as usize].second || !self.ledger.sent[id as usize].keyless {
+            self.wrong(Anomaly::FalseBlame, format!("{id} was refused, and nothing is wrong with it"));
+        }
     }
 
     fn make_turn(&mut self, cut: &mut Option<Cut>) -> Turn {
@@ -199,22 +186,16 @@ impl World {
         if let Some(Break::AtRequest(after)) = breaks {
             self.side.wires().panic_after = Some(after);
         }
-        let (bug, lost_below) = (self.bug, self.lost_below);
         let (events, now) = (std::mem::take(&mut self.inbox), self.now);
         let armed = self.side.wires().panic_after.is_some();
-        QUIET.set(matches!(breaks, Some(Break::InChunk(_))));
-        let turn = self.side.turn(events.into_iter(), now, &mut |chunks, closed| {
-            if closed && bug == Some(Bug::DropLastBatchAtShutdown) {
-                chunks.pop_back();
-            }
-            chunks.retain(|chunk| chunk.first >= lost_below);
-            let Some(Break::InChunk(index)) = breaks else { return };
-            let Some(chunk) = chunks.front_mut().filter(|chunk| chunk.taken == 0 && !chunk.is_empty()) else { return };
-            let index = index.min(chunk.len() - 1);
-            *cut = Some(Cut { first: chunk.first, index, start: chunk.break_at(index) });
-        });
+        let now_and_then = self.bug.is_some() && self.below(4) == 0;
+        self.meddling.begin(breaks, self.lost_below, now_and_then);
+        QUIET.set(matches!(breaks, Some(Break::InChunk(_))) || self.bug == Some(Bug::CompleteTwice));
+        let turn = self.side.turn(events.into_iter(), now, &mut self.meddling);
         QUIET.set(false);
+        *cut = self.meddling.take_cut();
         if turn == Turn::Broke && cut.is_none() && !(armed && self.side.wires().panic_after.is_none()) {
+            self.look_at_handles();
             self.wrong(Anomaly::Panic, "in a turn of the worker");
         }
         if let (Some(Break::InChunk(_)), None) = (breaks, &cut) {

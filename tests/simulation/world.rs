@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use ottla::wire::frame::ConnId;
 use crate::callers::{Caller, Ended};
 use crate::check::{Anomaly, Problem, Rules, Said, Stored, check};
 use crate::ledger::{Eyes, Ledger, Sent, id_of};
+use crate::meddling::Meddling;
 use crate::planted::{Bug, Sequences};
 use crate::setup::Setup;
 use crate::wires::{Load, Wire};
@@ -46,10 +47,12 @@ pub struct World {
     pub partitions: i32,
     pub auto_create: bool,
     pub callbacks: bool,
+    /// Whether the second topic began as one that refuses messages without a key.
+    pub compacted: bool,
     pub names: bool,
     pub bug: Option<Bug>,
     pub sequences: Sequences,
-    pub hushed: HashSet<u64>,
+    pub meddling: Meddling,
     pub wires: BTreeMap<ConnId, Wire>,
     /// What the worker hears of the sockets when it runs next.
     pub inbox: Vec<Event>,
@@ -60,6 +63,8 @@ pub struct World {
     pub callers: Vec<Caller>,
     pub ledger: Ledger,
     pub overflows: u64,
+    /// Messages that brokers refused by their place in a batch.
+    pub blamed: u64,
     /// What was in topics that were deleted.
     gone: Vec<Vec<Stored>>,
     /// When the worker runs next, whether it waits to be woken, and whether it has ended.
@@ -133,6 +138,8 @@ pub struct Outcome {
     /// Messages that were accepted, and calls that were refused for want of room.
     pub accepted: u64,
     pub overflows: u64,
+    /// Messages that brokers refused by their place in a batch (KIP-467).
+    pub blamed: u64,
 }
 
 impl World {
@@ -141,8 +148,8 @@ impl World {
         for _ in 0..4 {
             random.draw();
         }
-        let Setup { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, callers, names } =
-            Setup::draw(&mut random);
+        let setup = Setup::draw(&mut random);
+        let Setup { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, .. } = setup;
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
         Unthreaded::set_clock(start);
@@ -163,18 +170,20 @@ impl World {
             partitions,
             auto_create,
             callbacks,
-            names,
+            compacted: setup.compacted,
+            names: setup.names,
             bug,
             sequences: Sequences::default(),
-            hushed: HashSet::new(),
+            meddling: Meddling::with(bug),
             wires: BTreeMap::new(),
             inbox: Vec::new(),
             events: BinaryHeap::new(),
             loads: HashMap::new(),
             next: 0,
-            callers: (0..callers).map(|_| Caller::default()).collect(),
+            callers: (0..setup.callers).map(|_| Caller::default()).collect(),
             ledger,
             overflows: 0,
+            blamed: 0,
             gone: Vec::new(),
             turn_at: None,
             sleeps: false,
@@ -221,8 +230,8 @@ impl World {
             self.judge();
         }
         self.problems.truncate(5);
-        let Self { problems, trace, ledger, overflows, .. } = self;
-        Outcome { problems, trace: trace.finish(), accepted: ledger.accepted, overflows }
+        let Self { problems, trace, ledger, overflows, blamed, .. } = self;
+        Outcome { problems, trace: trace.finish(), accepted: ledger.accepted, overflows, blamed }
     }
 
     /// Compares what was said with what is there, once all is over.
@@ -230,6 +239,7 @@ impl World {
         for (id, told) in self.ledger.take_filled(true) {
             self.say(id, told);
         }
+        self.look_at_handles();
         if self.somebody_waits() {
             self.wrong(Anomaly::NoOutcome, "somebody waits for ever");
         }
@@ -255,6 +265,14 @@ impl World {
         let unfinished = self.side.engine().unfinished();
         if unfinished > 0 {
             self.wrong(Anomaly::NoOutcome, format!("{unfinished} are unfinished"));
+        }
+    }
+
+    /// A handle is filled once: a second fate would hide the first from who has not looked yet.
+    pub fn look_at_handles(&mut self) {
+        let twice = self.ledger.handles.iter().find(|(_, slot)| slot.fills() > 1).map(|(id, _)| *id);
+        if let Some(id) = twice {
+            self.wrong(Anomaly::TwoOutcomes, format!("the handle of {id} was filled twice"));
         }
     }
 

@@ -282,16 +282,19 @@ impl Link {
         self.is_down() && (!self.flapping || self.may_connect(now))
     }
 
-    /// Takes over the connection of another link that leads to the same address.
+    /// Takes over the connection of another link that leads to the same address, and the silence that the broker asked
+    /// for on it.
     pub fn adopt(&mut self, other: &mut Self) {
         self.state = std::mem::replace(&mut other.state, State::Down);
+        self.mute(std::mem::replace(&mut other.muted_until, Deadline::NEVER));
         self.failing = false;
         self.not_before = Deadline::NEVER;
     }
 
-    /// Sends no more until `until`.
+    /// Sends no more until `until`, or until the end of a longer silence that was asked for before: with several
+    /// requests in flight a later answer may ask for less.
     pub fn mute(&mut self, until: Deadline) {
-        self.muted_until = until;
+        self.muted_until = self.muted_until.max(until);
     }
 
     /// Ends the silence that the broker asked for, once it is over.
@@ -448,6 +451,39 @@ mod tests {
         link.opened(start + Duration::from_secs(9));
         assert_eq!(link.overdue(start + Duration::from_secs(9), &patience), None);
         assert_eq!(link.overdue(start + Duration::from_secs(10), &patience), Some(Overdue::Connect));
+    }
+
+    #[test]
+    fn a_shorter_silence_does_not_end_a_longer_one() {
+        let (start, mut link) = (crate::engine::test_clock(), link());
+        let after = |millis| start + Duration::from_millis(millis);
+        for millis in [5000, 100, 0] {
+            link.mute(Deadline::at(after(millis)));
+            link.end_silence(after(4999));
+            assert!(link.is_muted(), "the last answer asked for {millis} ms");
+        }
+        link.mute(Deadline::at(after(6000)));
+        link.end_silence(after(5999));
+        assert!(link.is_muted(), "a longer one goes on");
+        link.end_silence(after(6000));
+        assert!(!link.is_muted());
+    }
+
+    #[test]
+    fn a_silence_goes_with_the_connection_that_is_taken_over() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (mut seed, mut node) = (link(), link());
+        seed.connecting(ConnId(1), start, &patience);
+        seed.opened(start);
+        seed.mute(Deadline::after(start, Duration::from_secs(5)));
+        node.adopt(&mut seed);
+        assert!(node.is_muted());
+        assert!(!seed.is_muted(), "it has no connection any more");
+        let mut longer = link();
+        longer.mute(Deadline::after(start, Duration::from_secs(9)));
+        longer.adopt(&mut node);
+        longer.end_silence(start + Duration::from_secs(5));
+        assert!(longer.is_muted(), "it was asked for more");
     }
 
     #[test]

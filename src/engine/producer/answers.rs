@@ -1,7 +1,7 @@
 //! What an answer means for the batches that waited for it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
 use super::fate::Ack;
@@ -31,22 +31,24 @@ impl ProducerEngine {
             Purpose::ApiVersions => {
                 let answer =
                     api_versions::decode(version, frame).map_err(|error| error.in_response_to(Api::ApiVersions))?;
-                return self.handshake(peer, conn, version, answer, now);
+                let throttle = answer.throttle;
+                self.handshake(peer, conn, version, answer, now)?;
+                self.throttled(peer, (Api::ApiVersions, version), throttle, now);
             }
             Purpose::Metadata => {
                 let answer = metadata::decode(version, frame).map_err(|error| error.in_response_to(Api::Metadata))?;
-                self.link_answered(peer, answer.throttle, now);
+                self.link_answered(peer, (Api::Metadata, version), answer.throttle, now);
                 self.metadata_answer(peer, answer, now);
             }
             Purpose::InitProducerId => {
                 let answer = init_producer_id::decode(version, frame)
                     .map_err(|error| error.in_response_to(Api::InitProducerId))?;
-                self.link_answered(peer, answer.throttle, now);
+                self.link_answered(peer, (Api::InitProducerId, version), answer.throttle, now);
                 self.identity_answer(peer.node(), &answer, now);
             }
             Purpose::Produce(sent) => match produce::decode(version, frame) {
                 Ok(answer) => {
-                    self.link_answered(peer, answer.throttle, now);
+                    self.link_answered(peer, (Api::Produce, version), answer.throttle, now);
                     if let Some(link) = self.brokers.links.get_mut(&peer) {
                         link.served();
                     }
@@ -79,14 +81,22 @@ impl ProducerEngine {
         }
     }
 
-    fn link_answered(&mut self, peer: Peer, throttle: std::time::Duration, now: Instant) {
+    fn link_answered(&mut self, peer: Peer, from: (Api, i16), throttle: Duration, now: Instant) {
         if let Some(link) = self.brokers.links.get_mut(&peer) {
             link.answered();
-            if !throttle.is_zero() {
-                // With a quota in force, every answer may say so.
-                log::debug!("broker {}: asks for {throttle:?} of silence (quota)", link.name);
-                link.mute(Deadline::after(now, throttle));
-            }
+        }
+        self.throttled(peer, from, throttle, now);
+    }
+
+    /// KIP-219: the broker asks for silence. Before that it held the answer back, and the silence is over.
+    fn throttled(&mut self, peer: Peer, (api, version): (Api, i16), throttle: Duration, now: Instant) {
+        if throttle.is_zero() || !api.leaves_silence_to_clients(version) {
+            return;
+        }
+        if let Some(link) = self.brokers.links.get_mut(&peer) {
+            // With a quota in force, every answer may say so.
+            log::debug!("broker {}: asks for {throttle:?} of silence (quota)", link.name);
+            link.mute(Deadline::after(now, throttle));
         }
     }
 
@@ -212,20 +222,14 @@ impl ProducerEngine {
                 partition.split(index, |batch| batch.cut(count.div_ceil(2), |_| true).0)
             }
             Action::Records if !doubtful => {
-                let culprits: Vec<(u32, Option<&str>)> = result
-                    .record_errors
-                    .iter()
-                    .filter_map(|(at, text)| Some((u32::try_from(*at).ok()?, text.as_deref())))
-                    .filter(|(at, _)| *at < count)
-                    .collect();
+                let culprits = culprits_in_order(&result, count);
                 if culprits.is_empty() || culprits.len() as u32 >= count {
                     partition.refuse(index, proves, &why, settled)
                 } else {
                     partition.replace(index, |batch| {
                         let (kept, refused) = batch.cut(count, |at| culprits.iter().all(|(bad, _)| *bad != at));
-                        let texts = culprits_in_order(&culprits);
-                        for (batch, text) in refused.into_iter().zip(texts) {
-                            let outcome = Err((broker_error(text), Persistence::No));
+                        for (batch, (_, text)) in refused.into_iter().zip(&culprits) {
+                            let outcome = Err((broker_error(*text), Persistence::No));
                             settled.push(partition::settled((topic, number), batch, outcome));
                         }
                         kept
@@ -274,10 +278,15 @@ impl ProducerEngine {
     }
 }
 
-/// What the broker said of each refused record, in the order of the records.
-fn culprits_in_order<'a>(culprits: &[(u32, Option<&'a str>)]) -> Vec<Option<&'a str>> {
-    let mut sorted: Vec<(u32, Option<&str>)> = culprits.to_vec();
-    sorted.sort_by_key(|(at, _)| *at);
-    sorted.dedup_by_key(|(at, _)| *at);
-    sorted.into_iter().map(|(_, text)| text).collect()
+/// The records of a batch of `count` that the broker refuses, in their order and each once, with what it said of them.
+fn culprits_in_order(result: &PartitionResult, count: u32) -> Vec<(u32, Option<&str>)> {
+    let mut culprits: Vec<(u32, Option<&str>)> = result
+        .record_errors
+        .iter()
+        .filter_map(|(at, text)| Some((u32::try_from(*at).ok()?, text.as_deref())))
+        .filter(|(at, _)| *at < count)
+        .collect();
+    culprits.sort_by_key(|(at, _)| *at);
+    culprits.dedup_by_key(|(at, _)| *at);
+    culprits
 }

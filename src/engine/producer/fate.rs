@@ -96,6 +96,12 @@ impl BatchFate {
         self.records.iter().map(|record| record.value)
     }
 
+    /// How it ended, for the simulation to falsify.
+    #[cfg(feature = "_internal")]
+    pub fn outcome_mut(&mut self) -> &mut Outcome {
+        &mut self.outcome
+    }
+
     /// Calls `f` for each delivered message in order, with its slot if it has one; not at all if they failed.
     pub fn for_each_delivered(&self, f: &mut dyn FnMut(&Delivered, Option<&Arc<Slot>>)) {
         let Ok(ack) = &self.outcome else { return };

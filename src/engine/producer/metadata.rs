@@ -231,12 +231,16 @@ impl ProducerEngine {
     }
 
     /// The topic was deleted and made anew, perhaps with fewer partitions.
+    ///
+    /// What waits for a partition that is gone fails, also where it was not the caller who chose it: a batch does not
+    /// remember that, and messages that were placed anew would come behind later ones of the same thread. They come
+    /// back without a partition, so that they can be produced again.
     fn recreate(&mut self, index: u32, count: usize, now: Instant) {
         let name = self.topics[index as usize].name.clone();
         log::warn!("topic {name} was deleted and made anew; what was under way to the old one may be lost");
         let why = Arc::new(DeliveryErrorKind::TopicRecreated { topic: name.clone() });
         for number in 0..self.topics[index as usize].partitions.len() {
-            let partition = &mut self.topics[index as usize].partitions[number];
+            let (partition, settled) = (&mut self.topics[index as usize].partitions[number], self.settled.len());
             let mut freed = partition.recreated(&why, &mut self.settled);
             if number >= count {
                 let why = Arc::new(DeliveryErrorKind::UnknownPartition {
@@ -245,6 +249,7 @@ impl ProducerEngine {
                     count: count as i32,
                 });
                 freed.add(partition.fail_all(&why, &mut self.settled));
+                self.settled.iter_mut().skip(settled).for_each(|it| it.number.1 = -1);
             }
             partition.lead_by(-1, -1);
             self.outbox.free(freed);
@@ -341,6 +346,31 @@ mod tests {
         }
         engine.metadata_answer(Peer::Seed(0), answer(4, &[(1, 3), (0, 3), (0, 2)]), now);
         assert_eq!(leaders(&engine)[0], 3, "what comes before the gap is believed");
+    }
+
+    #[test]
+    fn an_older_epoch_is_believed_after_five_answers_and_only_where_topics_have_no_ids() {
+        let now = crate::engine::test_clock();
+        for id in [None, Some([7; 16])] {
+            let mut engine = engine();
+            let mut tell = |leader, epoch| {
+                let mut answer = answer(4, &[(0, leader)]);
+                (answer.topics[0].id, answer.topics[0].partitions[0].leader_epoch) = (id, epoch);
+                engine.metadata_answer(Peer::Seed(0), answer, now);
+                leaders(&engine)[0]
+            };
+            assert_eq!(tell(1, 5), 1);
+            for _ in 0..5 {
+                assert_eq!(tell(2, 0), 1, "it may come from a broker that lags behind");
+            }
+            assert_eq!(tell(1, 5), 1, "and so the count begins anew");
+            for _ in 0..5 {
+                assert_eq!(tell(2, 0), 1);
+            }
+            // A topic that was made anew begins at epoch 0 again; with ids it would have another.
+            assert_eq!(tell(2, 0), if id.is_none() { 2 } else { 1 });
+            assert_eq!(tell(3, 1), if id.is_none() { 3 } else { 1 });
+        }
     }
 
     #[test]

@@ -235,6 +235,12 @@ impl ProducerEngine {
         self.fates.pop_front()
     }
 
+    /// The fates that were not passed on yet, for the simulation to falsify.
+    #[cfg(feature = "_internal")]
+    pub fn fates_mut(&mut self) -> &mut VecDeque<BatchFate> {
+        &mut self.fates
+    }
+
     /// Takes the buffer of a fate that was passed on.
     pub fn recycle(&mut self, fate: BatchFate) {
         if self.buffers.len() < SPARE_BUFFERS {
@@ -294,7 +300,8 @@ impl ProducerEngine {
         self.fatal.as_ref()
     }
 
-    /// Hands back, as fates with [`DeliveryErrorKind::Purged`], what was never written to a socket.
+    /// Hands back, as fates with [`DeliveryErrorKind::Purged`], what was never written to a socket and is not in the
+    /// hands of a connection, which may write it at any moment.
     pub fn purge(&mut self, now: Instant) {
         let why = Arc::new(DeliveryErrorKind::Purged);
         self.for_each_partition(now, |partition, settled| partition.purge(&why, settled));

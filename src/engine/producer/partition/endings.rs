@@ -61,7 +61,7 @@ impl Partition {
         freed_here
     }
 
-    /// Fails what was never written to a socket.
+    /// Fails what was never written to a socket, and is not in the hands of a connection.
     pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
         let mut freed_here = Freed::default();
         for index in (0..self.flight.len()).rev() {
