@@ -30,7 +30,9 @@ pub struct Queue {
     topics: Topics,
     open: Chunk,
     sealed: VecDeque<Chunk>,
+    /// Emptied chunks for the next messages, and the bytes that they can hold.
     spare: Vec<Chunk>,
+    spare_bytes: usize,
     /// When the first message of each chunk came, for every chunk that still holds places, ascending.
     arrivals: VecDeque<Arrival>,
     /// Tickets below these were accepted, were taken by the worker, are due, and gave their places back.
@@ -162,6 +164,7 @@ impl Queue {
             open: Chunk::default(),
             sealed: VecDeque::new(),
             spare: Vec::new(),
+            spare_bytes: 0,
             arrivals: VecDeque::new(),
             accepted: 0,
             taken: 0,
@@ -215,7 +218,8 @@ impl Queue {
         let cost = message.cost(slot.is_some());
         let (bytes, waiting_bytes) = (self.bytes + cost, self.waiting_bytes + message.tail_len + LEAST_HEAD);
         let most = if runs { self.limits.batch_bytes } else { CHUNK_BYTES };
-        if plan.len > most || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
+        let room = self.open.records.capacity();
+        if plan.len > room || plan.len > most || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
             return None;
         }
         self.open.push(plan, message.parts(topic), slot, anywhere, cost);
@@ -260,6 +264,7 @@ impl Queue {
                 if self.open.is_empty() {
                     self.open.first = self.accepted;
                 }
+                self.make_room(plan);
                 self.open.push(plan, message.parts(topic), slot, anywhere, cost);
             }
             None => self.begin(message, topic, slot, anywhere, cost),
@@ -326,18 +331,18 @@ impl Queue {
         if self.taken >= self.due_upto {
             return false;
         }
-        let mut take = |chunk: Chunk| {
-            self.taken = chunk.first + chunk.len() as u64;
-            out.push_back(chunk);
-        };
         // Of a sealed chunk all messages are due, or none.
         while self.sealed.front().is_some_and(|chunk| chunk.first < self.due_upto) {
-            self.sealed.pop_front().into_iter().for_each(&mut take);
+            out.extend(self.sealed.pop_front());
         }
         if !self.open.is_empty() && self.open.first < self.due_upto {
-            take(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
+            let fresh = self.fresh_chunk();
+            out.push_back(mem::replace(&mut self.open, fresh));
             self.quiet = Quiet::default();
             self.all_due();
+        }
+        if let Some(last) = out.back() {
+            self.taken = last.first + last.len() as u64;
         }
         true
     }
@@ -357,9 +362,10 @@ impl Queue {
 
     /// Takes a chunk back whose messages have left it, to use its memory again.
     pub fn recycle(&mut self, mut chunk: Chunk) {
-        let most = self.limits.batch_bytes.max(CHUNK_BYTES).saturating_mul(2);
-        if self.spare.len() < SPARE_CHUNKS && chunk.records.capacity() <= most {
+        let capacity = chunk.records.capacity();
+        if self.spare.len() < SPARE_CHUNKS && self.spare_bytes.saturating_add(capacity) <= SPARE_BYTES {
             chunk.reset();
+            self.spare_bytes += capacity;
             self.spare.push(chunk);
         }
     }
@@ -519,6 +525,7 @@ impl Queue {
         }
         self.open.first = self.accepted;
         if let Some(plan) = self.open.records.plan(message.create_time.as_millis(), message.tail_len) {
+            self.make_room(plan);
             self.open.push(plan, message.parts(topic), slot, anywhere, cost);
         }
     }
@@ -530,6 +537,23 @@ impl Queue {
         (self.limits.messages / 4).max(1)
     }
 
+    /// Takes memory for the open chunk in few, large steps: to double it time and again, in the midst of others, would
+    /// leave as much unused as is used.
+    fn make_room(&mut self, plan: Plan) {
+        let mut step = FIRST_BYTES;
+        while step < plan.len {
+            step = step.saturating_mul(16);
+        }
+        self.open.records.grow_to(step.min(self.limits.batch_bytes).max(plan.len));
+    }
+
+    /// An empty chunk.
+    fn fresh_chunk(&mut self) -> Chunk {
+        let chunk = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= chunk.records.capacity();
+        chunk
+    }
+
     /// Ends the open chunk.
     fn seal(&mut self) {
         if self.open.is_empty() {
@@ -538,7 +562,8 @@ impl Queue {
         if self.open.first < self.due_upto {
             self.all_due();
         }
-        self.sealed.push_back(mem::replace(&mut self.open, self.spare.pop().unwrap_or_default()));
+        let fresh = self.fresh_chunk();
+        self.sealed.push_back(mem::replace(&mut self.open, fresh));
     }
 
     fn has_enough(&self) -> bool {
@@ -631,7 +656,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const LOOKS_AT_CLOCK: usize = 1024;
 /// Bytes of a record in front of its tail, at least.
 const LEAST_HEAD: usize = 4;
-const SPARE_CHUNKS: usize = 32;
+/// What an open chunk takes first. Bytes of two steps more are one mebibyte.
+const FIRST_BYTES: usize = 4 * 1024;
+const SPARE_CHUNKS: usize = 256;
+const SPARE_BYTES: usize = 8 * 1024 * 1024;
 const SEEN_TOPICS: usize = 32;
 
 #[cfg(test)]

@@ -202,6 +202,12 @@ impl BatchBuilder {
         self.records.capacity()
     }
 
+    /// Takes memory for a batch of `len` bytes, header included, and no more.
+    pub fn grow_to(&mut self, len: usize) {
+        // The header stays outside; that leaves room for the fixed piece that `append_parts` copies.
+        self.records.reserve_exact(len.saturating_sub(self.records.len()));
+    }
+
     /// Empties it for the next batch; the memory stays.
     pub fn clear(&mut self) {
         *self = Self::new(mem::take(&mut self.records));

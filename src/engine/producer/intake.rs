@@ -22,7 +22,10 @@ impl ProducerEngine {
     /// `taken` moves after a message is safe, so that after a panic (in a partitioner that ignores its catch, or in
     /// this engine) exactly one message is in doubt. The caller resets the chunk.
     pub fn append(&mut self, chunk: &mut Chunk, now: Instant) {
-        if !self.append_run(chunk, now) {
+        let count = chunk.len();
+        if self.append_run(chunk, now) || self.park_run(chunk, now) {
+            self.unfinished += count;
+        } else {
             chunk.spell_out();
             let mut next = chunk.extras.partition_point(|extra| (extra.index as usize) < chunk.taken);
             while chunk.taken < chunk.len() {
@@ -43,8 +46,9 @@ impl ProducerEngine {
         self.touch_fresh(now);
     }
 
-    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and a partition wants it so.
-    fn append_run(&mut self, chunk: &mut Chunk, now: Instant) -> bool {
+    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and a partition wants it so. Its
+    /// messages are due since `due`.
+    fn append_run(&mut self, chunk: &mut Chunk, due: Instant) -> bool {
         let len = chunk.records.len();
         // A large buffer is not spent on few bytes.
         let small = chunk.records.capacity() > MOST_SPARE * len;
@@ -59,9 +63,20 @@ impl ProducerEngine {
         }
         let (first, buffer) = (chunk.first, self.buffers.pop().unwrap_or_default());
         let (records, extras, queued) = chunk.take_run(buffer);
-        self.unfinished += records.count() as usize;
-        partition.append_run(Batch::of_run(records, extras, queued, first, now));
+        partition.append_run(Batch::of_run(records, extras, queued, first, due));
         topic.used = true;
+        true
+    }
+
+    /// Keeps the chunk as it is until the metadata of its topic is there, if it is a run to one topic.
+    fn park_run(&mut self, chunk: &mut Chunk, now: Instant) -> bool {
+        let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
+        let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| !topic.is_known()) else { return false };
+        if topic.parked.is_empty() {
+            self.refresh.want();
+            self.outbox.fresh(index, -1);
+        }
+        topic.parked.push_back((std::mem::take(chunk), now));
         true
     }
 
@@ -85,8 +100,11 @@ impl ProducerEngine {
 
     /// Appends what waited for the metadata of a topic that is known now.
     pub(super) fn unpark(&mut self, topic: u32, now: Instant) {
-        let parked = std::mem::take(&mut self.topics[topic as usize].parked);
-        each(&parked, |entry, arrival| self.place(entry, arrival));
+        for (mut chunk, due) in std::mem::take(&mut self.topics[topic as usize].parked) {
+            if !self.append_run(&mut chunk, due) {
+                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival));
+            }
+        }
         self.touch_fresh(now);
     }
 
@@ -105,16 +123,18 @@ impl ProducerEngine {
             state.missing_since = None;
         }
         let mut group: Option<(Option<i32>, Batch)> = None;
-        each(&parked, |entry, arrival| {
-            let Arrival { ticket, due, queued, slot } = arrival;
-            if let Some((partition, batch)) = &mut group {
-                if *partition == entry.partition && batch.append(entry, slot, queued, FAILED_TOGETHER) {
-                    return;
+        for (mut chunk, due) in parked {
+            each(&mut chunk, due, |entry, arrival| {
+                if let Some((partition, batch)) = &mut group {
+                    let Arrival { slot, queued, .. } = arrival;
+                    if *partition == entry.partition && batch.append(entry, slot, queued, FAILED_TOGETHER) {
+                        return;
+                    }
                 }
-            }
-            self.fail_group(topic, group.take(), why);
-            group = Some((entry.partition, alone(entry, Arrival { ticket, due, queued, slot })));
-        });
+                self.fail_group(topic, group.take(), why);
+                group = Some((entry.partition, alone(entry, arrival)));
+            });
+        }
         self.fail_group(topic, group, why);
     }
 
@@ -181,6 +201,9 @@ impl ProducerEngine {
 /// times the memory of the messages, if they are small.
 const FAILED_TOGETHER: usize = 64 * 1024;
 
+/// Bytes of messages that are kept as one while the metadata of their topic is awaited: memory grows by doubling.
+const PARKED_TOGETHER: usize = 1024 * 1024;
+
 /// A run whose buffer is larger than this many times its bytes is copied.
 const MOST_SPARE: usize = 4;
 
@@ -228,25 +251,25 @@ fn alone(entry: &Entry<'_>, Arrival { ticket, due, queued, slot }: Arrival<'_>) 
     batch
 }
 
-/// Calls `act` for each message of these runs, in order.
-fn each<'a>(parked: impl IntoIterator<Item = &'a (Chunk, Instant)>, mut act: impl FnMut(&Entry<'_>, Arrival<'_>)) {
-    for (chunk, due) in parked {
-        let mut extras = chunk.extras.iter().peekable();
-        for index in 0..chunk.len() {
-            let extra = extras.next_if(|extra| extra.index as usize == index);
-            let entry = chunk.entry(index, extra);
-            let queued = entry::cost(entry.tail.len(), extra);
-            let slot = extra.and_then(|extra| extra.slot.as_ref());
-            // Tickets in a run have gaps, so each message counts as old as the oldest.
-            act(&entry, Arrival { ticket: chunk.first, due: *due, queued, slot });
-        }
+/// Calls `act` for each message of a chunk that was parked, in order.
+fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival<'_>)) {
+    chunk.spell_out();
+    let mut extras = chunk.extras.iter().peekable();
+    for index in 0..chunk.len() {
+        let extra = extras.next_if(|extra| extra.index as usize == index);
+        let entry = chunk.entry(index, extra);
+        let queued = entry::cost(entry.tail.len(), extra);
+        let slot = extra.and_then(|extra| extra.slot.as_ref());
+        // Tickets in it may have gaps, so each message counts as old as the oldest.
+        act(&entry, Arrival { ticket: chunk.first, due, queued, slot });
     }
 }
 
 /// Keeps a message until the metadata of its topic is there.
 fn park(topic: &mut TopicState, entry: &Entry<'_>, arrival: Arrival<'_>) {
     let joins = |(chunk, due): &(Chunk, Instant)| {
-        *due == arrival.due && chunk.records.len_with(entry.create_time, entry.tail.len()).is_some()
+        let len = chunk.records.len_with(entry.create_time, entry.tail.len());
+        *due == arrival.due && len.is_some_and(|len| len <= PARKED_TOGETHER)
     };
     if !topic.parked.back().is_some_and(joins) {
         let chunk = Chunk::from_ticket(arrival.ticket);

@@ -138,8 +138,8 @@ impl Released {
     }
 }
 
-/// Buffers that are kept for the next batches, and how large one may be.
-const SPARE_BUFFERS: usize = 16;
+/// Buffers that are kept for the next batches.
+const SPARE_BUFFERS: usize = 8;
 
 impl ProducerEngine {
     /// An engine that knows nothing yet. `seed` feeds jitter and random choices.
