@@ -13,7 +13,7 @@ pub use crate::fate::{Outcome, Receipt, Slot};
 use crate::message::Header;
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};
-use crate::record::batch::{BatchBuilder, Plan, Records};
+use crate::record::batch::{BatchBuilder, Plan};
 #[cfg(any(test, feature = "_internal"))]
 use crate::record::tail;
 
@@ -201,9 +201,9 @@ impl Chunk {
 
     /// Takes the records and what is beside them out, and leaves an empty chunk with the memory of `buffer`.
     #[must_use]
-    pub fn take_run(&mut self, buffer: Vec<u8>) -> (Records, Vec<Extra>, usize) {
+    pub fn take_run(&mut self, buffer: Vec<u8>) -> (BatchBuilder, Vec<Extra>, usize) {
         let records = std::mem::replace(&mut self.records, BatchBuilder::new(buffer));
-        (records.finish(), std::mem::take(&mut self.extras), std::mem::take(&mut self.cost))
+        (records, std::mem::take(&mut self.extras), std::mem::take(&mut self.cost))
     }
 
     /// Empties it for the next use; the memory stays.

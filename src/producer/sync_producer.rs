@@ -198,12 +198,14 @@ impl Producer {
         let retries = self.producer.max_retries;
         let mut faults = 0;
         let problem = loop {
-            match step(&mut driver, |fate| self.settle(fate, failed), until, retries) {
+            let step = step(&mut driver, |fate| self.settle(fate, failed), until, retries);
+            driver.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
+            match step {
                 Ok(Step::Wait) => {}
                 Ok(Step::Done) => break driver.engine.last_error().cloned(),
                 Err(fault) => {
                     log::error!("a fault inside ottla, please report it: {fault}");
-                    driver.recover(&fault).into_iter().for_each(|fate| self.settle(fate, failed));
+                    driver.recover(&fault).into_iter().for_each(|fate| drop(self.settle(fate, failed)));
                     faults += 1;
                     if faults == FAULTS_IN_A_CALL {
                         break Some(Arc::new(DeliveryErrorKind::Internal(fault)));
@@ -244,9 +246,14 @@ impl Producer {
         self.queue.take_due(chunks);
     }
 
-    fn settle(&mut self, fate: BatchFate, failed: &mut Vec<DeliveryError>) {
+    /// Gives a delivered batch back, for its memory.
+    fn settle(&mut self, fate: BatchFate, failed: &mut Vec<DeliveryError>) -> Option<BatchFate> {
         self.queue.release(fate.count() as u64, fate.queue_bytes());
+        if fate.is_delivered() {
+            return Some(fate);
+        }
         failed.extend(fate.into_errors().into_iter().map(|(error, _)| error));
+        None
     }
 
     fn io_error(&self, error: io::Error) -> DeliveryErrorKind {
@@ -269,7 +276,7 @@ enum Step {
 /// message has its fate, when the time is up, or when a batch was attempted `retries` times more.
 fn step(
     driver: &mut Driver,
-    mut settle: impl FnMut(BatchFate),
+    mut settle: impl FnMut(BatchFate) -> Option<BatchFate>,
     until: Deadline,
     retries: Option<u32>,
 ) -> Result<Step, String> {
@@ -277,7 +284,9 @@ fn step(
         driver.append();
         driver.go();
         while let Some(fate) = driver.engine.next_fate() {
-            settle(fate);
+            if let Some(delivered) = settle(fate) {
+                driver.engine.recycle(delivered);
+            }
         }
         // The buffer counts until the fate, not until the first byte is written.
         driver.take_released();

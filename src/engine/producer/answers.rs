@@ -160,11 +160,35 @@ impl ProducerEngine {
         &mut self,
         (peer, random): (Peer, u64),
         topic: u32,
-        (conn, correlation): (ConnId, CorrelationId),
+        request: (ConnId, CorrelationId),
         result: PartitionResult,
         now: Instant,
     ) -> Option<Arc<DeliveryErrorKind>> {
         let verdict = Verdict::of(result.error);
+        if verdict.action != Action::Delivered {
+            return self.refused((peer, random), topic, request, (result, verdict), now);
+        }
+        let ack = Ack {
+            base_offset: (result.base_offset >= 0).then_some(result.base_offset),
+            log_append_time: (result.log_append_time >= 0).then_some(result.log_append_time),
+        };
+        let partition = self.topics.get_mut(topic as usize)?.partition(result.index)?;
+        let freed = partition.delivered(partition.find(request.0, request.1)?, ack, &mut self.settled);
+        self.outbox.free(freed);
+        self.settle();
+        self.touch(topic, result.index, now);
+        None
+    }
+
+    /// What follows from a refusal, which it returns.
+    fn refused(
+        &mut self,
+        (peer, random): (Peer, u64),
+        topic: u32,
+        (conn, correlation): (ConnId, CorrelationId),
+        (result, verdict): (PartitionResult, Verdict),
+        now: Instant,
+    ) -> Option<Arc<DeliveryErrorKind>> {
         let number = result.index;
         let name = self.topics.get(topic as usize)?.name.clone();
         let broker_error = |message: Option<&str>| {
@@ -188,13 +212,7 @@ impl ProducerEngine {
         let proves = verdict.proves_not_appended;
         let settled = &mut self.settled;
         let freed = match verdict.action {
-            Action::Delivered => {
-                let ack = Ack {
-                    base_offset: (result.base_offset >= 0).then_some(result.base_offset),
-                    log_append_time: (result.log_append_time >= 0).then_some(result.log_append_time),
-                };
-                partition.delivered(index, ack, settled)
-            }
+            Action::Delivered => unreachable!("that is no refusal"),
             Action::Retry => {
                 let until = partition.pause_after(index, pause);
                 partition.retry(index, proves, Arc::clone(&why), until, settled)
@@ -250,7 +268,7 @@ impl ProducerEngine {
         if verdict.action == Action::Fatal {
             self.fail_for_good((*why).clone(), fatal_advice(result.error), now);
         }
-        (verdict.action != Action::Delivered).then_some(why)
+        Some(why)
     }
 
     /// No answer will come for these.

@@ -17,7 +17,7 @@ use crate::wire::frame::{ConnId, CorrelationId};
 pub struct Batch {
     body: Body,
     /// Until when it takes messages.
-    takes_until: Deadline,
+    pub takes_until: Deadline,
     /// What only some messages have, ascending by index.
     pub extras: Vec<Extra>,
     /// Bytes that these take, also when they have gone out with a report.
@@ -105,13 +105,6 @@ impl Batch {
         }
     }
 
-    /// The same, for messages that are due by then.
-    #[must_use]
-    pub fn taking_until(mut self, takes_until: Deadline) -> Self {
-        self.takes_until = takes_until;
-        self
-    }
-
     /// Whether it takes a message that is due since then.
     #[inline]
     #[must_use]
@@ -119,13 +112,13 @@ impl Batch {
         self.takes_until.moment().is_none_or(|until| due <= until)
     }
 
-    /// A batch that callers have made, from the first message on. `queued` is what its messages hold in the queue.
+    /// A batch that callers have begun; it takes more. `queued` is what its messages hold in the queue.
     #[must_use]
-    pub fn of_run(records: Records, extras: Vec<Extra>, queued: usize, first_ticket: u64, due: Instant) -> Self {
+    pub fn of_run(records: BatchBuilder, extras: Vec<Extra>, queued: usize, first_ticket: u64, due: Instant) -> Self {
         let mut batch = Self::new(Vec::new(), first_ticket, due, Deadline::NEVER);
         batch.queued = Queued { messages: u64::from(records.count()), bytes: queued };
         batch.beside = extras.iter().map(Extra::bytes).sum();
-        (batch.body, batch.extras) = (Body::Sealed(records), extras);
+        (batch.body, batch.extras) = (Body::Open(records), extras);
         batch
     }
 

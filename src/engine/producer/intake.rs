@@ -51,7 +51,8 @@ impl ProducerEngine {
     fn append_run(&mut self, chunk: &mut Chunk, due: Instant) -> bool {
         let len = chunk.records.len();
         // A large buffer is not spent on few bytes.
-        let small = chunk.records.capacity() > MOST_SPARE * len;
+        let capacity = chunk.records.capacity();
+        let small = capacity > MOST_SPARE * len && capacity > SMALL_BUFFER;
         let Some(index) = chunk.run().filter(|_| !small && self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
         let Some(number) = topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len)) else {
@@ -206,6 +207,8 @@ const PARKED_TOGETHER: usize = 1024 * 1024;
 
 /// A run whose buffer is larger than this many times its bytes is copied.
 const MOST_SPARE: usize = 4;
+/// But not if it is this small.
+const SMALL_BUFFER: usize = 4 * 1024;
 
 /// The partition of a message.
 fn choose(

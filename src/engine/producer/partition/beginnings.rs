@@ -35,14 +35,13 @@ impl Partition {
             }
             open.seal();
         }
-        let mut batch = Batch::new(buffer(), ticket, due, Deadline::after(due, self.rules.delivery_timeout))
-            .taking_until(Deadline::after(due, self.rules.delivery_timeout / TAKES_FOR));
+        let mut batch = Batch::new(buffer(), ticket, due, Deadline::NEVER);
         let first = batch.append(entry, slot, queued, max);
         debug_assert!(first, "the first message always fits");
-        self.unsent.push_back(Box::new(batch));
+        self.open(batch);
     }
 
-    /// Whether a run of so many bytes becomes a batch as it is. What comes while another batch waits is put together
+    /// Whether a run of so many bytes begins a batch as it is. What comes while another batch waits is put together
     /// with it, so that batches are fuller where the broker is slow; half a batch is full enough.
     #[must_use]
     pub fn takes_runs_of(&self, len: usize) -> bool {
@@ -50,12 +49,18 @@ impl Partition {
         len <= max && (self.unsent.is_empty() || len >= max / 2)
     }
 
-    /// Appends a run that callers have made as a batch of its own.
-    pub fn append_run(&mut self, mut batch: Batch) {
+    /// Appends a batch that callers have begun; what comes later may go into it, too.
+    pub fn append_run(&mut self, batch: Batch) {
         if let Some(open) = self.unsent.back_mut() {
             open.seal();
         }
+        self.open(batch);
+    }
+
+    /// Puts a new batch behind the others.
+    fn open(&mut self, mut batch: Batch) {
         batch.deadline = Deadline::after(batch.due, self.rules.delivery_timeout);
+        batch.takes_until = Deadline::after(batch.due, self.rules.delivery_timeout / TAKES_FOR);
         self.unsent.push_back(Box::new(batch));
     }
 }
