@@ -186,6 +186,7 @@ impl Chunk {
     ///
     /// # Panics
     /// If there is none.
+    #[inline]
     #[must_use]
     pub fn entry<'a>(&'a self, index: usize, extra: Option<&'a Extra>) -> Entry<'a> {
         let Route { create_time, topic, partition, start, end } = self.routes[index];

@@ -44,6 +44,7 @@ pub fn len_of<'a>(
 }
 
 /// The key in a tail that [`put`] wrote.
+#[inline]
 #[must_use]
 pub fn key(tail: &[u8]) -> Option<&[u8]> {
     let mut rest = tail;
@@ -149,6 +150,7 @@ fn bytes_len(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| varlong_len(bytes.len() as i64) + bytes.len())
 }
 
+#[inline]
 fn take_bytes<'a>(bytes: &mut &'a [u8], what: &'static str) -> Result<Option<&'a [u8]>, RecordError> {
     let length = take_varint(bytes, what)?;
     if length == -1 {

@@ -223,12 +223,12 @@ impl<N: Network> Driver<N> {
     }
 
     fn feed(&mut self) {
-        self.told |= !self.events.is_empty();
+        self.told |= self.events.iter().any(|event| !matches!(event, Event::Wrote { .. }));
         // What a socket took may be written, also if an answer that was read just before ends the connection: so the
         // engine hears of it first.
         for event in &self.events {
             if let Event::Wrote { conn, started, finished } = *event {
-                self.engine.wrote(conn, started, finished, self.now);
+                self.told |= self.engine.wrote(conn, started, finished, self.now);
             }
         }
         for event in self.events.drain(..) {

@@ -88,6 +88,7 @@ impl Partitioner {
     /// The partition of a key in a topic with `partition_count` partitions.
     ///
     /// `None` for a custom partitioner, which knows more than the key, and if `partition_count` is not positive.
+    #[inline]
     #[must_use]
     pub fn keyed(&self, key: &[u8], partition_count: i32) -> Option<i32> {
         let hash = match self.0 {
@@ -101,12 +102,14 @@ impl Partitioner {
     }
 
     /// Whether code of the user's runs in [`choose`](Self::choose).
+    #[inline]
     pub(crate) fn is_custom(&self) -> bool {
         matches!(self.0, Choice::Custom(_))
     }
 
     /// The partition of a message, or `None` if any will do. A custom partitioner may panic here, and may give
     /// a partition that does not exist.
+    #[inline]
     pub(crate) fn choose(&self, input: PartitionInput<'_>) -> Option<i32> {
         match &self.0 {
             Choice::Custom(choose) => Some(choose(input)),

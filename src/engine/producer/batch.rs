@@ -124,6 +124,7 @@ impl Batch {
 
     /// Appends a message, if the batch is open and has at most `max` bytes with it, or if it is the first. Returns
     /// whether it was. `queued` is what it holds in the queue.
+    #[inline]
     #[must_use = "what was not appended goes elsewhere"]
     pub fn append(&mut self, entry: &Entry<'_>, slot: Option<&Arc<Slot>>, queued: usize, max: usize) -> bool {
         let Body::Open(builder) = &mut self.body else { return false };
@@ -131,15 +132,19 @@ impl Batch {
         if !builder.append_within(max, entry.create_time, entry.tail) {
             return false;
         }
-        if let Some(extra) = Extra::of(index, entry.tag, entry.partition_key, slot) {
-            self.beside += extra.bytes();
-            self.extras.push(extra);
+        if entry.tag != 0 || entry.partition_key.is_some() || slot.is_some() {
+            self.keep_extra(Extra::of(index, entry.tag, entry.partition_key, slot));
         }
         if queued > 0 {
             self.queued.messages += 1;
             self.queued.bytes += queued;
         }
         true
+    }
+
+    fn keep_extra(&mut self, extra: Option<Extra>) {
+        self.beside += extra.as_ref().map_or(0, Extra::bytes);
+        self.extras.extend(extra);
     }
 
     /// How many messages.

@@ -110,10 +110,11 @@ impl ProducerEngine {
     }
 
     /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first
-    /// byte accepted and `finished` more their last.
-    pub fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) {
-        let Some(&peer) = self.brokers.conns.get(&conn) else { return };
-        let Some(live) = self.brokers.links.get_mut(&peer).and_then(Link::live_mut) else { return };
+    /// byte accepted and `finished` more their last. Returns whether there is something to decide then: if no answer is
+    /// awaited, more may be sent.
+    pub fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
+        let Some(&peer) = self.brokers.conns.get(&conn) else { return false };
+        let Some(live) = self.brokers.links.get_mut(&peer).and_then(Link::live_mut) else { return false };
         let (topics, released) = (&mut self.topics, &mut self.released);
         let done = live.in_flight.wrote(started, finished, now, |request| {
             let Purpose::Produce(sent) = &request.purpose else { return };
@@ -125,9 +126,11 @@ impl ProducerEngine {
                 }
             }
         });
+        let unanswered = !done.is_empty();
         for request in done {
             self.delivered_unanswered(conn, request, now);
         }
+        unanswered
     }
 
     /// A whole response, without its size field.
@@ -207,8 +210,9 @@ impl ProducerEngine {
 
     /// Opens the connections that something waits for.
     pub(super) fn connect_as_needed(&mut self, now: Instant) {
-        let nodes: Vec<i32> = self.outbox.nodes().collect();
-        for node in nodes {
+        let mut next = self.outbox.node_from(i32::MIN);
+        while let Some(node) = next {
+            next = node.checked_add(1).and_then(|from| self.outbox.node_from(from));
             let peer = Peer::Node(node);
             match self.brokers.links.get(&peer) {
                 Some(link) if link.may_connect(now) => self.connect(peer, now),

@@ -81,9 +81,9 @@ impl Outbox {
         self.ready.contains_key(&node)
     }
 
-    /// Nodes that something waits for.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = i32> {
-        self.ready.keys().copied()
+    /// The first node that something waits for, from this one on.
+    pub(super) fn node_from(&self, from: i32) -> Option<i32> {
+        self.ready.range(from..).next().map(|(node, _)| *node)
     }
 }
 
@@ -93,9 +93,10 @@ impl ProducerEngine {
         if self.identity.current().is_err() {
             return;
         }
-        let nodes: Vec<i32> = self.outbox.nodes().collect();
-        for node in nodes {
+        let mut next = self.outbox.node_from(i32::MIN);
+        while let Some(node) = next {
             while self.send_to(node, now) {}
+            next = node.checked_add(1).and_then(|from| self.outbox.node_from(from));
         }
     }
 

@@ -149,6 +149,7 @@ impl ProducerEngine {
     }
 
     /// Puts one message where it belongs: a batch, the list of those that wait for metadata, or the fates.
+    #[inline]
     fn place(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index as usize) else {
@@ -211,6 +212,7 @@ const MOST_SPARE: usize = 4;
 const SMALL_BUFFER: usize = 4 * 1024;
 
 /// The partition of a message.
+#[inline]
 fn choose(
     partitioner: &Partitioner,
     topic: &mut TopicState,
