@@ -6,6 +6,7 @@
 //!
 //! Without an address it starts an in-process cluster, which shares the processors with the producer: figures that
 //! mean something come from a cluster elsewhere. `--help` lists the options. The last line is the account, as JSON.
+#![expect(clippy::disallowed_methods, reason = "a program has threads, and looks at the clock")]
 
 mod measure;
 mod messages;
@@ -89,7 +90,7 @@ fn run(options: &Options) -> Result<u64, Box<dyn Error>> {
 /// One of the two producers.
 enum Means {
     Async { producer: AsyncProducer, told_by: ToldBy, failed: u64 },
-    Sync(Producer),
+    Sync(Box<Producer>),
 }
 
 type Latencies = Option<Vec<Duration>>;
@@ -106,7 +107,7 @@ impl Means {
             if options.idempotent {
                 builder = builder.idempotent(true);
             }
-            return Ok(Self::Sync(builder.build()?));
+            return Ok(Self::Sync(Box::new(builder.build()?)));
         }
         let mut builder = client
             .async_producer()
