@@ -99,7 +99,8 @@ impl<'a> Message<'a> {
     }
 
     /// Sets the time of the message, in milliseconds since the Unix epoch or as a `SystemTime`; without it the
-    /// message has the time at which it was produced.
+    /// message has the time at which it was produced, on Linux as the last tick of its clock left it: 4 ms behind at
+    /// most, as a rule.
     ///
     /// Brokers refuse a time too far ahead (one hour by default, `message.timestamp.after.max.ms`), and write
     /// their own where the topic says so (`message.timestamp.type`).

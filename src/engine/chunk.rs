@@ -9,7 +9,9 @@ use std::sync::Arc;
 #[cfg(any(test, feature = "_internal"))]
 use super::entry;
 use super::entry::{Entry, Extra};
-pub use crate::fate::{Outcome, Receipt, Slot};
+pub use crate::fate::Slot;
+#[cfg(feature = "_internal")]
+pub use crate::fate::{Outcome, Receipt};
 use crate::message::Header;
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};

@@ -133,7 +133,9 @@ fn new_partitions_are_used_once_they_are_known() {
     let kafka = RealKafka::shared();
     kafka.create_topic("grows", 1, &[]);
     let client = Client::builder([kafka.bootstrap()]).metadata_max_age(Duration::from_secs(1)).build().unwrap();
-    let producer = client.async_producer().streaming().build().unwrap();
+    // Turns of 64 KiB, where one of a whole batch could be all there is.
+    let small = client.async_producer().streaming().max_batch_bytes(16_384).max_message_bytes(16_384);
+    let producer = small.build().unwrap();
     let mut handles = Vec::new();
     let mut produce = || {
         let message = Message::new("grows", handles.len().to_string());
@@ -149,8 +151,8 @@ fn new_partitions_are_used_once_they_are_known() {
     }
     let grown = Message::new("grows", "explicit").with_partition(2);
     producer.produce_with_handle(grown).expect("accepted").wait().expect("delivered to a new partition");
-    // Each partition in its turn gets 64 KiB of what has no key.
-    for _ in 0..1_000 {
+    // Each partition in its turn gets some of what has no key.
+    for _ in 0..3_000 {
         let message = Message::new("grows", format!("{:<1000}", handles.len()));
         handles.push(producer.produce_with_handle(message).expect("accepted"));
     }

@@ -26,8 +26,9 @@ use murmur2::murmur2;
 /// | `123456789` | `cbf43926` | 2 | `9362de66` | 6 |
 /// | `foobar` | `9ef61f95` | 5 | `d0e47bbe` | 6 |
 ///
-/// The built-in ones spread messages without a key: a partition takes 64 KiB, then it is another one's turn,
-/// chosen at random (KIP-794). That makes fuller batches than a new choice for every message.
+/// The built-in ones spread messages without a key: a partition takes 64 KiB, or a whole batch if messages come fast
+/// enough to fill it, then it is another one's turn, chosen at random (KIP-794). That makes fuller batches than a new
+/// choice for every message.
 ///
 /// ```
 /// # use ottla::Partitioner;
