@@ -10,7 +10,7 @@ use std::hint;
 use std::ops::{Deref, DerefMut};
 use std::sync::{self, PoisonError, TryLockError, WaitTimeoutResult};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);
@@ -37,20 +37,23 @@ impl<T> Mutex<T> {
         })
     }
 
-    /// The lock, unless it is held for longer than a few turns of the processor. Holders here are so quick that to go to
-    /// sleep would cost more than to try again.
+    /// The lock, unless it is held each time that it is tried for a while. Holders here are so quick that a lock which is
+    /// held is free a moment later; one that is held again then is one that many want. To go on trying would take the
+    /// memory behind it from processor to processor with every message, and cost each of them more than the work: so
+    /// who comes too late stands back for a while, in which the others get a lot done.
     #[inline]
     pub fn lock_soon(&self) -> Option<MutexGuard<'_, T>> {
         self.try_lock().or_else(|| self.try_again())
     }
 
     #[cold]
+    #[expect(clippy::disallowed_methods, reason = "standing back is a sleep that nobody needs to end")]
     fn try_again(&self) -> Option<MutexGuard<'_, T>> {
         for turn in 1..=TURNS {
             if turn <= BUSY_TURNS {
                 (0..1 << turn).for_each(|_| hint::spin_loop());
             } else {
-                thread::yield_now();
+                thread::sleep(STAND_BACK);
             }
             let held = self.try_lock();
             if held.is_some() {
@@ -141,4 +144,6 @@ impl Condvar {
 /// How often a lock that is held is tried again, and how many of these turns pass without giving up the processor.
 const TURNS: u32 = 10;
 const BUSY_TURNS: u32 = 3;
+/// Systems make about three times that of it.
+const STAND_BACK: Duration = Duration::from_micros(20);
 const HELD: &str = "a guard holds its lock but inside `unlocked` and `wait`, which have it to themselves";

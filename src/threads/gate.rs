@@ -109,10 +109,10 @@ impl Gate {
         state.queue.start();
     }
 
-    /// Queues a message, if the lock is free and nothing else is to be done. Gives its ticket.
+    /// Queues a message, if the lock is to be had and nothing else is to be done. Gives its ticket.
     #[inline]
     pub fn offer_quietly(&self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
-        self.state.try_lock()?.queue.offer_quietly(message, slot)
+        self.state.lock_soon()?.queue.offer_quietly(message, slot)
     }
 
     /// Queues the message and returns its ticket. Blocks while the queue is full, for at most `wait`.

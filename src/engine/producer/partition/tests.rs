@@ -427,3 +427,20 @@ fn a_purge_leaves_what_was_written_under_the_epoch_before() {
     assert_eq!(bench.settled.len(), 1, "only the second was never written");
     assert!(bench.partition.has_unsent());
 }
+
+#[test]
+fn an_idle_partition_that_was_busy_takes_less_than_a_kibibyte() {
+    let mut bench = Bench::new();
+    bench.append(20);
+    loop {
+        let sent = bench.send();
+        if sent.is_empty() {
+            break;
+        }
+        sent.into_iter().for_each(|request| bench.ack(request));
+    }
+    assert!(bench.partition.is_idle());
+    let room = bench.partition.unsent.capacity() + bench.partition.flight.capacity();
+    let bytes = size_of::<Partition>() + room * size_of::<Box<Batch>>();
+    assert!(bytes <= 1024, "{bytes} bytes");
+}
