@@ -1,4 +1,4 @@
-//! From the queue into batches: each message to the open batch of its partition, in one copy.
+//! From the queue into batches: a run as it is, other messages one by one into the open batch of their partition.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
