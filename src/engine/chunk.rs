@@ -135,6 +135,12 @@ impl Chunk {
         self.records.count() as usize
     }
 
+    /// Bytes that it can hold without taking more memory, and what says where they go.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.records.capacity() + self.routes.capacity() * size_of::<Route>()
+    }
+
     /// Whether it holds no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {

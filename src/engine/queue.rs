@@ -362,7 +362,7 @@ impl Queue {
 
     /// Takes a chunk back whose messages have left it, to use its memory again.
     pub fn recycle(&mut self, mut chunk: Chunk) {
-        let capacity = chunk.records.capacity();
+        let capacity = chunk.capacity();
         if self.spare.len() < SPARE_CHUNKS && self.spare_bytes.saturating_add(capacity) <= SPARE_BYTES {
             chunk.reset();
             self.spare_bytes += capacity;
@@ -550,7 +550,7 @@ impl Queue {
     /// An empty chunk.
     fn fresh_chunk(&mut self) -> Chunk {
         let chunk = self.spare.pop().unwrap_or_default();
-        self.spare_bytes -= chunk.records.capacity();
+        self.spare_bytes -= chunk.capacity();
         chunk
     }
 
