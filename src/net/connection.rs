@@ -18,7 +18,8 @@ pub(super) struct Connection {
     outbox: Outbox,
     readable: bool,
     writable: bool,
-    /// Whether the system said that the peer has ended its side, or that the socket is broken.
+    /// Whether the end may be what is read next: the system said that the peer has ended its side or that the socket is
+    /// broken, or has not been asked yet, since what it said while the connection was made is forgotten.
     ending: bool,
 }
 
@@ -32,7 +33,7 @@ enum Transport {
 impl Connection {
     /// A connection just made; it may hold readable bytes already, whose edge has passed.
     pub(super) fn new(stream: TcpStream, inbox: Inbox, outbox: Outbox) -> Self {
-        Self { transport: Transport::Plain(stream), inbox, outbox, readable: true, writable: true, ending: false }
+        Self { transport: Transport::Plain(stream), inbox, outbox, readable: true, writable: true, ending: true }
     }
 
     pub(super) fn limit_responses(&mut self, limit: usize) {
@@ -84,7 +85,7 @@ impl Connection {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
+                    (self.readable, self.ending) = (false, false);
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -55,6 +55,25 @@ fn a_response_may_come_byte_by_byte() {
 }
 
 #[test]
+fn an_end_that_came_before_the_connection_was_looked_at_is_seen() {
+    let (said, all_said) = mpsc::channel();
+    let (address, server) = serve(move |mut peer| {
+        peer.write_all(&framed(b"all")).unwrap();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        said.send(()).unwrap();
+        wait_for_end(&mut peer);
+    });
+    let mut rig = Rig::new();
+    rig.connect(A, &address);
+    // The system tells of the connection, the bytes and the end in one: no other word of the end follows.
+    all_said.recv().unwrap();
+    assert!(matches!(rig.next(), Event::Connected(A)));
+    assert!(matches!(rig.next(), Event::Response(A, body) if body == b"all"));
+    assert!(matches!(rig.closed(A), ConnectionErrorKind::Closed));
+    server.join().unwrap();
+}
+
+#[test]
 fn what_was_whole_before_the_end_is_delivered() {
     let (address, server) = serve(|mut peer| {
         let mut bytes = framed(b"whole");
