@@ -162,7 +162,7 @@ impl Producer {
         }
         let pid = &mut self.pid;
         let clock = || {
-            // Looked at once for a chunk.
+            // Looked at for the first message of a chunk and every 1,024th.
             let now = process::id();
             (*pid.get_or_insert(now) == now).then(clock::now)
         };

@@ -129,7 +129,7 @@ impl Gate {
             if let Some(fatal) = &state.fatal {
                 return Err(Refusal::For(ProduceErrorKind::Fatal(Arc::clone(fatal))));
             }
-            // The process id is looked at once for a chunk.
+            // The process id is looked at for the first message of a chunk and every 1,024th.
             let clock = || (!self.forked()).then(clock::now);
             let full = match state.queue.offer(message, slot, clock) {
                 Ok(accepted) => {
