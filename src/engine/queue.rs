@@ -60,6 +60,8 @@ struct Quiet {
     number: u64,
     /// Whether only messages for whichever partition: the open chunk is a run.
     runs: bool,
+    /// Up to so many bytes of the open chunk.
+    chunk_bytes: usize,
 }
 
 /// What a queue holds, and what makes its messages leave by themselves.
@@ -208,7 +210,7 @@ impl Queue {
     /// way of almost all messages when many come.
     #[inline(always)]
     pub fn offer_quietly(&mut self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
-        let Quiet { messages, topic, number, runs } = self.quiet;
+        let Quiet { messages, topic, number, runs, chunk_bytes } = self.quiet;
         let same_topic = message.message.topic.checked().is_some_and(|topic| topic.number() == number);
         let anywhere = self.limits.spreads && message.goes_anywhere();
         if messages == 0 || !same_topic || (runs && !anywhere) || message.encoded.is_some() {
@@ -217,9 +219,7 @@ impl Queue {
         let plan = self.open.records.plan(message.create_time.as_millis(), message.tail_len)?;
         let cost = message.cost(slot.is_some());
         let (bytes, waiting_bytes) = (self.bytes + cost, self.waiting_bytes + message.tail_len + LEAST_HEAD);
-        let most = if runs { self.limits.batch_bytes } else { CHUNK_BYTES };
-        let room = self.open.records.capacity();
-        if plan.len > room || plan.len > most || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
+        if plan.len > chunk_bytes || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
             return None;
         }
         self.open.push(plan, message.parts(topic), slot, anywhere, cost);
@@ -280,8 +280,17 @@ impl Queue {
             self.all_due();
         }
         let accepted = Accepted { ticket, wake: self.wake(), arm: self.arm() };
+        if self.sums_run() && self.open.records.len() >= self.open.records.summed_len() + SUMMED_TOGETHER {
+            self.open.records.sum_up();
+        }
         self.count_quiet(topic, &message.message.topic);
         Ok(accepted)
+    }
+
+    /// Whether the open chunk will be sent as it is, and so many bytes wait before it that the caches will have lost it
+    /// then: so its checksum is computed by callers. Where few wait, callers are the slower ones, and the worker does it.
+    fn sums_run(&self) -> bool {
+        self.bytes >= BEHIND && self.open.run().is_some()
     }
 
     /// Counts how many messages like the last one can follow without anything to be done for them.
@@ -301,7 +310,11 @@ impl Queue {
         let until_look = LOOKS_AT_CLOCK - self.open.len() % LOOKS_AT_CLOCK;
         // The last of each kind has something to be done for it.
         let messages = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
-        self.quiet = Quiet { messages, topic, number, runs: self.open.run() == Some(topic) };
+        let runs = self.open.run() == Some(topic);
+        let most = if runs { self.limits.batch_bytes } else { CHUNK_BYTES };
+        let until_sum = if self.sums_run() { self.open.records.summed_len() + SUMMED_TOGETHER } else { usize::MAX };
+        let chunk_bytes = most.min(self.open.records.capacity()).min(until_sum);
+        self.quiet = Quiet { messages, topic, number, runs, chunk_bytes };
     }
 
     /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the
@@ -658,6 +671,10 @@ const LOOKS_AT_CLOCK: usize = 1024;
 const LEAST_HEAD: usize = 4;
 /// What an open chunk takes first. Bytes of two steps more are one mebibyte.
 const FIRST_BYTES: usize = 4 * 1024;
+/// So many bytes before a chunk, and the caches will have lost it when it is sent.
+const BEHIND: usize = 8 * 1024 * 1024;
+/// So many bytes are summed together, as long as they are in the fastest cache.
+const SUMMED_TOGETHER: usize = 16 * 1024;
 const SPARE_CHUNKS: usize = 256;
 const SPARE_BYTES: usize = 8 * 1024 * 1024;
 const SEEN_TOPICS: usize = 32;
@@ -721,6 +738,31 @@ mod tests {
         let seen: Vec<(u64, usize)> = out.iter().map(|chunk| (chunk.first, chunk.len())).collect();
         assert_eq!(seen, [(0, 1), (1, 1), (2, 1)]);
         assert!(out[1].records.len() > 20_000);
+    }
+
+    #[test]
+    fn callers_compute_checksums_of_runs_when_much_waits_before_them() {
+        fn fill(queue: &mut Queue, topic: &Topic, messages: usize) -> Chunk {
+            let value = [0; 1000];
+            let message = Message::new(topic, &value[..]);
+            for _ in 0..messages {
+                let mut checked = check(&message);
+                if queue.offer_quietly(&checked, None).is_none() {
+                    queue.offer(&mut checked, None, now).expect("room");
+                }
+            }
+            let mut out = VecDeque::new();
+            assert!(!queue.deliver(), "it was never asleep");
+            queue.take_due(&mut out);
+            out.pop_back().expect("a chunk")
+        }
+        let mut queue = queue(1_000_000, 2 * BEHIND);
+        let orders = Topic::new("orders").expect("a good name");
+        let first = fill(&mut queue, &orders, 80).records;
+        assert_eq!(first.summed_len(), BatchBuilder::default().len(), "nothing waits: the worker does it");
+        fill(&mut queue, &orders, BEHIND / 1000);
+        let late = fill(&mut queue, &orders, 80).records;
+        assert!(late.len() > 80_000 && late.len() - late.summed_len() < SUMMED_TOGETHER + 2000);
     }
 
     #[test]
