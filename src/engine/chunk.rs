@@ -28,8 +28,12 @@ pub struct Chunk {
     routes: Vec<Route>,
     /// Where all messages of a run go.
     topic: u32,
-    /// Ticket of the first message.
+    /// The partition that all messages of a run have by their keys; none if they may go to whichever.
+    pub lane: Option<Lane>,
+    /// Ticket of the first message; what came between the others may be in other chunks if this one has a lane.
     pub first: u64,
+    /// Tickets below this are in this chunk, in one before it, or in one that was sealed with it.
+    pub upto: u64,
     /// What only some messages have, ascending by index.
     pub extras: Vec<Extra>,
     /// What its messages take of the queue's limit.
@@ -37,6 +41,15 @@ pub struct Chunk {
     /// How many messages the engine has taken; it moves only after a message is safe in its batch, so that a
     /// panic on the way costs that message and no other.
     pub taken: usize,
+}
+
+/// A partition, and the number of partitions for which it is the one of the messages' keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The partition.
+    pub partition: u32,
+    /// How many the topic had.
+    pub partitions: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +110,7 @@ impl Chunk {
     #[must_use]
     pub fn of(first: u64, topic: u32, message: &Message<'_>, create_time: Timestamp) -> Self {
         let tail_len = tail::len_of(message.key(), message.value(), message.headers());
-        let mut chunk = Self::from_ticket(first);
+        let mut chunk = Self { first, upto: first + 1, ..Self::default() };
         let plan = chunk.records.plan(create_time.as_millis(), tail_len).expect("the first message always fits");
         let (key, value, partition_key) = (message.key(), message.value(), message.partition_key());
         let cost = entry::cost_of(tail_len, message.tag, partition_key.map(<[u8]>::len), false);
@@ -147,7 +160,13 @@ impl Chunk {
         self.records.is_empty()
     }
 
-    /// The topic, if all messages go there and to whichever partition, and none was taken.
+    /// Ticket of message `index`, or that of an earlier one where it is not known.
+    #[must_use]
+    pub fn ticket(&self, index: usize) -> u64 {
+        if self.lane.is_some() { self.first } else { self.first + index as u64 }
+    }
+
+    /// The topic, if all messages go there, to the partition of their lane or to whichever, and none was taken.
     #[inline]
     #[must_use]
     pub fn run(&self) -> Option<u32> {
@@ -155,7 +174,7 @@ impl Chunk {
     }
 
     /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
-    /// do. The handle waits in `slot`.
+    /// do, or that of the chunk's lane. The handle waits in `slot`.
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
@@ -220,7 +239,7 @@ impl Chunk {
         self.records.clear();
         self.routes.clear();
         self.extras.clear();
-        (self.cost, self.taken) = (0, 0);
+        (self.cost, self.taken, self.lane) = (0, 0, None);
     }
 
     /// Notes where the last message, with this index, goes.

@@ -7,9 +7,12 @@ pub mod chunk;
 pub mod connection;
 pub mod deadline;
 pub mod entry;
+mod filling;
+mod lanes;
 pub mod partitioner;
 pub mod producer;
 pub mod queue;
+mod topics;
 
 /// A moment from which tests count.
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! between the channel and the open chunk. A message holds its place until the engine wrote it (`release`), so
 //! taking chunks frees nothing, and the worker needs no second queue to keep the bound.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 pub use super::checked::Checked;
 use super::chunk::Chunk;
 use super::deadline::Deadline;
+use super::filling::Filling;
+use super::partitioner::Partitioner;
+use super::topics::Topics;
 use crate::error::InvalidTopic;
 use crate::fate::Slot;
 use crate::message::{Topic, TopicRef};
-use crate::record::batch::Plan;
 
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
 #[derive(Debug)]
@@ -28,11 +30,7 @@ pub struct Queue {
     limits: Limits,
     phase: Phase,
     topics: Topics,
-    open: Chunk,
-    sealed: VecDeque<Chunk>,
-    /// Emptied chunks for the next messages, and the bytes that they can hold.
-    spare: Vec<Chunk>,
-    spare_bytes: usize,
+    filling: Filling,
     /// When the first message of each chunk came, for every chunk that still holds places, ascending.
     arrivals: VecDeque<Arrival>,
     /// Tickets below these were accepted, were taken by the worker, are due, and gave their places back.
@@ -58,10 +56,21 @@ struct Quiet {
     /// To this topic: its index, and its number.
     topic: u32,
     number: u64,
-    /// Whether only messages for whichever partition: the open chunk is a run.
-    runs: bool,
-    /// Up to so many bytes of the open chunk.
+    into: Into,
+    /// Up to so many bytes of a chunk.
     chunk_bytes: usize,
+}
+
+/// What takes the next messages quietly.
+#[derive(Clone, Copy, Debug, Default)]
+enum Into {
+    /// The open chunk, any message.
+    #[default]
+    Open,
+    /// The open chunk, which is a run: messages for whichever partition.
+    Run,
+    /// The lanes: messages whose keys choose among so many partitions.
+    Lanes { partitions: u32 },
 }
 
 /// What a queue holds, and what makes its messages leave by themselves.
@@ -163,10 +172,7 @@ impl Queue {
             limits,
             phase: Phase::Idle,
             topics: Topics::default(),
-            open: Chunk::default(),
-            sealed: VecDeque::new(),
-            spare: Vec::new(),
-            spare_bytes: 0,
+            filling: Filling::new(limits.batch_bytes),
             arrivals: VecDeque::new(),
             accepted: 0,
             taken: 0,
@@ -178,6 +184,12 @@ impl Queue {
             timer: Timer::Parked,
             quiet: Quiet::default(),
         }
+    }
+
+    /// Places messages with keys by this from now on, as soon as the number of partitions is
+    /// [told](Self::tell_partitions); else it is left to the engine.
+    pub fn place_by(&mut self, partitioner: &Partitioner) {
+        self.filling.partitioner = Some(partitioner.clone()).filter(|partitioner| !partitioner.is_custom());
     }
 
     /// A number that no other queue of this process has; never 0.
@@ -210,19 +222,43 @@ impl Queue {
     /// way of almost all messages when many come.
     #[inline(always)]
     pub fn offer_quietly(&mut self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
-        let Quiet { messages, topic, number, runs, chunk_bytes } = self.quiet;
+        let Quiet { messages, number, into, .. } = self.quiet;
         let same_topic = message.message.topic.checked().is_some_and(|topic| topic.number() == number);
-        let anywhere = self.limits.spreads && message.goes_anywhere();
-        if messages == 0 || !same_topic || (runs && !anywhere) || message.encoded.is_some() {
+        if messages == 0 || !same_topic || message.encoded.is_some() {
             return None;
         }
-        let plan = self.open.records.plan(message.create_time.as_millis(), message.tail_len)?;
+        let anywhere = self.limits.spreads && message.goes_anywhere();
+        match into {
+            Into::Run if !anywhere => None,
+            Into::Run | Into::Open => self.append_quietly(message, slot, anywhere, |queue| &mut queue.filling.open),
+            Into::Lanes { partitions } => self.offer_to_lane(message, slot, partitions),
+        }
+    }
+
+    #[inline(never)]
+    fn offer_to_lane(&mut self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>, partitions: u32) -> Option<u64> {
+        let partition = self.filling.place(message, partitions)?;
+        self.append_quietly(message, slot, true, |queue| queue.filling.lanes.get_mut(partition))
+    }
+
+    #[inline(always)]
+    fn append_quietly(
+        &mut self,
+        message: &Checked<'_, '_>,
+        slot: Option<&Arc<Slot>>,
+        placed: bool,
+        chunk: impl Fn(&mut Self) -> &mut Chunk,
+    ) -> Option<u64> {
+        let open = chunk(self);
+        let plan = open.records.plan(message.create_time.as_millis(), message.tail_len)?;
+        let room = open.records.capacity().min(self.quiet.chunk_bytes);
         let cost = message.cost(slot.is_some());
         let (bytes, waiting_bytes) = (self.bytes + cost, self.waiting_bytes + message.tail_len + LEAST_HEAD);
-        if plan.len > chunk_bytes || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
+        if plan.len > room || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
             return None;
         }
-        self.open.push(plan, message.parts(topic), slot, anywhere, cost);
+        let parts = message.parts(self.quiet.topic);
+        chunk(self).push(plan, parts, slot, placed, cost);
         let ticket = self.accepted;
         self.accepted += 1;
         self.quiet.messages -= 1;
@@ -251,46 +287,37 @@ impl Queue {
         }
         let topic = self.topics.seat(&message.message.topic).map_err(Refused::InvalidTopic)?;
         let anywhere = self.limits.spreads && message.goes_anywhere();
-        let fits = self.plan(message, topic, anywhere);
-        let begins = fits.is_none() || self.open.is_empty();
-        if begins || self.open.len() % LOOKS_AT_CLOCK == 0 {
+        let partitions = self.topics.partitions(topic);
+        let mut way = self.filling.way(message, topic, partitions, anywhere);
+        if let Some(batch) = self.filling.is_full_for(message, topic, way) {
+            if batch {
+                self.all_due();
+            }
+            self.seal();
+            way = self.filling.way(message, topic, partitions, anywhere);
+        }
+        let begins = self.filling.first().is_none();
+        if begins || self.open_len() % LOOKS_AT_CLOCK == 0 {
             let at = clock().ok_or(Refused::Forked)?;
             if begins {
                 self.arrivals.push_back(Arrival { first: self.accepted, at });
             }
         }
-        match fits {
-            Some(plan) => {
-                if self.open.is_empty() {
-                    self.open.first = self.accepted;
-                }
-                self.make_room(plan);
-                self.open.push(plan, message.parts(topic), slot, anywhere, cost);
-            }
-            None => self.begin(message, topic, slot, anywhere, cost),
-        }
+        self.filling.put(message, (topic, way), self.accepted, slot, cost);
         let ticket = self.accepted;
         self.accepted += 1;
         self.bytes += cost;
         self.waiting_bytes += message.tail_len + LEAST_HEAD;
-        if self.open.len() >= self.chunk_messages() {
+        if self.open_len() >= self.chunk_messages() {
             self.seal();
         }
         if self.has_enough() {
             self.all_due();
         }
         let accepted = Accepted { ticket, wake: self.wake(), arm: self.arm() };
-        if self.sums_run() && self.open.records.len() >= self.open.records.summed_len() + SUMMED_TOGETHER {
-            self.open.records.sum_up();
-        }
+        self.filling.sum_up(self.bytes);
         self.count_quiet(topic, &message.message.topic);
         Ok(accepted)
-    }
-
-    /// Whether the open chunk will be sent as it is, and so many bytes wait before it that the caches will have lost it
-    /// then: so its checksum is computed by callers. Where few wait, callers are the slower ones, and the worker does it.
-    fn sums_run(&self) -> bool {
-        self.bytes >= BEHIND && self.open.run().is_some()
     }
 
     /// Counts how many messages like the last one can follow without anything to be done for them.
@@ -298,7 +325,7 @@ impl Queue {
         self.quiet = Quiet::default();
         let armed = self.timer == Timer::Armed || self.limits.interval.is_zero();
         let Some(number) = name.checked().map(Topic::number) else { return };
-        if !armed || self.open.is_empty() {
+        if !armed || self.filling.first().is_none() {
             return;
         }
         let places = self.limits.messages - self.held();
@@ -306,15 +333,19 @@ impl Queue {
             0 => usize::MAX,
             threshold => threshold - (self.accepted - self.due_upto) as usize,
         };
-        let in_chunk = self.chunk_messages() - self.open.len();
-        let until_look = LOOKS_AT_CLOCK - self.open.len() % LOOKS_AT_CLOCK;
+        let in_chunk = self.chunk_messages() - self.open_len();
+        let until_look = LOOKS_AT_CLOCK - self.open_len() % LOOKS_AT_CLOCK;
         // The last of each kind has something to be done for it.
         let messages = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
-        let runs = self.open.run() == Some(topic);
-        let most = if runs { self.limits.batch_bytes } else { CHUNK_BYTES };
-        let until_sum = if self.sums_run() { self.open.records.summed_len() + SUMMED_TOGETHER } else { usize::MAX };
-        let chunk_bytes = most.min(self.open.records.capacity()).min(until_sum);
-        self.quiet = Quiet { messages, topic, number, runs, chunk_bytes };
+        let into = if self.filling.lanes.first().is_some() {
+            Into::Lanes { partitions: self.topics.partitions(topic) }
+        } else if self.filling.open.run() == Some(topic) {
+            Into::Run
+        } else {
+            Into::Open
+        };
+        let chunk_bytes = self.filling.until(topic, self.bytes);
+        self.quiet = Quiet { messages, topic, number, into, chunk_bytes };
     }
 
     /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the
@@ -344,18 +375,16 @@ impl Queue {
         if self.taken >= self.due_upto {
             return false;
         }
-        // Of a sealed chunk all messages are due, or none.
-        while self.sealed.front().is_some_and(|chunk| chunk.first < self.due_upto) {
-            out.extend(self.sealed.pop_front());
-        }
-        if !self.open.is_empty() && self.open.first < self.due_upto {
-            let fresh = self.fresh_chunk();
-            out.push_back(mem::replace(&mut self.open, fresh));
-            self.quiet = Quiet::default();
+        // Of chunks that were sealed together all messages are due, or none.
+        self.filling.take(self.due_upto, out);
+        if self.filling.first().is_some_and(|first| first < self.due_upto) {
+            self.filling.seal(self.accepted);
             self.all_due();
+            self.filling.take(self.due_upto, out);
+            self.quiet = Quiet::default();
         }
         if let Some(last) = out.back() {
-            self.taken = last.first + last.len() as u64;
+            self.taken = last.upto;
         }
         true
     }
@@ -374,13 +403,8 @@ impl Queue {
     }
 
     /// Takes a chunk back whose messages have left it, to use its memory again.
-    pub fn recycle(&mut self, mut chunk: Chunk) {
-        let capacity = chunk.capacity();
-        if self.spare.len() < SPARE_CHUNKS && self.spare_bytes.saturating_add(capacity) <= SPARE_BYTES {
-            chunk.reset();
-            self.spare_bytes += capacity;
-            self.spare.push(chunk);
-        }
+    pub fn recycle(&mut self, chunk: Chunk) {
+        self.filling.recycle(chunk);
     }
 
     /// The worker is about to wait: from now on it must be woken. Not if something is due.
@@ -418,10 +442,21 @@ impl Queue {
         self.topics.seat(&TopicRef::from(name))
     }
 
+    /// How many partitions a topic has; 0 if that is not known any more.
+    pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
+        if self.topics.partitions(topic) != partitions {
+            self.look_closer();
+            if self.filling.lanes.first().is_some() {
+                self.seal();
+            }
+            self.topics.tell_partitions(topic, partitions);
+        }
+    }
+
     /// The topics by index.
     #[must_use]
     pub fn topics(&self) -> &[Topic] {
-        &self.topics.all
+        self.topics.all()
     }
 
     /// How many messages hold a place.
@@ -504,43 +539,9 @@ impl Queue {
         Refused::Full(Full { queued, limit, bytes, oldest, wake: self.wake() })
     }
 
-    /// What the message will be in the open chunk, if it fits there.
-    #[inline]
-    fn plan(&self, message: &Checked<'_, '_>, topic: u32, anywhere: bool) -> Option<Plan> {
-        let open = &self.open;
-        let plan = open.records.plan(message.create_time.as_millis(), message.tail_len)?;
-        // A run may fill a batch; what the engine takes apart anyway is better taken early.
-        let runs = anywhere && (open.is_empty() || open.run() == Some(topic));
-        let most = if runs { self.limits.batch_bytes } else { CHUNK_BYTES };
-        let fits = open.is_empty() || plan.len <= most;
-        (fits && message.encoded.is_none()).then_some(plan)
-    }
-
-    /// Puts a message into a new chunk.
-    fn begin(
-        &mut self,
-        message: &mut Checked<'_, '_>,
-        topic: u32,
-        slot: Option<&Arc<Slot>>,
-        anywhere: bool,
-        cost: usize,
-    ) {
-        if anywhere && message.encoded.is_none() && self.open.run() == Some(topic) {
-            // A full batch.
-            self.all_due();
-        }
-        self.seal();
-        if let Some(records) = message.encoded.take() {
-            let mut chunk = Chunk::of_one(records, message.parts(topic), slot, anywhere, cost);
-            chunk.first = self.accepted;
-            self.sealed.push_back(chunk);
-            return;
-        }
-        self.open.first = self.accepted;
-        if let Some(plan) = self.open.records.plan(message.create_time.as_millis(), message.tail_len) {
-            self.make_room(plan);
-            self.open.push(plan, message.parts(topic), slot, anywhere, cost);
-        }
+    /// How many messages are in what is open.
+    fn open_len(&self) -> usize {
+        self.filling.first().map_or(0, |first| (self.accepted - first) as usize)
     }
 
     /// How many messages a chunk holds: a small queue has small chunks, so that it can be filled while others are under
@@ -550,33 +551,13 @@ impl Queue {
         (self.limits.messages / 4).max(1)
     }
 
-    /// Takes memory for the open chunk in few, large steps: to double it time and again, in the midst of others, would
-    /// leave as much unused as is used.
-    fn make_room(&mut self, plan: Plan) {
-        let mut step = FIRST_BYTES;
-        while step < plan.len {
-            step = step.saturating_mul(16);
-        }
-        self.open.records.grow_to(step.min(self.limits.batch_bytes).max(plan.len));
-    }
-
-    /// An empty chunk.
-    fn fresh_chunk(&mut self) -> Chunk {
-        let chunk = self.spare.pop().unwrap_or_default();
-        self.spare_bytes -= chunk.capacity();
-        chunk
-    }
-
-    /// Ends the open chunk.
+    /// Ends what is open.
     fn seal(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
-        if self.open.first < self.due_upto {
+        if self.filling.first().is_some_and(|first| first < self.due_upto) {
             self.all_due();
         }
-        let fresh = self.fresh_chunk();
-        self.sealed.push_back(mem::replace(&mut self.open, fresh));
+        self.filling.seal(self.accepted);
+        self.look_closer();
     }
 
     fn has_enough(&self) -> bool {
@@ -615,46 +596,6 @@ impl Queue {
     }
 }
 
-/// The topics that messages went to; only ever grows, so an index stays true.
-#[derive(Debug, Default)]
-struct Topics {
-    all: Vec<Topic>,
-    by_name: HashMap<Topic, u32>,
-    /// The index that was asked for last.
-    last: u32,
-    /// Numbers and indexes of `Topic`s seen lately, each at the place that its number gives: no hash of a name for a
-    /// message that comes with its topic.
-    seen: [(u64, u32); SEEN_TOPICS],
-}
-
-impl Topics {
-    fn seat(&mut self, topic: &TopicRef<'_>) -> Result<u32, InvalidTopic> {
-        let Some(checked) = topic.checked() else { return self.seat_of(topic.name(), None) };
-        let place = checked.number() as usize % SEEN_TOPICS;
-        if self.seen[place].0 != checked.number() {
-            self.seen[place] = (checked.number(), self.seat_of(checked.name(), Some(checked))?);
-        }
-        Ok(self.seen[place].1)
-    }
-
-    fn seat_of(&mut self, name: &str, checked: Option<&Topic>) -> Result<u32, InvalidTopic> {
-        if self.all.get(self.last as usize).is_none_or(|last| last.name() != name) {
-            self.last = match self.by_name.get(name) {
-                Some(index) => *index,
-                None => self.add(checked.cloned().map_or_else(|| Topic::new(name), Ok)?),
-            };
-        }
-        Ok(self.last)
-    }
-
-    fn add(&mut self, topic: Topic) -> u32 {
-        let index = self.all.len() as u32;
-        self.all.push(topic.clone());
-        self.by_name.insert(topic, index);
-        index
-    }
-}
-
 fn next_number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     loop {
@@ -665,19 +606,9 @@ fn next_number() -> u32 {
     }
 }
 
-const CHUNK_BYTES: usize = 64 * 1024;
 const LOOKS_AT_CLOCK: usize = 1024;
 /// Bytes of a record in front of its tail, at least.
 const LEAST_HEAD: usize = 4;
-/// What an open chunk takes first. Bytes of two steps more are one mebibyte.
-const FIRST_BYTES: usize = 4 * 1024;
-/// So many bytes before a chunk, and the caches will have lost it when it is sent.
-const BEHIND: usize = 8 * 1024 * 1024;
-/// So many bytes are summed together, as long as they are in the fastest cache.
-const SUMMED_TOGETHER: usize = 16 * 1024;
-const SPARE_CHUNKS: usize = 256;
-const SPARE_BYTES: usize = 8 * 1024 * 1024;
-const SEEN_TOPICS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -686,6 +617,7 @@ mod tests {
     use super::*;
     use crate::engine::checked::ENCODED_BEFORE;
     use crate::engine::entry;
+    use crate::engine::filling::{BEHIND, SUMMED_TOGETHER};
     use crate::message::{Message, Timestamp};
     use crate::record::batch::BatchBuilder;
     use crate::record::tail;

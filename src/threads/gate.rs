@@ -63,15 +63,16 @@ pub(super) enum Next {
 }
 
 impl Gate {
-    pub fn new(queue: &QueueConfig, producer: &ProducerConfig) -> Self {
-        let queue = Queue::new(Limits {
-            messages: queue.max_queue_size,
-            bytes: queue.max_queue_bytesize,
-            threshold: queue.delivery_threshold,
-            interval: queue.delivery_interval,
+    pub fn new(config: &QueueConfig, producer: &ProducerConfig) -> Self {
+        let mut queue = Queue::new(Limits {
+            messages: config.max_queue_size,
+            bytes: config.max_queue_bytesize,
+            threshold: config.delivery_threshold,
+            interval: config.delivery_interval,
             batch_bytes: producer.max_batch_bytes,
             spreads: !producer.partitioner.is_custom(),
         });
+        queue.place_by(&producer.partitioner);
         Self {
             number: queue.number(),
             pid: AtomicU32::new(0),
@@ -110,7 +111,7 @@ impl Gate {
     }
 
     /// Queues a message, if the lock is to be had and nothing else is to be done. Gives its ticket.
-    #[inline]
+    #[inline(always)]
     pub fn offer_quietly(&self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
         self.state.lock_soon()?.queue.offer_quietly(message, slot)
     }

@@ -106,6 +106,8 @@ pub(super) struct Report {
     pub purges_done: Option<u64>,
     pub purged: Vec<Message<'static>>,
     pub answers: Vec<(u32, i32)>,
+    /// Topics, and how many partitions they have now.
+    pub partitions: Vec<(u32, u32)>,
     /// The engine's, if it has changed.
     pub last_error: Option<Option<Arc<DeliveryErrorKind>>>,
     pub fatal: Option<Arc<FatalError>>,
@@ -168,6 +170,7 @@ impl State {
         self.queue.release(released.messages, released.bytes);
         self.totals.add(mem::take(&mut report.totals));
         report.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
+        report.partitions.drain(..).for_each(|(topic, count)| self.queue.tell_partitions(topic, count));
         if let Some(last) = report.last_error.take() {
             self.last_error = last;
         }

@@ -183,6 +183,7 @@ impl<N: Network> Worker<N> {
             self.dispatch(fate);
         }
         self.report.released = self.report.released.and(self.driver.take_released());
+        self.driver.engine.take_counts(&mut self.report.partitions);
         let last = self.driver.engine.last_error();
         if last.map(Arc::as_ptr) != self.last_error.as_ref().map(Arc::as_ptr) {
             self.last_error = last.cloned();

@@ -33,7 +33,7 @@ impl ProducerEngine {
                 next += usize::from(extra.is_some());
                 let entry = chunk.entry(chunk.taken, extra);
                 let arrival = Arrival {
-                    ticket: chunk.first + chunk.taken as u64,
+                    ticket: chunk.ticket(chunk.taken),
                     due: now,
                     queued: entry::cost(entry.tail.len(), extra),
                     slot: extra.and_then(|extra| extra.slot.as_ref()),
@@ -46,8 +46,8 @@ impl ProducerEngine {
         self.touch_fresh(now);
     }
 
-    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and a partition wants it so. Its
-    /// messages are due since `due`.
+    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and its partition, or the one whose
+    /// turn it is, wants it so. Its messages are due since `due`.
     fn append_run(&mut self, chunk: &mut Chunk, due: Instant) -> bool {
         let len = chunk.records.len();
         // A large buffer is not spent on few bytes.
@@ -55,10 +55,19 @@ impl ProducerEngine {
         let small = capacity > MOST_SPARE * len && capacity > SMALL_BUFFER;
         let Some(index) = chunk.run().filter(|_| !small && self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
-        let Some(number) = topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len)) else {
-            return false;
+        let number = match chunk.lane {
+            // Under another number of partitions, keys choose others.
+            Some(lane) if lane.partitions as usize != topic.partitions.len() => return false,
+            Some(lane) => lane.partition as i32,
+            None => {
+                let wanted = topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len));
+                let Some(number) = wanted else { return false };
+                number
+            }
         };
-        let Some(partition) = topic.partitions.get_mut(number as usize) else { return false };
+        let taker =
+            topic.partitions.get_mut(number as usize).filter(|it| chunk.lane.is_none() || it.takes_runs_of(len));
+        let Some(partition) = taker else { return false };
         if !partition.has_unsent() {
             self.outbox.fresh(index, number);
         }
@@ -93,7 +102,7 @@ impl ProducerEngine {
         let entry = chunk.entry(index, extra);
         let queued = entry::cost(entry.tail.len(), extra);
         let slot = extra.and_then(|extra| extra.slot.as_ref());
-        let arrival = Arrival { ticket: chunk.first + index as u64, due: now, queued, slot };
+        let arrival = Arrival { ticket: chunk.ticket(index), due: now, queued, slot };
         self.unfinished += 1;
         self.fail_one(&entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
         chunk.taken += 1;

@@ -222,7 +222,9 @@ impl ProducerEngine {
         }
         topic.stale = if stale && topic.id.is_none() { topic.stale + 1 } else { 0 };
         topic.available = (0i32..).zip(&topic.partitions).filter(|(_, it)| it.leader >= 0).map(|(at, _)| at).collect();
-        for number in 0..topic.partitions.len() as i32 {
+        let count = topic.partitions.len() as i32;
+        self.counts.push((index, count as u32));
+        for number in 0..count {
             self.touch(index, number, now);
         }
         if !was_known {
@@ -271,6 +273,7 @@ impl ProducerEngine {
         let topic = &mut self.topics[index as usize];
         topic.partitions.clear();
         topic.available.clear();
+        self.counts.push((index, 0));
         topic.missing_since = None;
         self.identity.leave_epoch();
     }

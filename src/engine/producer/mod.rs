@@ -66,6 +66,8 @@ pub struct ProducerEngine {
     actions: VecDeque<Action>,
     fates: VecDeque<BatchFate>,
     settled: Vec<Settled>,
+    /// Topics of which metadata came, and how many partitions they have.
+    counts: Vec<(u32, u32)>,
     released: Released,
     unfinished: usize,
     /// Whether delivered messages keep their buffer place until their callback has returned.
@@ -170,6 +172,7 @@ impl ProducerEngine {
             actions: VecDeque::new(),
             fates: VecDeque::new(),
             settled: Vec::new(),
+            counts: Vec::new(),
             released: Released::default(),
             unfinished: 0,
             callbacks: false,
@@ -248,6 +251,12 @@ impl ProducerEngine {
             let most = self.rules.max_batch_bytes.saturating_mul(2);
             self.buffers.extend(fate.into_buffer().filter(|buffer| buffer.capacity() <= most));
         }
+    }
+
+    /// Moves the topics of which metadata came since the last call to `out`, and how many partitions they have; 0 if
+    /// they are gone.
+    pub fn take_counts(&mut self, out: &mut Vec<(u32, u32)>) {
+        out.append(&mut self.counts);
     }
 
     /// Queue places that became free since the last call. None while callbacks hold more than the buffer may: messages

@@ -1,0 +1,69 @@
+//! The topics of a queue by their indexes, and what the engine has told of them.
+
+use std::collections::HashMap;
+
+use crate::error::InvalidTopic;
+use crate::message::{Topic, TopicRef};
+
+/// The topics that messages went to; only ever grows, so an index stays true.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    all: Vec<Topic>,
+    /// By index, how many partitions; what is not known may be missing.
+    partitions: Vec<u32>,
+    by_name: HashMap<Topic, u32>,
+    /// The index that was asked for last.
+    last: u32,
+    /// Numbers and indexes of `Topic`s seen lately, each at the place that its number gives: no hash of a name for a
+    /// message that comes with its topic.
+    seen: [(u64, u32); SEEN_TOPICS],
+}
+
+impl Topics {
+    /// By index.
+    pub fn all(&self) -> &[Topic] {
+        &self.all
+    }
+
+    /// The topic's index, which it gets if it has none.
+    pub fn seat(&mut self, topic: &TopicRef<'_>) -> Result<u32, InvalidTopic> {
+        let Some(checked) = topic.checked() else { return self.seat_of(topic.name(), None) };
+        let place = checked.number() as usize % SEEN_TOPICS;
+        if self.seen[place].0 != checked.number() {
+            self.seen[place] = (checked.number(), self.seat_of(checked.name(), Some(checked))?);
+        }
+        Ok(self.seen[place].1)
+    }
+
+    fn seat_of(&mut self, name: &str, checked: Option<&Topic>) -> Result<u32, InvalidTopic> {
+        if self.all.get(self.last as usize).is_none_or(|last| last.name() != name) {
+            self.last = match self.by_name.get(name) {
+                Some(index) => *index,
+                None => self.add(checked.cloned().map_or_else(|| Topic::new(name), Ok)?),
+            };
+        }
+        Ok(self.last)
+    }
+
+    fn add(&mut self, topic: Topic) -> u32 {
+        let index = self.all.len() as u32;
+        self.all.push(topic.clone());
+        self.by_name.insert(topic, index);
+        index
+    }
+
+    /// How many partitions it has; 0 if that is not known.
+    #[inline]
+    pub fn partitions(&self, topic: u32) -> u32 {
+        self.partitions.get(topic as usize).copied().unwrap_or(0)
+    }
+
+    /// Notes how many partitions it has.
+    pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
+        let index = topic as usize;
+        self.partitions.resize(self.partitions.len().max(index + 1), 0);
+        self.partitions[index] = partitions;
+    }
+}
+
+const SEEN_TOPICS: usize = 32;
