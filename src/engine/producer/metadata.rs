@@ -309,8 +309,13 @@ fn metadata_error(peer: Peer, code: ErrorCode, topic: Option<Topic>) -> Delivery
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use crate::config::{ClientConfig, ProducerConfig};
+    use crate::engine::partitioner::Partitioner;
+    use crate::engine::queue::{Checked, Limits, Queue};
+    use crate::message::{Message, Timestamp};
 
     fn engine() -> ProducerEngine {
         let seed = BrokerAddress { host: "seed".into(), port: 9092 };
@@ -349,6 +354,44 @@ mod tests {
         }
         engine.metadata_answer(Peer::Seed(0), answer(4, &[(1, 3), (0, 3), (0, 2)]), now);
         assert_eq!(leaders(&engine)[0], 3, "what comes before the gap is believed");
+    }
+
+    #[test]
+    fn keys_go_by_the_number_of_partitions_that_the_engine_knows_not_by_what_callers_knew() {
+        let now = crate::engine::test_clock();
+        for callers_knew in [2, 3, 4] {
+            let mut engine = engine();
+            engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
+            let mut told = Vec::new();
+            engine.take_counts(&mut told);
+            assert_eq!(told, [(0, 3)]);
+            let (messages, bytes, batch_bytes) = (1000, 1_000_000, 1_000_000);
+            let (threshold, interval) = (0, Duration::ZERO);
+            let mut queue = Queue::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
+            queue.place_by(&Partitioner::crc32());
+            queue.start();
+            queue.topic("orders").unwrap();
+            queue.tell_partitions(0, callers_knew);
+            for key in 0..100_u8 {
+                let message = Message::new("orders", "v").with_key(vec![key]);
+                let mut checked = Checked::new(&message, 1000, || Timestamp::from_millis(0)).unwrap();
+                queue.offer(&mut checked, None, || Some(now)).unwrap();
+            }
+            let mut chunks = VecDeque::new();
+            assert!(!queue.deliver() && queue.take_due(&mut chunks));
+            assert_eq!(chunks.len(), callers_knew as usize);
+            chunks.iter_mut().for_each(|chunk| engine.append(chunk, now));
+            assert_eq!(engine.unfinished(), 100);
+            let mut placed = 0;
+            for mut chunk in engine.salvage("the test looks").chunks {
+                for entry in chunk.entries() {
+                    let key = crate::record::tail::key(entry.tail).unwrap();
+                    assert_eq!(entry.partition, Partitioner::crc32().keyed(key, 3));
+                    placed += 1;
+                }
+            }
+            assert_eq!(placed, 100);
+        }
     }
 
     #[test]
