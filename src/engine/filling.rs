@@ -54,7 +54,8 @@ impl Filling {
         self.lanes.first().or_else(|| (!self.open.is_empty()).then_some(self.open.first))
     }
 
-    /// The partition that a message has by its key, where that is quickly found.
+    /// The partition that a message has by its key, where that is quickly found. Only hashes that are built in are
+    /// asked here, on the caller's thread: they neither block nor panic.
     #[inline]
     pub fn place(&self, message: &Checked<'_, '_>, partitions: u32) -> Option<u32> {
         let key = message.partition_key.or(message.key)?;

@@ -56,14 +56,14 @@ struct Quiet {
     /// To this topic: its index, and its number.
     topic: u32,
     number: u64,
-    into: Into,
+    taker: Taker,
     /// Up to so many bytes of a chunk.
     chunk_bytes: usize,
 }
 
 /// What takes the next messages quietly.
 #[derive(Clone, Copy, Debug, Default)]
-enum Into {
+enum Taker {
     /// The open chunk, any message.
     #[default]
     Open,
@@ -222,16 +222,16 @@ impl Queue {
     /// way of almost all messages when many come.
     #[inline(always)]
     pub fn offer_quietly(&mut self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
-        let Quiet { messages, number, into, .. } = self.quiet;
+        let Quiet { messages, number, taker, .. } = self.quiet;
         let same_topic = message.message.topic.checked().is_some_and(|topic| topic.number() == number);
         if messages == 0 || !same_topic || message.encoded.is_some() {
             return None;
         }
         let anywhere = self.limits.spreads && message.goes_anywhere();
-        match into {
-            Into::Run if !anywhere => None,
-            Into::Run | Into::Open => self.append_quietly(message, slot, anywhere, |queue| &mut queue.filling.open),
-            Into::Lanes { partitions } => self.offer_to_lane(message, slot, partitions),
+        match taker {
+            Taker::Run if !anywhere => None,
+            Taker::Run | Taker::Open => self.append_quietly(message, slot, anywhere, |queue| &mut queue.filling.open),
+            Taker::Lanes { partitions } => self.offer_to_lane(message, slot, partitions),
         }
     }
 
@@ -337,15 +337,15 @@ impl Queue {
         let until_look = LOOKS_AT_CLOCK - self.open_len() % LOOKS_AT_CLOCK;
         // The last of each kind has something to be done for it.
         let messages = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
-        let into = if self.filling.lanes.first().is_some() {
-            Into::Lanes { partitions: self.topics.partitions(topic) }
+        let taker = if self.filling.lanes.first().is_some() {
+            Taker::Lanes { partitions: self.topics.partitions(topic) }
         } else if self.filling.open.run() == Some(topic) {
-            Into::Run
+            Taker::Run
         } else {
-            Into::Open
+            Taker::Open
         };
         let chunk_bytes = self.filling.until(topic, self.bytes);
-        self.quiet = Quiet { messages, topic, number, into, chunk_bytes };
+        self.quiet = Quiet { messages, topic, number, taker, chunk_bytes };
     }
 
     /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the
