@@ -11,15 +11,14 @@ use std::sync::Arc;
 use super::batch_reader::{BEFORE_LENGTH_END, CRC_AT, CRC_START, MAGIC_AT, Record, RecordIter, take_body};
 use super::checksum;
 use super::tail;
-use super::varint::{take_varint, take_varlong, varint_len, varlong_len, write_varlong};
+use super::varint::{Packed, put_varlong, take_varint, take_varlong, varint_len, varlong_len};
 
 /// Bytes of a batch's header.
 pub const HEADER_LEN: usize = 61;
 
 const MAGIC: u8 = 2;
-const MAX_LENGTH: usize = 5;
-/// Attributes, time, offset and the lengths of key and value are at most 26 bytes.
-const HEAD: usize = 32;
+/// One byte of zeros, as a number has it.
+const NO_ATTRIBUTES: i64 = 0;
 
 /// Bytes of the batch that holds only the record with a tail of this length, header included.
 ///
@@ -130,18 +129,17 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) {
-        // Up to the first long piece, all is put together apart and copied as one piece of fixed size: several small
-        // appends would cost more than the long one.
-        let mut head = [0; MAX_LENGTH + HEAD];
-        let (mut start, mut end) = self.begin(plan, &mut head);
-        end = write_varlong(&mut head, end, key.map_or(-1, |key| key.len() as i64));
-        if let Some(key) = key {
-            self.put_head(&head, start, end);
-            self.records.extend_from_slice(key);
-            (start, end) = (0, 0);
-        }
-        end = write_varlong(&mut head, end, value.map_or(-1, |value| value.len() as i64));
-        self.put_head(&head, start, end);
+        self.put_head(plan);
+        let none = Packed::default();
+        let before_value = match key {
+            Some(key) => {
+                self.put_len(none, key.len() as i64);
+                self.records.extend_from_slice(key);
+                none
+            }
+            None => none.and(-1).unwrap_or_default(),
+        };
+        self.put_len(before_value, value.map_or(-1, |value| value.len() as i64));
         self.records.extend_from_slice(value.unwrap_or_default());
         if headers.len() == 0 {
             self.records.push(0);
@@ -153,29 +151,33 @@ impl BatchBuilder {
 
     #[inline]
     fn append_planned(&mut self, plan: Plan, tail: &[u8]) {
-        let mut head = [0; MAX_LENGTH + HEAD];
-        let (start, end) = self.begin(plan, &mut head);
-        self.put_head(&head, start, end);
+        self.put_head(plan);
         self.records.extend_from_slice(tail);
         self.count_in(plan);
     }
 
-    /// Writes length, attributes, time and offset into `head`, and returns where they begin and end.
+    /// Appends length, attributes, time and offset.
     #[inline(always)]
-    fn begin(&self, plan: Plan, head: &mut [u8; MAX_LENGTH + HEAD]) -> (usize, usize) {
-        let start = MAX_LENGTH - (plan.len - self.len() - plan.body);
-        write_varlong(head, start, plan.body as i64);
-        // The attributes stay 0.
-        let end = write_varlong(head, MAX_LENGTH + 1, plan.delta);
-        (start, write_varlong(head, end, i64::from(self.count)))
+    fn put_head(&mut self, plan: Plan) {
+        let (length, count) = (plan.body as i64, i64::from(self.count));
+        let head = Packed::default().and(length).and_then(|head| head.and(NO_ATTRIBUTES)?.and(plan.delta)?.and(count));
+        match head {
+            Some(head) => head.put(&mut self.records),
+            None => [length, NO_ATTRIBUTES, plan.delta, count]
+                .into_iter()
+                .for_each(|number| put_varlong(&mut self.records, number)),
+        }
     }
 
+    /// Appends a length behind what is packed.
     #[inline(always)]
-    fn put_head(&mut self, head: &[u8; MAX_LENGTH + HEAD], start: usize, end: usize) {
-        let len = self.records.len() + end - start;
-        if let Some(whole) = head[start..].first_chunk::<HEAD>() {
-            self.records.extend_from_slice(whole);
-            self.records.truncate(len);
+    fn put_len(&mut self, before: Packed, len: i64) {
+        match before.and(len) {
+            Some(packed) => packed.put(&mut self.records),
+            None => {
+                before.put(&mut self.records);
+                put_varlong(&mut self.records, len);
+            }
         }
     }
 

@@ -5,9 +5,10 @@ use super::RecordError;
 const MAX_VARINT: usize = 5;
 const MAX_VARLONG: usize = 10;
 const MORE: u8 = 0x80;
-/// Numbers below these, zigzag, take one byte and two.
+/// Numbers below these, zigzag, take one byte, two and three.
 const ONE_BYTE: u64 = 1 << 7;
 const TWO_BYTES: u64 = 1 << 14;
+const THREE_BYTES: u64 = 1 << 21;
 
 /// Appends a 32-bit number: 1 to 5 bytes.
 #[cfg(any(test, feature = "_internal"))]
@@ -91,38 +92,47 @@ pub fn take_varlong(bytes: &mut &[u8], what: &'static str) -> Result<i64, Record
     Ok(unzigzag(bits))
 }
 
-/// Writes a 64-bit number into `out` at `at`, and gives where it ends. It must have room there.
-#[inline(always)]
-pub(super) fn write_varlong<const N: usize>(out: &mut [u8; N], at: usize, value: i64) -> usize {
-    match zigzag(value) {
-        bits @ 0..ONE_BYTE => {
-            out[at] = bits as u8;
-            at + 1
-        }
-        bits @ ONE_BYTE..TWO_BYTES => {
-            out[at] = bits as u8 | MORE;
-            out[at + 1] = (bits >> 7) as u8;
-            at + 2
-        }
-        bits => write_many(out, at, bits),
+/// Numbers one behind the other in a word: bytes that were put together in memory would have to get there before they can
+/// be copied.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Packed {
+    /// The first one lowest.
+    bytes: u64,
+    len: u32,
+}
+
+impl Packed {
+    /// The same with another number behind; `None` if that has more than three bytes, or all together more than eight.
+    #[inline(always)]
+    pub fn and(self, value: i64) -> Option<Self> {
+        let bits = zigzag(value);
+        let (bytes, len) = match bits {
+            0..ONE_BYTE => (bits, 1),
+            ONE_BYTE..TWO_BYTES => ((bits & 0x7f) | 0x80 | bits >> 7 << 8, 2),
+            TWO_BYTES..THREE_BYTES => ((bits & 0x7f) | (bits >> 7 & 0x7f) << 8 | 0x8080 | bits >> 14 << 16, 3),
+            _ => return None,
+        };
+        let all = self.len + len;
+        (all <= u64::BITS / 8).then(|| Self { bytes: self.bytes | bytes << (8 * self.len), len: all })
+    }
+
+    /// Appends them.
+    #[inline(always)]
+    pub fn put(self, out: &mut Vec<u8>) {
+        let end = out.len() + self.len as usize;
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+        out.truncate(end);
     }
 }
 
 #[cold]
-fn write_many(out: &mut [u8], mut at: usize, mut bits: u64) -> usize {
-    while bits >= ONE_BYTE {
-        out[at] = bits as u8 | MORE;
-        bits >>= 7;
-        at += 1;
-    }
-    out[at] = bits as u8;
-    at + 1
-}
-
 fn put_many(out: &mut Vec<u8>, value: i64) {
-    let mut bytes = [0; MAX_VARLONG];
-    let end = write_varlong(&mut bytes, 0, value);
-    out.extend_from_slice(&bytes[..end]);
+    let mut bits = zigzag(value);
+    while bits >= ONE_BYTE {
+        out.push(bits as u8 | MORE);
+        bits >>= 7;
+    }
+    out.push(bits as u8);
 }
 
 fn take_many<'a>(bytes: &'a [u8], max: usize, what: &'static str) -> Result<(u64, &'a [u8]), RecordError> {
@@ -229,6 +239,25 @@ mod tests {
         assert_eq!(take_varlong(&mut &eleven[..], "n"), Err(overlong.clone()));
         let bit_65 = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02];
         assert_eq!(take_varlong(&mut &bit_65[..], "n"), Err(overlong));
+    }
+
+    proptest! {
+        #[test]
+        fn packed_numbers_are_those_one_by_one(numbers in prop::collection::vec((any::<i64>(), 40..64_u32), 1..6)) {
+            let numbers: Vec<i64> = numbers.into_iter().map(|(number, shift)| number >> shift).collect();
+            let (mut expected, mut packed) = (vec![7], Some(Packed::default()));
+            for &number in &numbers {
+                put_varlong(&mut expected, number);
+                packed = packed.and_then(|packed| packed.and(number));
+            }
+            let fits = expected.len() - 1 <= 8 && numbers.iter().all(|&number| varlong_len(number) <= 3);
+            prop_assert_eq!(packed.is_some(), fits);
+            if let Some(packed) = packed {
+                let mut out = vec![7];
+                packed.put(&mut out);
+                prop_assert_eq!(out, expected);
+            }
+        }
     }
 
     proptest! {
