@@ -17,7 +17,7 @@ use super::varint::{Packed, put_varlong, take_varint, take_varlong, varint_len, 
 pub const HEADER_LEN: usize = 61;
 
 const MAGIC: u8 = 2;
-/// One byte of zeros, as a number has it.
+/// No record has any: a byte of zeros, which is the number 0, too.
 const NO_ATTRIBUTES: i64 = 0;
 
 /// Bytes of the batch that holds only the record with a tail of this length, header included.

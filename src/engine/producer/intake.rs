@@ -56,18 +56,14 @@ impl ProducerEngine {
         let Some(index) = chunk.run().filter(|_| !small && self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
         let number = match chunk.lane {
+            None => topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len)),
             // Under another number of partitions, keys choose others.
-            Some(lane) if lane.partitions as usize != topic.partitions.len() => return false,
-            Some(lane) => lane.partition as i32,
-            None => {
-                let wanted = topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len));
-                let Some(number) = wanted else { return false };
-                number
-            }
+            Some(lane) if lane.partitions as usize != topic.partitions.len() => None,
+            Some(lane) => Some(lane.partition as i32)
+                .filter(|number| topic.partition(*number).is_some_and(|partition| partition.takes_runs_of(len))),
         };
-        let taker =
-            topic.partitions.get_mut(number as usize).filter(|it| chunk.lane.is_none() || it.takes_runs_of(len));
-        let Some(partition) = taker else { return false };
+        let Some(number) = number else { return false };
+        let Some(partition) = topic.partition(number) else { return false };
         if !partition.has_unsent() {
             self.outbox.fresh(index, number);
         }

@@ -181,7 +181,7 @@ impl ProducerEngine {
     }
 
     fn take_partitions(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
-        let was_known = self.topics[index as usize].is_known();
+        let before = self.topics[index as usize].partitions.len();
         let recreated = matches!((self.topics[index as usize].id, answer.id), (Some(old), Some(new)) if old != new);
         if recreated {
             self.recreate(index, answer.partitions.len(), now);
@@ -222,12 +222,14 @@ impl ProducerEngine {
         }
         topic.stale = if stale && topic.id.is_none() { topic.stale + 1 } else { 0 };
         topic.available = (0i32..).zip(&topic.partitions).filter(|(_, it)| it.leader >= 0).map(|(at, _)| at).collect();
-        let count = topic.partitions.len() as i32;
-        self.counts.push((index, count as u32));
-        for number in 0..count {
+        let count = topic.partitions.len();
+        if count != before {
+            self.counts.push((index, count as u32));
+        }
+        for number in 0..count as i32 {
             self.touch(index, number, now);
         }
-        if !was_known {
+        if before == 0 {
             self.unpark(index, now);
         }
     }

@@ -66,7 +66,7 @@ pub struct ProducerEngine {
     actions: VecDeque<Action>,
     fates: VecDeque<BatchFate>,
     settled: Vec<Settled>,
-    /// Topics of which metadata came, and how many partitions they have.
+    /// Topics that got another number of partitions, and how many.
     counts: Vec<(u32, u32)>,
     released: Released,
     unfinished: usize,
@@ -253,8 +253,8 @@ impl ProducerEngine {
         }
     }
 
-    /// Moves the topics of which metadata came since the last call to `out`, and how many partitions they have; 0 if
-    /// they are gone.
+    /// Moves the topics that got another number of partitions since the last call to `out`, and how many; 0 if they are
+    /// gone.
     pub fn take_counts(&mut self, out: &mut Vec<(u32, u32)>) {
         out.append(&mut self.counts);
     }
