@@ -85,6 +85,7 @@ impl<'a> Script<'a> {
         let (interval, batch_bytes) = (Duration::ZERO, config.max_batch_bytes);
         let limits = Limits { messages: 30, bytes: 3000, threshold: 3, interval, batch_bytes, spreads: true };
         let mut queue = Queue::new(limits);
+        queue.place_by(&config.partitioner);
         queue.start();
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
@@ -272,6 +273,9 @@ impl<'a> Script<'a> {
                 break;
             }
         }
+        let mut counts = Vec::new();
+        self.engine.take_counts(&mut counts);
+        counts.into_iter().for_each(|(topic, partitions)| self.queue.tell_partitions(topic, partitions));
         while let Some(fate) = self.engine.next_fate() {
             self.note(fate, true);
         }

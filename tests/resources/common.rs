@@ -1,10 +1,10 @@
 //! What the tests share: a process of their own, and addresses at which brokers misbehave.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -63,9 +63,11 @@ pub fn client(address: &str) -> Client {
     Client::builder([address]).build().expect("good options")
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, and where no server that is started later will.
 pub fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("an address").to_string()
+    static NEXT: AtomicU8 = AtomicU8::new(2);
+    let host = Ipv4Addr::new(127, 0, 0, NEXT.fetch_add(1, Ordering::Relaxed));
+    TcpListener::bind((host, 0)).expect("loopback").local_addr().expect("an address").to_string()
 }
 
 /// A server that is no broker.
