@@ -29,8 +29,8 @@ pub struct Chunk {
     routes: Vec<Route>,
     /// Where all messages of a run go.
     topic: u32,
-    /// The partition that all messages of a run have by their keys; none if they may go to whichever.
-    pub lane: Option<Lane>,
+    /// The partition that all messages without one of their own have by their keys; none if it is not chosen yet.
+    pub lane: Option<i32>,
     /// Ticket of the first message; what came between the others may be in other chunks if this one has a lane.
     pub first: u64,
     /// Tickets below this are in this chunk, in one before it, or in one that was sealed with it.
@@ -42,15 +42,6 @@ pub struct Chunk {
     /// How many messages the engine has taken; it moves only after a message is safe in its batch, so that a
     /// panic on the way costs that message and no other.
     pub taken: usize,
-}
-
-/// A partition, and the number of partitions for which it is the one of the messages' keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// The partition.
-    pub partition: u32,
-    /// How many the topic had.
-    pub partitions: u32,
 }
 
 #[derive(Clone, Copy, Debug)]

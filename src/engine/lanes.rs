@@ -2,7 +2,7 @@
 //! partitions, as soon as the number of partitions is known. For few partitions only: in many, each gets so few
 //! messages that a chunk for each costs more than to sort them later.
 
-use super::chunk::{Chunk, Lane};
+use super::chunk::Chunk;
 
 /// The open chunks of one topic; they are begun and sealed together, and their messages have all tickets from the first
 /// one's on.
@@ -66,7 +66,7 @@ impl Lanes {
         if chunk.is_empty() {
             *chunk = fresh();
             chunk.first = ticket;
-            chunk.lane = Some(Lane { partition, partitions });
+            chunk.lane = Some(partition as i32);
         }
         chunk
     }
@@ -188,7 +188,7 @@ mod tests {
                             _ => None,
                         };
                         prop_assert_eq!(entry.partition, asked);
-                        prop_assert!(lane.is_none_or(|lane| of_key == Some(lane.partition as i32)));
+                        prop_assert!(lane.is_none() || lane == of_key);
                         if let Some(partition) = entry.partition.or(of_key) {
                             let before = last.insert((entry.topic, partition), ticket);
                             prop_assert!(before < Some(ticket), "{before:?} {ticket}");
@@ -231,7 +231,7 @@ mod tests {
             (out.iter().filter(|chunk| chunk.lane.is_some()).count(), out.len(), quiet)
         };
         let mut used = Chunk::default();
-        (used.taken, used.lane) = (7, Some(super::Lane { partition: 1, partitions: 2 }));
+        (used.taken, used.lane) = (7, Some(1));
         let (with_lane, all, quiet) = lanes(3, Some(used));
         assert_eq!((with_lane, all), (3, 3));
         assert!(quiet > 180, "{quiet} of 200 were taken quietly");
@@ -257,7 +257,7 @@ mod tests {
         }
         let mut out = VecDeque::new();
         assert!(!queue.deliver() && queue.take_due(&mut out));
-        let lanes: Vec<_> = out.iter().map(|chunk| chunk.lane.map(|lane| lane.partition)).collect();
+        let lanes: Vec<_> = out.iter().map(|chunk| chunk.lane).collect();
         assert_eq!(lanes, [None, Some(0), Some(1), Some(2)]);
     }
 

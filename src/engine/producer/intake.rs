@@ -39,7 +39,7 @@ impl ProducerEngine {
                     slot: extra.and_then(|extra| extra.slot.as_ref()),
                 };
                 self.unfinished += 1;
-                self.place(&entry, arrival);
+                self.place(&entry, arrival, chunk.lane);
                 chunk.taken += 1;
             }
         }
@@ -57,10 +57,7 @@ impl ProducerEngine {
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
         let number = match chunk.lane {
             None => topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len)),
-            // Under another number of partitions, keys choose others.
-            Some(lane) if lane.partitions as usize != topic.partitions.len() => None,
-            Some(lane) => Some(lane.partition as i32)
-                .filter(|number| topic.partition(*number).is_some_and(|partition| partition.takes_runs_of(len))),
+            lane => lane.filter(|number| topic.partition(*number).is_some_and(|it| it.takes_runs_of(len))),
         };
         let Some(number) = number else { return false };
         let Some(partition) = topic.partition(number) else { return false };
@@ -108,7 +105,8 @@ impl ProducerEngine {
     pub(super) fn unpark(&mut self, topic: u32, now: Instant) {
         for (mut chunk, due) in std::mem::take(&mut self.topics[topic as usize].parked) {
             if !self.append_run(&mut chunk, due) {
-                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival));
+                let lane = chunk.lane;
+                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival, lane));
             }
         }
         self.touch_fresh(now);
@@ -153,9 +151,11 @@ impl ProducerEngine {
         self.settle();
     }
 
-    /// Puts one message where it belongs: a batch, the list of those that wait for metadata, or the fates.
+    /// Puts one message where it belongs: a batch, the list of those that wait for metadata, or the fates. A key has
+    /// already chosen the partition of a `lane`, and it stays with that if the number of partitions has changed since:
+    /// in another partition, the message would come behind later ones that were in another lane.
     #[inline]
-    fn place(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>) {
+    fn place(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, lane: Option<i32>) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index as usize) else {
             debug_assert!(false, "topic {index} was not told");
@@ -170,9 +170,9 @@ impl ProducerEngine {
                 self.refresh.want();
                 self.outbox.fresh(index, -1);
             }
-            return park(topic, entry, arrival);
+            return park(topic, entry, arrival, lane);
         }
-        match choose(&self.config.partitioner, topic, entry, &mut self.random) {
+        match choose(&self.config.partitioner, topic, entry, lane, &mut self.random) {
             Ok(number) => {
                 topic.used = true;
                 if let Some(partition) = topic.partition(number) {
@@ -222,10 +222,11 @@ fn choose(
     partitioner: &Partitioner,
     topic: &mut TopicState,
     entry: &Entry<'_>,
+    lane: Option<i32>,
     random: &mut Random,
 ) -> Result<i32, DeliveryErrorKind> {
     let count = topic.partitions.len() as i32;
-    if let Some(partition) = entry.partition {
+    if let Some(partition) = entry.partition.or(lane) {
         if partition >= count {
             let topic = topic.name.clone();
             return Err(DeliveryErrorKind::UnknownPartition { topic, partition, count });
@@ -276,13 +277,14 @@ fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival
 }
 
 /// Keeps a message until the metadata of its topic is there.
-fn park(topic: &mut TopicState, entry: &Entry<'_>, arrival: Arrival<'_>) {
+fn park(topic: &mut TopicState, entry: &Entry<'_>, arrival: Arrival<'_>, lane: Option<i32>) {
     let joins = |(chunk, due): &(Chunk, Instant)| {
         let len = chunk.records.len_with(entry.create_time, entry.tail.len());
-        *due == arrival.due && len.is_some_and(|len| len <= PARKED_TOGETHER)
+        *due == arrival.due && chunk.lane == lane && len.is_some_and(|len| len <= PARKED_TOGETHER)
     };
     if !topic.parked.back().is_some_and(joins) {
-        let chunk = Chunk::from_ticket(arrival.ticket);
+        let mut chunk = Chunk::from_ticket(arrival.ticket);
+        chunk.lane = lane;
         topic.parked.push_back((chunk, arrival.due));
     }
     if let Some((chunk, _)) = topic.parked.back_mut() {

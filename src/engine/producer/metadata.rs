@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_go_by_the_number_of_partitions_that_the_engine_knows_not_by_what_callers_knew() {
+    fn what_callers_have_placed_stays_there_and_fails_where_the_partition_is_gone() {
         let now = crate::engine::test_clock();
         for callers_knew in [2, 3, 4] {
             let mut engine = engine();
@@ -383,16 +383,22 @@ mod tests {
             assert!(!queue.deliver() && queue.take_due(&mut chunks));
             assert_eq!(chunks.len(), callers_knew as usize);
             chunks.iter_mut().for_each(|chunk| engine.append(chunk, now));
-            assert_eq!(engine.unfinished(), 100);
-            let mut placed = 0;
+            let (mut placed, mut failed) = (0, 0);
+            while let Some(fate) = engine.next_fate() {
+                for (error, _) in fate.into_errors() {
+                    assert!(matches!(error.kind(), DeliveryErrorKind::UnknownPartition { partition: 3, count: 3, .. }));
+                    assert_eq!(error.message().partition(), None, "so it can be produced again");
+                    failed += 1;
+                }
+            }
             for mut chunk in engine.salvage("the test looks").chunks {
                 for entry in chunk.entries() {
                     let key = crate::record::tail::key(entry.tail).unwrap();
-                    assert_eq!(entry.partition, Partitioner::crc32().keyed(key, 3));
+                    assert_eq!(entry.partition, Partitioner::crc32().keyed(key, callers_knew as i32));
                     placed += 1;
                 }
             }
-            assert_eq!(placed, 100);
+            assert_eq!((placed + failed, failed > 0), (100, callers_knew == 4));
         }
     }
 
