@@ -278,7 +278,7 @@ impl Totals {
 }
 
 impl Report {
-    /// Whether somebody may wait for what is in it.
+    /// Whether somebody may wait for what is in it, or place messages by what was true before.
     pub fn is_urgent(&self) -> bool {
         self.released.messages > 0
             || self.totals != Totals::default()
@@ -287,5 +287,6 @@ impl Report {
             || self.last_error.is_some()
             || self.fatal.is_some()
             || !self.answers.is_empty()
+            || !self.partitions.is_empty()
     }
 }

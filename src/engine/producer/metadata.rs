@@ -224,7 +224,7 @@ impl ProducerEngine {
         topic.available = (0i32..).zip(&topic.partitions).filter(|(_, it)| it.leader >= 0).map(|(at, _)| at).collect();
         let count = topic.partitions.len();
         if count != before {
-            self.counts.push((index, count as u32));
+            self.tell_count(index);
         }
         for number in 0..count as i32 {
             self.touch(index, number, now);
@@ -275,9 +275,15 @@ impl ProducerEngine {
         let topic = &mut self.topics[index as usize];
         topic.partitions.clear();
         topic.available.clear();
-        self.counts.push((index, 0));
         topic.missing_since = None;
+        self.tell_count(index);
         self.identity.leave_epoch();
+    }
+
+    /// Callers may learn how many partitions a topic has; who does not ask finds the last number of each.
+    fn tell_count(&mut self, index: u32) {
+        self.counts.retain(|(topic, _)| *topic != index);
+        self.counts.push((index, self.topics[index as usize].partitions.len() as u32));
     }
 }
 
@@ -361,12 +367,18 @@ mod tests {
     #[test]
     fn what_callers_have_placed_stays_there_and_fails_where_the_partition_is_gone() {
         let now = crate::engine::test_clock();
-        for callers_knew in [2, 3, 4] {
+        for (callers_knew, known_before) in [(2, true), (3, true), (4, true), (2, false), (3, false), (4, false)] {
             let mut engine = engine();
-            engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
-            let mut told = Vec::new();
-            engine.take_counts(&mut told);
-            assert_eq!(told, [(0, 3)]);
+            let learn = |engine: &mut ProducerEngine| {
+                engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
+                engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 2), (1, 2), (2, 3)]), now);
+                let mut told = Vec::new();
+                engine.take_counts(&mut told);
+                assert_eq!(told, [(0, 3)], "once");
+            };
+            if known_before {
+                learn(&mut engine);
+            }
             let (messages, bytes, batch_bytes) = (1000, 1_000_000, 1_000_000);
             let (threshold, interval) = (0, Duration::ZERO);
             let mut queue = Queue::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
@@ -383,6 +395,9 @@ mod tests {
             assert!(!queue.deliver() && queue.take_due(&mut chunks));
             assert_eq!(chunks.len(), callers_knew as usize);
             chunks.iter_mut().for_each(|chunk| engine.append(chunk, now));
+            if !known_before {
+                learn(&mut engine);
+            }
             let (mut placed, mut failed) = (0, 0);
             while let Some(fate) = engine.next_fate() {
                 for (error, _) in fate.into_errors() {
