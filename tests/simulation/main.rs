@@ -89,15 +89,14 @@ fn a_seed_runs_twice_in_the_same_way() {
 fn planted_bugs_are_found() {
     let mut unfound = Vec::new();
     for (bug, fitting) in Bug::ALL {
+        // By the anomaly that it is: an earlier seed may show it by something that follows from it.
         let found = (0..SEEDS).find_map(|seed| {
             let problems = run(seed, Some(bug)).problems;
-            (!problems.is_empty()).then_some((seed, problems))
+            problems.iter().any(|problem| fitting.contains(&problem.anomaly)).then_some((seed, problems))
         });
         match found {
             Some((seed, problems)) => {
                 println!("{bug:?}: found after {} seeds: {}", seed + 1, in_one_line(&problems));
-                let fits = |problem: &Problem| fitting.contains(&problem.anomaly);
-                assert!(problems.iter().any(fits), "{bug:?}: none of {fitting:?}");
             }
             None => unfound.push(bug),
         }
