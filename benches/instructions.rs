@@ -171,19 +171,23 @@ impl Run {
     }
 
     fn produce(&mut self, count: u64) {
-        for _ in 0..count {
-            let mut message = Message::new(&self.topic, &self.value[..]);
-            if self.mode == Mode::Keyed {
-                message = message.with_key(&self.keys[self.produced as usize % self.keys.len()][..]);
-            }
-            let handle = (self.mode == Mode::Handles).then(|| (self.topic.clone(), Slot::shared()));
-            let slot = handle.as_ref().map(|(_, slot)| slot);
-            self.side.offer(&message, slot, Timestamp::from_millis(TIME)).expect("there is room");
-            if let Some(handle) = handle {
-                self.handles.push_back(handle);
-            }
-            self.produced += 1;
+        let (topic, value, time) = (&self.topic, &self.value[..], Timestamp::from_millis(TIME));
+        for number in self.produced..self.produced + count {
+            let accepted = match self.mode {
+                Mode::Plain | Mode::Callback => self.side.produce(Message::new(topic, value), None, time),
+                Mode::Keyed => {
+                    let key = &self.keys[number as usize % self.keys.len()][..];
+                    self.side.produce(Message::new(topic, value).with_key(key), None, time)
+                }
+                Mode::Handles => {
+                    let slot = Slot::shared();
+                    self.handles.push_back((topic.clone(), Arc::clone(&slot)));
+                    self.side.produce(Message::new(topic, value), Some(&slot), time)
+                }
+            };
+            accepted.expect("there is room");
         }
+        self.produced += count;
     }
 
     fn turn(&mut self) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use ottla::engine::chunk::Chunk;
-use ottla::engine::queue::{Checked, Limits, Queue};
+use ottla::engine::queue::{Checked, Limits, Queue, Usual};
 use ottla::record::batch::{BatchBuilder, Stamp};
 use ottla::{Message, Partitioner, Timestamp, Topic};
 
@@ -106,8 +106,8 @@ impl Round {
     fn go(&mut self, message: &Message<'_>) {
         for _ in 0..ROUND {
             let time = || Timestamp::from_millis(TIME);
-            let mut checked = Checked::new(message, BATCH_BYTES, time).expect("it is small");
-            if self.queue.offer_quietly(&checked, None).is_none() {
+            if self.queue.offer_quietly(message, Usual::bytes(BATCH_BYTES), time).is_none() {
+                let mut checked = Checked::new(message, BATCH_BYTES, time).expect("it is small");
                 self.queue.offer(&mut checked, None, || Some(self.now)).expect("there is room");
             }
         }

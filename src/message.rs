@@ -169,6 +169,15 @@ impl<'a> Message<'a> {
         self.tag
     }
 
+    /// Whether nothing is to be done when it is dropped.
+    #[inline(always)]
+    pub(crate) fn only_borrows(&self) -> bool {
+        let borrows = |payload: &Option<Payload<'_>>| matches!(payload, None | Some(Payload(Bits::Borrowed(_))));
+        let borrows_topic = matches!(self.topic.0, Ref::Borrowed(_) | Ref::Name(Cow::Borrowed(_)));
+        let borrows_bytes = borrows(&self.value) && borrows(&self.key) && borrows(&self.partition_key);
+        borrows_topic && borrows_bytes && self.headers.capacity() == 0
+    }
+
     /// The same message, owning its bytes: what was borrowed is copied.
     pub fn into_owned(self) -> Message<'static> {
         Message {
@@ -197,7 +206,7 @@ impl Header<'_> {
 /// Bytes of a key, a value or a header, borrowed, owned or shared; making one copies nothing.
 ///
 /// It is made from `&str`, `String`, `&String`, `&[u8]`, `&[u8; N]`, `Vec<u8>`, `&Vec<u8>`, `Arc<[u8]>` and
-/// `bytes::Bytes`.
+/// `bytes::Bytes`. Of these only `Bytes` takes a small allocation; `&bytes[..]` takes none.
 ///
 /// ```
 /// use ottla::Payload;
@@ -214,7 +223,9 @@ enum Bits<'a> {
     Borrowed(&'a [u8]),
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
-    Bytes(Bytes),
+    /// In a box, because a `Bytes` has something in it that can change behind a shared reference: the compiler would
+    /// trust nothing that it knows of a message once `produce` has seen it, and copy and look at all of it again.
+    Bytes(Box<Bytes>),
 }
 
 impl Payload<'_> {
@@ -230,17 +241,24 @@ impl Payload<'_> {
     }
 }
 
-impl std::ops::Deref for Payload<'_> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
+impl Payload<'_> {
+    #[inline(never)]
+    fn not_borrowed(&self) -> &[u8] {
         match &self.0 {
             Bits::Borrowed(bytes) => bytes,
             Bits::Owned(bytes) => bytes,
             Bits::Shared(bytes) => bytes,
             Bits::Bytes(bytes) => bytes,
         }
+    }
+}
+
+impl std::ops::Deref for Payload<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        if let Bits::Borrowed(bytes) = self.0 { bytes } else { self.not_borrowed() }
     }
 }
 
@@ -315,7 +333,7 @@ impl From<Arc<[u8]>> for Payload<'_> {
 impl From<Bytes> for Payload<'_> {
     #[inline]
     fn from(bytes: Bytes) -> Self {
-        Payload(Bits::Bytes(bytes))
+        Payload(Bits::Bytes(Box::new(bytes)))
     }
 }
 

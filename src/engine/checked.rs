@@ -1,9 +1,11 @@
 //! A message on its way into the queue: what can be checked and computed before the lock is taken.
 
+use std::iter;
+
 use super::chunk::Parts;
 use super::entry;
 use crate::error::ProduceErrorKind;
-use crate::message::{Message, Timestamp};
+use crate::message::{Header, Message, Timestamp};
 use crate::record::batch::{self, BatchBuilder};
 use crate::record::tail;
 
@@ -26,7 +28,6 @@ impl<'a, 'm> Checked<'a, 'm> {
     ///
     /// # Errors
     /// `MessageTooLarge` and `InvalidMessage`.
-    #[inline(always)]
     pub fn new(
         message: &'a Message<'m>,
         max_message_bytes: usize,
@@ -49,7 +50,6 @@ impl<'a, 'm> Checked<'a, 'm> {
         Ok(Self { message, key, value, partition_key, create_time, tail_len, encoded })
     }
 
-    #[inline(always)]
     pub(super) fn parts(&self, topic: u32) -> Parts<'_> {
         let (key, value, headers) = (self.key, self.value, &*self.message.headers);
         let Message { partition, tag, .. } = *self.message;
@@ -57,16 +57,70 @@ impl<'a, 'm> Checked<'a, 'm> {
     }
 
     /// Whether it may go to whichever partition, where messages without a key may.
-    #[inline(always)]
     pub(super) fn goes_anywhere(&self) -> bool {
-        self.key.is_none() && self.message.partition.is_none() && self.partition_key.is_none()
+        goes_anywhere(self.message)
+    }
+
+    /// Bytes of the queue's limit that it takes.
+    pub(super) fn cost(&self, has_handle: bool) -> usize {
+        entry::cost_of(self.tail_len, self.message.tag, self.partition_key.map(<[u8]>::len), has_handle)
+    }
+}
+
+/// A message of the usual kind, small and with nothing wrong: it can be queued if there is room.
+#[derive(Clone, Copy, Debug)]
+pub struct Usual<'a, 'm> {
+    pub(super) message: &'a Message<'m>,
+    pub(super) record: batch::Usual<'a>,
+    pub(super) headers: &'a [Header<'m>],
+    pub(super) partition_key: Option<&'a [u8]>,
+    /// Whether it may go to whichever partition, where messages without a key may.
+    pub(super) anywhere: bool,
+}
+
+impl<'a, 'm> Usual<'a, 'm> {
+    /// Bytes of a tail that certainly may be sent, and is not encoded before it is queued.
+    pub fn bytes(max_message_bytes: usize) -> usize {
+        max_message_bytes.saturating_sub(batch::MOST_AROUND).min(ENCODED_BEFORE)
+    }
+
+    /// A message that is not more than a value, whose tail has at most so many [`bytes`](Self::bytes). Nothing if it is
+    /// more: this is apart from the others so that the compiler makes a shorter way for it.
+    #[inline(always)]
+    pub fn plain(message: &'a Message<'m>, bytes: usize, create_time: impl FnOnce() -> Timestamp) -> Option<Self> {
+        if !goes_anywhere(message) || !message.headers.is_empty() {
+            return None;
+        }
+        let value = message.value()?;
+        let create_time = message.create_time.unwrap_or_else(create_time).as_millis();
+        let record = batch::Usual::new(create_time, None, Some(value), iter::empty())?;
+        let fits = record.tail_len() <= bytes;
+        fits.then_some(Self { message, record, headers: &[], partition_key: None, anywhere: true })
+    }
+
+    /// A message whose tail has at most so many [`bytes`](Self::bytes). Nothing if it is of another kind: then it must be
+    /// [`Checked`]. `create_time` is for a message that has none.
+    #[inline(always)]
+    pub fn new(message: &'a Message<'m>, bytes: usize, create_time: impl FnOnce() -> Timestamp) -> Option<Self> {
+        let (headers, partition_key) = (&*message.headers, message.partition_key());
+        let create_time = message.create_time.unwrap_or_else(create_time).as_millis();
+        let record = batch::Usual::new(create_time, message.key(), message.value(), message.headers())?;
+        let long = record.tail_len() > bytes || partition_key.is_some_and(|key| key.len() > bytes);
+        let nowhere = message.partition.is_some_and(|partition| partition < 0);
+        let anywhere = goes_anywhere(message);
+        (!long && !nowhere).then_some(Self { message, record, headers, partition_key, anywhere })
     }
 
     /// Bytes of the queue's limit that it takes.
     #[inline(always)]
     pub(super) fn cost(&self, has_handle: bool) -> usize {
-        entry::cost_of(self.tail_len, self.message.tag, self.partition_key.map(<[u8]>::len), has_handle)
+        entry::cost_of(self.record.tail_len(), self.message.tag, self.partition_key.map(<[u8]>::len), has_handle)
     }
+}
+
+#[inline(always)]
+fn goes_anywhere(message: &Message<'_>) -> bool {
+    message.key.is_none() && message.partition.is_none() && message.partition_key.is_none()
 }
 
 /// The record of a large message, in a batch of its own.

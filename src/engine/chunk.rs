@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::checked::Usual;
 #[cfg(any(test, feature = "_internal"))]
 use super::entry;
 use super::entry::{Entry, Extra};
@@ -165,9 +166,40 @@ impl Chunk {
         (self.routes.is_empty() && !self.is_empty() && self.taken == 0).then_some(self.topic)
     }
 
+    /// Appends a message of the usual kind within the first `room` bytes of the batch; `None` as for
+    /// [`append_usual`](BatchBuilder::append_usual). If it does not go where all others go,
+    /// [`note_usual`](Self::note_usual) follows.
+    #[inline(always)]
+    pub(super) fn push_usual(
+        &mut self,
+        room: usize,
+        message: &Usual<'_, '_>,
+        slot: Option<&Arc<Slot>>,
+        cost: usize,
+    ) -> Option<()> {
+        self.records.append_usual(room, &message.record, message.headers.iter().map(Header::parts))?;
+        self.cost += cost;
+        let (tag, partition_key) = (message.message.tag, message.partition_key);
+        if slot.is_some() || tag != 0 || partition_key.is_some() {
+            self.note_extra(tag, partition_key, slot);
+        }
+        Some(())
+    }
+
+    /// Notes what the message that was just pushed has beside its record.
+    #[inline(never)]
+    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<&Arc<Slot>>) {
+        self.extras.extend(Extra::of(self.records.count() - 1, tag, partition_key, slot));
+    }
+
+    /// Notes where the message that was just pushed goes.
+    pub(super) fn note_usual(&mut self, topic: u32, message: &Usual<'_, '_>, anywhere: bool) {
+        let record = (message.record.create_time(), message.record.tail_len());
+        self.note(self.records.count() - 1, (topic, message.message.partition), record, anywhere);
+    }
+
     /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
     /// do, or that of the chunk's lane. The handle waits in `slot`.
-    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         plan: Plan,

@@ -10,6 +10,7 @@ use super::chunk::Chunk;
 use super::lanes::Lanes;
 use super::partitioner::Partitioner;
 use crate::fate::Slot;
+use crate::message::Message;
 
 /// At any time either the open chunk or the lanes have messages, so those in one kind are all older than those in the
 /// other.
@@ -57,9 +58,9 @@ impl Filling {
     /// The partition that a message has by its key, where that is quickly found. Only hashes that are built in are
     /// asked here, on the caller's thread: they neither block nor panic.
     #[inline]
-    pub fn place(&self, message: &Checked<'_, '_>, partitions: u32) -> Option<u32> {
-        let key = message.partition_key.or(message.key)?;
-        if message.message.partition.is_some() || key.len() > HASHED_HERE {
+    pub fn place(&self, message: &Message<'_>, partitions: u32) -> Option<u32> {
+        let key = message.partition_key().or(message.key())?;
+        if message.partition.is_some() || key.len() > HASHED_HERE {
             return None;
         }
         self.partitioner.as_ref()?.keyed(key, partitions as i32).map(|partition| partition as u32)
@@ -70,7 +71,7 @@ impl Filling {
     pub fn way(&self, message: &Checked<'_, '_>, topic: u32, partitions: u32, anywhere: bool) -> Way {
         let free = self.open.is_empty() && self.lanes.take(topic) && message.encoded.is_none();
         let suit = !anywhere && free && Lanes::suit(partitions);
-        match suit.then(|| self.place(message, partitions)).flatten() {
+        match suit.then(|| self.place(message.message, partitions)).flatten() {
             Some(partition) => Way::Lane { partition, partitions },
             None if anywhere => Way::Run,
             None => Way::Mixed,

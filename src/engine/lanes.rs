@@ -165,8 +165,8 @@ mod tests {
                 match step {
                     Step::Offer(topic, kind) => {
                         let message = message(&topics[topic], &kind, queue.accepted());
-                        let mut checked = Checked::new(&message, usize::MAX, || Timestamp::from_millis(0)).expect("good");
-                        if queue.offer_quietly(&checked, None).is_none() {
+                        let mut checked = Checked::new(&message, usize::MAX, time).expect("good");
+                        if queue.offer_quietly(&message, USUAL, time).is_none() {
                             prop_assert!(queue.offer(&mut checked, None, || Some(test_clock())).is_ok());
                         }
                         kinds.push(kind);
@@ -219,8 +219,8 @@ mod tests {
             let mut quiet = 0;
             for ticket in 0..200 {
                 let message = message(&topic, &Kind::Key(ticket as u8), ticket);
-                let mut checked = Checked::new(&message, usize::MAX, || Timestamp::from_millis(0)).expect("good");
-                let quietly = queue.offer_quietly(&checked, None).is_some();
+                let mut checked = Checked::new(&message, usize::MAX, time).expect("good");
+                let quietly = queue.offer_quietly(&message, USUAL, time).is_some();
                 quiet += u32::from(quietly);
                 assert!(quietly || queue.offer(&mut checked, None, || Some(test_clock())).is_ok());
             }
@@ -249,8 +249,8 @@ mod tests {
         let topic = Topic::new("orders").expect("a good name");
         for ticket in 0..5000 {
             let message = message(&topic, &Kind::Key(ticket as u8), ticket);
-            let mut checked = Checked::new(&message, usize::MAX, || Timestamp::from_millis(0)).expect("good");
-            if queue.offer_quietly(&checked, None).is_none() {
+            let mut checked = Checked::new(&message, usize::MAX, time).expect("good");
+            if queue.offer_quietly(&message, USUAL, time).is_none() {
                 queue.offer(&mut checked, None, || Some(test_clock())).expect("room");
             }
             queue.tell_partitions(0, PARTITIONS);
@@ -261,5 +261,10 @@ mod tests {
         assert_eq!(lanes, [None, Some(0), Some(1), Some(2)]);
     }
 
+    fn time() -> Timestamp {
+        Timestamp::from_millis(0)
+    }
+
     const PARTITIONS: u32 = 3;
+    const USUAL: usize = 10_000;
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use super::checked::Checked;
+pub use super::checked::{Checked, Usual};
 use super::chunk::Chunk;
 use super::deadline::Deadline;
 use super::filling::Filling;
@@ -21,7 +21,7 @@ use super::partitioner::Partitioner;
 use super::topics::Topics;
 use crate::error::InvalidTopic;
 use crate::fate::Slot;
-use crate::message::{Topic, TopicRef};
+use crate::message::{Message, Timestamp, Topic, TopicRef};
 
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
 #[derive(Debug)]
@@ -218,51 +218,85 @@ impl Queue {
         self.all_due();
     }
 
-    /// Takes a message, if nothing else is to be done with it than to append it to the open chunk; gives its ticket. The
-    /// way of almost all messages when many come.
-    #[inline(always)]
-    pub fn offer_quietly(&mut self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
-        let Quiet { messages, number, taker, .. } = self.quiet;
-        let same_topic = message.message.topic.checked().is_some_and(|topic| topic.number() == number);
-        if messages == 0 || !same_topic || message.encoded.is_some() {
-            return None;
-        }
-        let anywhere = self.limits.spreads && message.goes_anywhere();
-        match taker {
-            Taker::Run if !anywhere => None,
-            Taker::Run | Taker::Open => self.append_quietly(message, slot, anywhere, |queue| &mut queue.filling.open),
-            Taker::Lanes { partitions } => self.offer_to_lane(message, slot, partitions),
+    /// Takes a message on the shortest way that there is for it, if nothing else is to be done with it than to append it;
+    /// gives its ticket. Of the usual kind are messages of at most so many [`bytes`](Usual::bytes).
+    #[inline]
+    pub fn offer_quietly(
+        &mut self,
+        message: &Message<'_>,
+        usual_bytes: usize,
+        create_time: impl Fn() -> Timestamp,
+    ) -> Option<u64> {
+        match Usual::plain(message, usual_bytes, &create_time) {
+            Some(message) => self.offer_plain(&message, None),
+            None => self.offer_usual(&Usual::new(message, usual_bytes, create_time)?, None),
         }
     }
 
-    #[inline(never)]
-    fn offer_to_lane(&mut self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>, partitions: u32) -> Option<u64> {
-        let partition = self.filling.place(message, partitions)?;
-        self.append_quietly(message, slot, true, |queue| queue.filling.lanes.get_mut(partition))
+    /// Takes a message that is not more than a value, if nothing else is to be done with it than to append it to the open
+    /// chunk; gives its ticket. The way of almost all messages when many come.
+    #[inline(always)]
+    pub fn offer_plain(&mut self, message: &Usual<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+        match self.quiet_taker(message)? {
+            Taker::Run if self.limits.spreads => self.append_quietly(message, slot, |queue| &mut queue.filling.open),
+            // By value: a reference would keep the other way, which needs it only in registers, from having it there.
+            Taker::Open => self.offer_to_mixed(*message, slot),
+            Taker::Run | Taker::Lanes { .. } => None,
+        }
+    }
+
+    /// As [`offer_plain`](Self::offer_plain), a message that may be more than a value.
+    #[inline(always)]
+    pub fn offer_usual(&mut self, message: &Usual<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+        match self.quiet_taker(message)? {
+            Taker::Lanes { partitions } => {
+                let partition = self.filling.place(message.message, partitions)?;
+                self.append_quietly(message, slot, |queue| queue.filling.lanes.get_mut(partition))
+            }
+            Taker::Run if self.limits.spreads && message.anywhere => {
+                self.append_quietly(message, slot, |queue| &mut queue.filling.open)
+            }
+            Taker::Run => None,
+            Taker::Open => self.offer_to_mixed(*message, slot),
+        }
+    }
+
+    /// What takes the next message quietly, if it goes where the last one went.
+    #[inline(always)]
+    fn quiet_taker(&self, message: &Usual<'_, '_>) -> Option<Taker> {
+        let Quiet { messages, number, taker, .. } = self.quiet;
+        (messages > 0 && message.message.topic.checked()?.number() == number).then_some(taker)
     }
 
     #[inline(always)]
     fn append_quietly(
         &mut self,
-        message: &Checked<'_, '_>,
+        message: &Usual<'_, '_>,
         slot: Option<&Arc<Slot>>,
-        placed: bool,
-        chunk: impl Fn(&mut Self) -> &mut Chunk,
+        chunk: impl FnOnce(&mut Self) -> &mut Chunk,
     ) -> Option<u64> {
-        let open = chunk(self);
-        let plan = open.records.plan(message.create_time.as_millis(), message.tail_len)?;
-        let room = open.records.capacity().min(self.quiet.chunk_bytes);
         let cost = message.cost(slot.is_some());
-        let (bytes, waiting_bytes) = (self.bytes + cost, self.waiting_bytes + message.tail_len + LEAST_HEAD);
-        if plan.len > room || waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
+        let bytes = self.bytes + cost;
+        let waiting_bytes = self.waiting_bytes + message.record.tail_len() + LEAST_HEAD;
+        if waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
             return None;
         }
-        let parts = message.parts(self.quiet.topic);
-        chunk(self).push(plan, parts, slot, placed, cost);
+        let most = self.quiet.chunk_bytes;
+        let chunk = chunk(self);
+        chunk.push_usual(most.min(chunk.records.capacity()), message, slot, cost)?;
         let ticket = self.accepted;
         self.accepted += 1;
         self.quiet.messages -= 1;
         (self.bytes, self.waiting_bytes) = (bytes, waiting_bytes);
+        Some(ticket)
+    }
+
+    /// Among messages that the engine will sort.
+    #[inline(never)]
+    fn offer_to_mixed(&mut self, message: Usual<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+        let anywhere = self.limits.spreads && message.anywhere;
+        let ticket = self.append_quietly(&message, slot, |queue| &mut queue.filling.open)?;
+        self.filling.open.note_usual(self.quiet.topic, &message, anywhere);
         Some(ticket)
     }
 
@@ -271,7 +305,6 @@ impl Queue {
     ///
     /// # Errors
     /// All of [`Refused`]; the message can be offered again.
-    #[inline]
     pub fn offer(
         &mut self,
         message: &mut Checked<'_, '_>,
@@ -618,7 +651,6 @@ mod tests {
     use crate::engine::checked::ENCODED_BEFORE;
     use crate::engine::entry;
     use crate::engine::filling::{BEHIND, SUMMED_TOGETHER};
-    use crate::message::{Message, Timestamp};
     use crate::record::batch::BatchBuilder;
     use crate::record::tail;
 
@@ -679,7 +711,7 @@ mod tests {
             let message = Message::new(topic, &value[..]);
             for _ in 0..messages {
                 let mut checked = check(&message);
-                if queue.offer_quietly(&checked, None).is_none() {
+                if quietly(queue, &message).is_none() {
                     queue.offer(&mut checked, None, now).expect("room");
                 }
             }
@@ -852,8 +884,7 @@ mod tests {
         let topic = Topic::new("orders").expect("a good name");
         let message = Message::new(&topic, "a value");
         let quiet = (0..50_000).filter(|_| {
-            let quietly = queue.offer_quietly(&check(&message), None).is_some();
-            quietly || queue.offer(&mut check(&message), None, now).is_err()
+            quietly(&mut queue, &message).is_some() || queue.offer(&mut check(&message), None, now).is_err()
         });
         let quiet = quiet.count();
         assert!(quiet > 49_900, "{quiet}");
@@ -1040,7 +1071,7 @@ mod tests {
                         let mut checked = check(&message);
                         let cost = checked.cost(false);
                         let expected = model.offer(checked.tail_len, cost);
-                        let seen = if queue.offer_quietly(&checked, None) == Some(ticket) {
+                        let seen = if quietly(&mut queue, &message) == Some(ticket) {
                             (true, false, false)
                         } else {
                             match queue.offer(&mut checked, None, || Some(at)) {
@@ -1139,6 +1170,10 @@ mod tests {
         let value = vec![0; len];
         let message = Message::new(topic, &value);
         queue.offer(&mut check(&message), None, now)
+    }
+
+    fn quietly(queue: &mut Queue, message: &Message<'_>) -> Option<u64> {
+        queue.offer_quietly(message, Usual::bytes(1_000_000), || Timestamp::from_millis(0))
     }
 
     fn check<'a, 'm>(message: &'a Message<'m>) -> Checked<'a, 'm> {

@@ -226,36 +226,40 @@ impl AsyncProducer {
 impl Shared {
     #[inline]
     fn accept(&self, message: Message<'_>, slot: Option<&Arc<Slot>>, wait: Duration) -> Result<u64, ProduceError> {
-        match self.try_accept(&message, slot, wait) {
-            Ok(ticket) => Ok(ticket),
+        // Asked before the call: where the message was just made the compiler knows the answer here, and not behind it.
+        let borrows = message.only_borrows();
+        let accepted = match self.accept_quietly(&message, slot) {
+            Some(ticket) => Ok(ticket),
+            None => self.accept_checked(&message, slot, wait),
+        };
+        match accepted {
+            Ok(ticket) => {
+                if borrows {
+                    mem::forget(message);
+                }
+                Ok(ticket)
+            }
             Err(kind) => Err(ProduceError::new(kind, message)),
         }
     }
 
-    fn try_accept(
-        &self,
-        message: &Message<'_>,
-        slot: Option<&Arc<Slot>>,
-        wait: Duration,
-    ) -> Result<u64, ProduceErrorKind> {
-        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
-        if let Some(ticket) = self.gate.offer_quietly(&checked, slot) {
-            return Ok(ticket);
-        }
-        self.accept_checked(&mut checked, slot, wait)
+    #[inline(never)]
+    fn accept_quietly(&self, message: &Message<'_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+        self.gate.offer_quietly(message, clock::timestamp, slot)
     }
 
     /// What is to be done for a message that is the first of its kind, or for which there may be no room.
     #[inline(never)]
     fn accept_checked(
         &self,
-        checked: &mut Checked<'_, '_>,
+        message: &Message<'_>,
         slot: Option<&Arc<Slot>>,
         wait: Duration,
     ) -> Result<u64, ProduceErrorKind> {
+        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
         let wait = if !wait.is_zero() && threads::serves(self.gate.number()) { Duration::ZERO } else { wait };
         loop {
-            match self.gate.offer(checked, slot, wait) {
+            match self.gate.offer(&mut checked, slot, wait) {
                 Ok(ticket) => return Ok(ticket),
                 Err(Refusal::For(kind)) => return Err(kind),
                 Err(Refusal::Idle) => self.start().map_err(ProduceErrorKind::Start)?,

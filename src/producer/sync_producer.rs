@@ -15,7 +15,7 @@ use crate::config::{ClientConfig, ProducerConfig};
 use crate::engine::chunk::Chunk;
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::{BatchFate, ProducerEngine};
-use crate::engine::queue::{Checked, Full, Limits, Queue, Refused};
+use crate::engine::queue::{Checked, Full, Limits, Queue, Refused, Usual};
 use crate::error::{
     BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, DeliveryFailed,
     ProduceError, ProduceErrorKind,
@@ -156,10 +156,11 @@ impl Producer {
         if let Some(fatal) = self.driver.as_ref().and_then(|driver| driver.engine.fatal()) {
             return Err(ProduceErrorKind::Fatal(Arc::clone(fatal)));
         }
-        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
-        if self.queue.offer_quietly(&checked, None).is_some() {
+        let usual_bytes = Usual::bytes(self.producer.max_message_bytes);
+        if self.queue.offer_quietly(message, usual_bytes, clock::timestamp).is_some() {
             return Ok(());
         }
+        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
         let pid = &mut self.pid;
         let clock = || {
             // Looked at for the first message of a chunk and every 1,024th.

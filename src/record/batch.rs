@@ -3,6 +3,8 @@
 //! The records of a batch are one buffer, its header is apart, because a retry under a new epoch needs another
 //! header and the same records. Everything here trusts what it reads: it wrote it.
 
+mod usual;
+
 use std::fmt;
 use std::mem;
 use std::ops::Range;
@@ -11,7 +13,9 @@ use std::sync::Arc;
 use super::batch_reader::{BEFORE_LENGTH_END, CRC_AT, CRC_START, MAGIC_AT, Record, RecordIter, take_body};
 use super::checksum;
 use super::tail;
-use super::varint::{Packed, put_varlong, take_varint, take_varlong, varint_len, varlong_len};
+use super::varint::{put_varlong, take_varint, take_varlong, varint_len, varlong_len};
+
+pub use self::usual::{MOST_AROUND, Usual};
 
 /// Bytes of a batch's header.
 pub const HEADER_LEN: usize = 61;
@@ -96,13 +100,16 @@ impl BatchBuilder {
     #[inline]
     #[must_use = "what was not appended goes elsewhere"]
     pub fn append_within(&mut self, max: usize, create_time: i64, tail: &[u8]) -> bool {
+        if self.append_usual_tail(max, create_time, tail).is_some() {
+            return true;
+        }
         let plan = self.plan(create_time, tail.len());
         let fitting = plan.filter(|plan| plan.len <= max || self.count == 0);
         fitting.map(|plan| self.append_planned(plan, tail)).is_some()
     }
 
     /// What the record with this time and a tail of this length will be; `None` as for [`len_with`](Self::len_with).
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn plan(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
         let delta = match self.count {
@@ -121,7 +128,6 @@ impl BatchBuilder {
     }
 
     /// Appends the record that was planned for this batch as it is; its tail is made of these parts.
-    #[inline(always)]
     pub fn append_parts<'a>(
         &mut self,
         plan: Plan,
@@ -130,22 +136,7 @@ impl BatchBuilder {
         headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) {
         self.put_head(plan);
-        let none = Packed::default();
-        let before_value = match key {
-            Some(key) => {
-                self.put_len(none, key.len() as i64);
-                self.records.extend_from_slice(key);
-                none
-            }
-            None => none.and(-1).unwrap_or_default(),
-        };
-        self.put_len(before_value, value.map_or(-1, |value| value.len() as i64));
-        self.records.extend_from_slice(value.unwrap_or_default());
-        if headers.len() == 0 {
-            self.records.push(0);
-        } else {
-            tail::put_headers(&mut self.records, headers);
-        }
+        tail::put(&mut self.records, key, value, headers);
         self.count_in(plan);
     }
 
@@ -157,38 +148,25 @@ impl BatchBuilder {
     }
 
     /// Appends length, attributes, time and offset.
-    #[inline(always)]
     fn put_head(&mut self, plan: Plan) {
-        let (length, count) = (plan.body as i64, i64::from(self.count));
-        let head = Packed::default().and(length).and_then(|head| head.and(NO_ATTRIBUTES)?.and(plan.delta)?.and(count));
-        match head {
-            Some(head) => head.put(&mut self.records),
-            None => [length, NO_ATTRIBUTES, plan.delta, count]
-                .into_iter()
-                .for_each(|number| put_varlong(&mut self.records, number)),
+        for number in [plan.body as i64, NO_ATTRIBUTES, plan.delta, i64::from(self.count)] {
+            put_varlong(&mut self.records, number);
         }
     }
 
-    /// Appends a length behind what is packed.
-    #[inline(always)]
-    fn put_len(&mut self, before: Packed, len: i64) {
-        match before.and(len) {
-            Some(packed) => packed.put(&mut self.records),
-            None => {
-                before.put(&mut self.records);
-                put_varlong(&mut self.records, len);
-            }
-        }
-    }
-
-    #[inline(always)]
+    #[inline]
     fn count_in(&mut self, plan: Plan) {
         debug_assert_eq!(self.len(), plan.len, "it was planned for this batch");
         if self.count == 0 {
             self.base_timestamp = plan.create_time;
             self.max_timestamp = plan.create_time;
         }
-        self.max_timestamp = self.max_timestamp.max(plan.create_time);
+        self.count_behind(plan.create_time);
+    }
+
+    #[inline(always)]
+    fn count_behind(&mut self, create_time: i64) {
+        self.max_timestamp = self.max_timestamp.max(create_time);
         self.count += 1;
     }
 

@@ -39,8 +39,13 @@ pub fn len_of<'a>(
     value: Option<&[u8]>,
     headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
 ) -> usize {
-    let fixed = bytes_len(key) + bytes_len(value) + varlong_len(headers.len() as i64);
-    headers.fold(fixed, |len, (name, value)| len + bytes_len(Some(name.as_bytes())) + bytes_len(value))
+    bytes_len(key) + bytes_len(value) + headers_len(headers)
+}
+
+/// Bytes of the end of a tail.
+pub(super) fn headers_len<'a>(headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>) -> usize {
+    let count = varlong_len(headers.len() as i64);
+    headers.fold(count, |len, (name, value)| len + bytes_len(Some(name.as_bytes())) + bytes_len(value))
 }
 
 /// The key in a tail that [`put`] wrote.

@@ -92,9 +92,9 @@ pub fn take_varlong(bytes: &mut &[u8], what: &'static str) -> Result<i64, Record
     Ok(unzigzag(bits))
 }
 
-/// Numbers one behind the other in a word: bytes that were put together in memory would have to get there before they can
-/// be copied.
-#[derive(Clone, Copy, Default)]
+/// Short numbers one behind the other in a word: bytes that were put together in memory would have to get there before
+/// they can be copied.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Packed {
     /// The first one lowest.
     bytes: u64,
@@ -102,24 +102,51 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// The same with another number behind; `None` if that has more than three bytes, or all together more than eight.
+    pub const ZERO: Self = Self { bytes: 0, len: 1 };
+    /// -1, the length of what is null.
+    pub const NULL: Self = Self { bytes: 1, len: 1 };
+
+    /// A number of at most three bytes.
     #[inline(always)]
-    pub fn and(self, value: i64) -> Option<Self> {
-        let bits = zigzag(value);
+    pub fn number(value: i64) -> Option<Self> {
+        Self::zigzagged(zigzag(value))
+    }
+
+    /// A length, or a count, of at most three bytes.
+    #[inline(always)]
+    pub fn length(value: usize) -> Option<Self> {
+        if value < THREE_BYTES as usize { Self::zigzagged((value as u64) << 1) } else { None }
+    }
+
+    #[inline(always)]
+    fn zigzagged(bits: u64) -> Option<Self> {
         let (bytes, len) = match bits {
             0..ONE_BYTE => (bits, 1),
             ONE_BYTE..TWO_BYTES => ((bits & 0x7f) | 0x80 | bits >> 7 << 8, 2),
             TWO_BYTES..THREE_BYTES => ((bits & 0x7f) | (bits >> 7 & 0x7f) << 8 | 0x8080 | bits >> 14 << 16, 3),
             _ => return None,
         };
-        let all = self.len + len;
-        (all <= u64::BITS / 8).then(|| Self { bytes: self.bytes | bytes << (8 * self.len), len: all })
+        Some(Self { bytes, len })
+    }
+
+    /// The same with others behind: all together at most eight bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn then(self, behind: Self) -> Self {
+        debug_assert!(self.len + behind.len <= u64::BITS / 8, "no more than a word has");
+        Self { bytes: self.bytes | behind.bytes << (8 * self.len), len: self.len + behind.len }
+    }
+
+    /// How many bytes they take.
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        self.len as usize
     }
 
     /// Appends them.
     #[inline(always)]
     pub fn put(self, out: &mut Vec<u8>) {
-        let end = out.len() + self.len as usize;
+        let end = out.len() + self.len();
         out.extend_from_slice(&self.bytes.to_le_bytes());
         out.truncate(end);
     }
@@ -241,20 +268,39 @@ mod tests {
         assert_eq!(take_varlong(&mut &bit_65[..], "n"), Err(overlong));
     }
 
+    #[test]
+    fn zero_and_null_are_the_numbers_0_and_minus_1() {
+        let (mut packed, mut numbers) = (Vec::new(), Vec::new());
+        Packed::ZERO.then(Packed::NULL).put(&mut packed);
+        put_varlong(&mut numbers, 0);
+        put_varlong(&mut numbers, -1);
+        assert_eq!(packed, numbers);
+    }
+
     proptest! {
         #[test]
         fn packed_numbers_are_those_one_by_one(numbers in prop::collection::vec((any::<i64>(), 40..64_u32), 1..6)) {
             let numbers: Vec<i64> = numbers.into_iter().map(|(number, shift)| number >> shift).collect();
-            let (mut expected, mut packed) = (vec![7], Some(Packed::default()));
-            for &number in &numbers {
-                put_varlong(&mut expected, number);
-                packed = packed.and_then(|packed| packed.and(number));
-            }
-            let fits = expected.len() - 1 <= 8 && numbers.iter().all(|&number| varlong_len(number) <= 3);
-            prop_assert_eq!(packed.is_some(), fits);
+            let mut expected = vec![7];
+            numbers.iter().for_each(|&number| put_varlong(&mut expected, number));
+            let packed: Option<Vec<Packed>> = numbers.iter().map(|&number| Packed::number(number)).collect();
+            prop_assert_eq!(packed.is_some(), numbers.iter().all(|&number| varlong_len(number) <= 3));
+            let Some(packed) = packed.filter(|_| expected.len() - 1 <= 8) else { return Ok(()) };
+            let packed = packed.into_iter().reduce(Packed::then).expect("one at least");
+            prop_assert_eq!(packed.len(), expected.len() - 1);
+            let mut out = vec![7];
+            packed.put(&mut out);
+            prop_assert_eq!(out, expected);
+        }
+
+        #[test]
+        fn packed_lengths_are_those_numbers(len in (any::<usize>(), 40..64_u32).prop_map(|(len, shift)| len >> shift)) {
+            let packed = Packed::length(len);
+            prop_assert_eq!(packed.is_some(), varlong_len(len as i64) <= 3);
             if let Some(packed) = packed {
-                let mut out = vec![7];
+                let (mut out, mut expected) = (vec![7], vec![7]);
                 packed.put(&mut out);
+                put_varlong(&mut expected, len as i64);
                 prop_assert_eq!(out, expected);
             }
         }

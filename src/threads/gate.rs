@@ -15,15 +15,17 @@ use super::state::{Abandon, Delivery, Ended, Flush, Orders, Remains, Report, Sta
 use crate::config::{ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::BatchFate;
-use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused};
+use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused, Usual};
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, ProduceErrorKind};
 use crate::fate::Slot;
-use crate::message::Message;
+use crate::message::{Message, Timestamp};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, Waker};
 
 pub(crate) struct Gate {
     number: u32,
+    /// Bytes of a usual message.
+    usual_bytes: usize,
     /// The process in which the threads run; 0 before they start. Apart from the lock, which a forked child may have
     /// inherited locked.
     pid: AtomicU32,
@@ -75,6 +77,7 @@ impl Gate {
         queue.place_by(&producer.partitioner);
         Self {
             number: queue.number(),
+            usual_bytes: Usual::bytes(producer.max_message_bytes),
             pid: AtomicU32::new(0),
             state: Mutex::new(State::new(queue)),
             room: Condvar::new(),
@@ -110,10 +113,30 @@ impl Gate {
         state.queue.start();
     }
 
-    /// Queues a message, if the lock is to be had and nothing else is to be done. Gives its ticket.
+    /// Queues a message, if it is of the usual kind, the lock is to be had, and nothing else is to be done. Gives its
+    /// ticket. `create_time` is for a message that has none.
     #[inline(always)]
-    pub fn offer_quietly(&self, message: &Checked<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
-        self.state.lock_soon()?.queue.offer_quietly(message, slot)
+    pub fn offer_quietly(
+        &self,
+        message: &Message<'_>,
+        create_time: impl Fn() -> Timestamp,
+        slot: Option<&Arc<Slot>>,
+    ) -> Option<u64> {
+        match Usual::plain(message, self.usual_bytes, &create_time) {
+            Some(message) => self.state.lock_soon()?.queue.offer_plain(&message, slot),
+            None => self.offer_not_plain(message, create_time, slot),
+        }
+    }
+
+    #[inline(never)]
+    fn offer_not_plain(
+        &self,
+        message: &Message<'_>,
+        create_time: impl Fn() -> Timestamp,
+        slot: Option<&Arc<Slot>>,
+    ) -> Option<u64> {
+        let message = Usual::new(message, self.usual_bytes, create_time)?;
+        self.state.lock_soon()?.queue.offer_usual(&message, slot)
     }
 
     /// Queues the message and returns its ticket. Blocks while the queue is full, for at most `wait`.

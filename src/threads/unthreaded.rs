@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,16 +129,51 @@ impl Unthreaded {
     ///
     /// # Errors
     /// Why it was refused.
+    #[inline(always)]
+    pub fn produce(
+        &self,
+        message: Message<'_>,
+        slot: Option<&Arc<Slot>>,
+        time: Timestamp,
+    ) -> Result<u64, ProduceErrorKind> {
+        let borrows = message.only_borrows();
+        let accepted = self.offer(&message, slot, time);
+        if borrows {
+            mem::forget(message);
+        }
+        accepted
+    }
+
+    /// As [`produce`](Self::produce), of a message that is still the caller's.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    #[inline(always)]
     pub fn offer(
         &self,
         message: &Message<'_>,
         slot: Option<&Arc<Slot>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
-        let mut checked = Checked::new(message, self.max_message_bytes, || time)?;
-        if let Some(ticket) = self.gate.offer_quietly(&checked, slot) {
-            return Ok(ticket);
+        match self.offer_quietly(message, slot, time) {
+            Some(ticket) => Ok(ticket),
+            None => self.offer_checked(message, slot, time),
         }
+    }
+
+    #[inline(never)]
+    fn offer_quietly(&self, message: &Message<'_>, slot: Option<&Arc<Slot>>, time: Timestamp) -> Option<u64> {
+        self.gate.offer_quietly(message, || time, slot)
+    }
+
+    #[inline(never)]
+    fn offer_checked(
+        &self,
+        message: &Message<'_>,
+        slot: Option<&Arc<Slot>>,
+        time: Timestamp,
+    ) -> Result<u64, ProduceErrorKind> {
+        let mut checked = Checked::new(message, self.max_message_bytes, || time)?;
         self.gate.offer(&mut checked, slot, Duration::ZERO).map_err(|refusal| match refusal {
             Refusal::For(kind) => kind,
             Refusal::Idle => ProduceErrorKind::Closed,
