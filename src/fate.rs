@@ -68,7 +68,11 @@ enum Held {
         awaited: bool,
     },
     /// A [`Receipt`] with both numbers, as all have where a broker answered.
-    Stored { partition: i32, offset: i64, timestamp: Timestamp },
+    Stored {
+        partition: i32,
+        offset: i64,
+        timestamp: Timestamp,
+    },
     Other(Box<Outcome>),
 }
 

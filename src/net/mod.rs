@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Token, Waker};
@@ -166,12 +167,44 @@ impl Net {
     /// # Errors
     /// The system cannot wait; what the sockets do is in `events`.
     pub fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        let wait = self.wait(timeout);
-        match self.poll.poll(&mut self.found, wait) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.found.clear(),
-            Err(error) => return Err(error),
+        self.look(self.wait(timeout))?;
+        self.take_found(events);
+        Ok(())
+    }
+
+    /// As [`poll`](Self::poll), but without sleeping: looks again and again, for at most `within`. Returns whether
+    /// anything happened.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn watch(&mut self, within: Duration, events: &mut Vec<Event>) -> io::Result<bool> {
+        let until = Instant::now() + within;
+        loop {
+            self.look(Some(Duration::ZERO))?;
+            let found = !self.found.is_empty() || !self.readable.is_empty();
+            if found || Instant::now() >= until {
+                self.take_found(events);
+                return Ok(found);
+            }
+            // Who else wants this processor may be who is to answer.
+            thread::yield_now();
         }
+    }
+
+    /// Finds what happened at the sockets, after a wait for it.
+    fn look(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.found, wait) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.found.clear();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does what was found.
+    fn take_found(&mut self, events: &mut Vec<Event>) {
         let mut writable = Vec::new();
         let mut dials_moved = Vec::new();
         self.sort_found(&mut writable, &mut dials_moved);
@@ -180,7 +213,6 @@ impl Net {
         for conn in writable {
             self.write(conn, events);
         }
-        Ok(())
     }
 
     /// How long to wait at most: not at all if something is left from the last turn.

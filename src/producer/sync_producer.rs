@@ -232,7 +232,7 @@ impl Producer {
             return Ok(driver);
         }
         let now = Deadline::at(driver.now());
-        match driver.poll(now) {
+        match driver.poll(now, false) {
             Ok(()) => Ok(driver),
             Err(error) => {
                 self.driver = Some(driver);
@@ -295,7 +295,7 @@ fn step(
         if driver.engine.unfinished() == 0 || exhausted || until.passed(driver.now()) {
             return Ok(Step::Done);
         }
-        driver.poll(until).map(|()| Step::Wait)
+        driver.poll(until, true).map(|()| Step::Wait)
     }));
     match result {
         Ok(Ok(step)) => Ok(step),

@@ -33,7 +33,7 @@ pub(crate) fn run(client: &Arc<ClientConfig>, timeout: Duration) -> Result<Clust
             let errors = errors.into_values().collect();
             return Err(CheckError::Unreachable { after: timeout, errors });
         }
-        driver.poll(until).map_err(CheckError::Io)?;
+        driver.poll(until, false).map_err(CheckError::Io)?;
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock;
+use super::watch::Watch;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use crate::engine::backoff::Random;
 use crate::engine::chunk::Chunk;
@@ -44,6 +45,9 @@ pub(crate) struct Driver<N = Net> {
     callbacks: bool,
     pub engine: ProducerEngine,
     net: N,
+    /// For an answer, and for a caller's next message.
+    answers: Watch,
+    callers: Watch,
     /// Begins each engine differently: for jitter, not for secrets.
     seeds: Random,
     topics: Vec<Topic>,
@@ -73,20 +77,39 @@ impl Driver {
     }
 
     /// Waits for the sockets, the waker or the engine's next deadline, for at most `wait`, and tells the engine what
-    /// happened. Does not wait if the engine has something to decide.
+    /// happened. Does not wait if the engine has something to decide. If somebody waits for what may come, it does not
+    /// always sleep at once.
     ///
     /// # Errors
     /// The system cannot wait.
-    pub fn poll(&mut self, wait: Deadline) -> io::Result<()> {
+    pub fn poll(&mut self, wait: Deadline, somebody_waits: bool) -> io::Result<()> {
         let wait = if self.told {
             Some(Duration::ZERO)
         } else {
             let until = wait.min(self.engine.next_deadline());
             until.moment().map(|_| until.left(clock::now()).unwrap_or_default())
         };
-        let polled = self.net.poll(wait, &mut self.events);
+        let polled = if somebody_waits && wait != Some(Duration::ZERO) {
+            self.watch_and_poll(wait)
+        } else {
+            self.net.poll(wait, &mut self.events)
+        };
         self.hear(clock::now());
         polled
+    }
+
+    fn watch_and_poll(&mut self, mut wait: Option<Duration>) -> io::Result<()> {
+        let watch = if self.engine.unfinished() > 0 { &mut self.answers } else { &mut self.callers };
+        if let Some(longest) = watch.begin() {
+            let within = wait.map_or(longest, |wait| wait.min(longest));
+            let found = self.net.watch(within, &mut self.events)?;
+            watch.end(found);
+            if found {
+                return Ok(());
+            }
+            wait = wait.map(|wait| wait.saturating_sub(within));
+        }
+        self.net.poll(wait, &mut self.events)
     }
 }
 
@@ -100,6 +123,8 @@ impl<N: Network> Driver<N> {
             producer,
             callbacks,
             net,
+            answers: Watch::default(),
+            callers: Watch::default(),
             seeds,
             topics: Vec::new(),
             hand: VecDeque::new(),

@@ -206,6 +206,7 @@ impl Gate {
     /// Makes the message with this ticket leave now.
     pub fn due(&self, ticket: u64) {
         let mut state = self.state.lock();
+        state.awaited = true;
         if state.queue.due(ticket) {
             state.wake_unlocked();
         }
@@ -225,6 +226,7 @@ impl Gate {
         let until = Deadline::after(clock::now(), timeout);
         let mut state = self.state.lock();
         let Some(flush) = state.begin_flush() else { return Ok(Totals::default()) };
+        state.awaited = true;
         while !state.is_flushed(&flush) && !until.passed(clock::now()) {
             wait_until(&self.done, &mut state, until);
         }

@@ -36,6 +36,7 @@ pub(crate) mod state;
 mod timer;
 #[cfg(all(feature = "_internal", not(all(test, shuttle))))]
 pub mod unthreaded;
+pub(crate) mod watch;
 mod worker;
 
 /// The running threads of one producer.

@@ -21,6 +21,8 @@ pub(super) struct State {
     pub waiters: u32,
     /// Something is asked that is no message: the worker looks once more before it sleeps.
     pub news: bool,
+    /// A caller began to wait for a fate since the last exchange.
+    pub awaited: bool,
     /// Messages with tickets below this have their fate, and their callbacks have returned.
     pub finished_upto: u64,
     pub flushing: u32,
@@ -123,6 +125,8 @@ pub(super) struct Orders {
     pub taken: u64,
     pub closed: bool,
     pub flushing: bool,
+    /// Whether a caller began to wait for a fate since the last exchange.
+    pub awaited: bool,
     pub purges: u64,
     pub abandon: Option<Abandon>,
     pub asks: Vec<u32>,
@@ -146,6 +150,7 @@ impl State {
             waker: None,
             waiters: 0,
             news: false,
+            awaited: false,
             finished_upto: 0,
             flushing: 0,
             purges: 0,
@@ -202,6 +207,7 @@ impl State {
         orders.taken = self.queue.taken();
         orders.closed = self.queue.phase() == Phase::Closed;
         orders.flushing = self.flushing > 0;
+        orders.awaited = mem::take(&mut self.awaited);
         orders.purges = self.purges;
         orders.abandon = self.abandon;
         orders.asks.clear();

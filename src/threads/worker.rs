@@ -34,6 +34,8 @@ pub(super) struct Worker<N = Net> {
     fatal_told: bool,
     /// Faults in a row, without a delivered batch between.
     faults: u32,
+    /// So many waits are such in which somebody waits.
+    attention: u32,
     /// When to look, once, whether messages wait that nothing makes due.
     look_at_idle: Deadline,
 }
@@ -62,7 +64,8 @@ impl Worker {
         while let Some(wait) = self.turn() {
             at_once = !at_once && wait == Deadline::at(self.driver.now());
             if !at_once {
-                self.driver.poll(wait)?;
+                self.driver.poll(wait, self.attention > 0)?;
+                self.attention = self.attention.saturating_sub(1);
             }
         }
         Ok(())
@@ -86,6 +89,7 @@ impl<N: Network> Worker<N> {
             last_error: None,
             fatal_told: false,
             faults: 0,
+            attention: 0,
             look_at_idle,
         }
     }
@@ -152,6 +156,9 @@ impl<N: Network> Worker<N> {
     pub fn obey(&mut self) {
         for topic in self.orders.topics.drain(..) {
             self.driver.add_topic(topic);
+        }
+        if mem::take(&mut self.orders.awaited) {
+            self.attention = ATTENTION;
         }
         self.driver.hand.append(&mut self.orders.chunks);
         self.driver.append();
@@ -272,6 +279,8 @@ impl<N: Network> Worker<N> {
     }
 }
 
+/// The wait for the answer, that for the caller's next message, and one for whatever comes between.
+const ATTENTION: u32 = 3;
 const IDLE_AFTER: Duration = Duration::from_secs(30);
 /// So many faults in a row, and the next engine would not fare better.
 const FAULTS_IN_A_ROW: u32 = 8;

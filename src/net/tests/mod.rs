@@ -12,6 +12,7 @@ mod connecting;
 mod ending;
 mod looking_up;
 mod reading;
+mod watching;
 mod writing;
 
 const A: ConnId = ConnId(1);
