@@ -92,7 +92,7 @@ impl Chunk {
         cost: usize,
     ) -> Self {
         let mut chunk = Self { records, cost, ..Self::default() };
-        chunk.extras.extend(Extra::of(0, message.tag, message.partition_key, slot));
+        chunk.extras.extend(Extra::of(0, message.tag, message.partition_key, slot.cloned()));
         let (create_time, tail) = chunk.records.record_at(0);
         chunk.note(0, (message.topic, message.partition), (create_time, tail.len()), anywhere);
         chunk
@@ -174,7 +174,7 @@ impl Chunk {
         &mut self,
         room: usize,
         message: &Usual<'_, '_>,
-        slot: Option<&Arc<Slot>>,
+        slot: Option<Arc<Slot>>,
         cost: usize,
     ) -> Option<()> {
         self.records.append_usual(room, &message.record, message.headers.iter().map(Header::parts))?;
@@ -188,7 +188,7 @@ impl Chunk {
 
     /// Notes what the message that was just pushed has beside its record.
     #[inline(never)]
-    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<&Arc<Slot>>) {
+    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Arc<Slot>>) {
         self.extras.extend(Extra::of(self.records.count() - 1, tag, partition_key, slot));
     }
 
@@ -211,7 +211,7 @@ impl Chunk {
         let index = self.records.count();
         self.records.append_parts(plan, message.key, message.value, message.headers.iter().map(Header::parts));
         if message.tag != 0 || message.partition_key.is_some() || slot.is_some() {
-            self.extras.extend(Extra::of(index, message.tag, message.partition_key, slot));
+            self.extras.extend(Extra::of(index, message.tag, message.partition_key, slot.cloned()));
         }
         self.cost += cost;
         self.note(index, (message.topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
@@ -221,7 +221,7 @@ impl Chunk {
     pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<&Arc<Slot>>, cost: usize) {
         let index = self.records.count();
         self.records.append(entry.create_time, entry.tail);
-        self.extras.extend(Extra::of(index, entry.tag, entry.partition_key, slot));
+        self.extras.extend(Extra::of(index, entry.tag, entry.partition_key, slot.cloned()));
         self.cost += cost;
         self.note(index, (entry.topic, entry.partition), (entry.create_time, entry.tail.len()), false);
     }

@@ -39,11 +39,11 @@ pub struct Extra {
 impl Extra {
     /// What this message has, if it has anything of the kind.
     #[must_use]
-    pub fn of(index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<&Arc<Slot>>) -> Option<Self> {
+    pub fn of(index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Arc<Slot>>) -> Option<Self> {
         if tag == 0 && partition_key.is_none() && slot.is_none() {
             return None;
         }
-        Some(Self { index, slot: slot.cloned(), tag, partition_key: partition_key.map(Box::from), told: false })
+        Some(Self { index, slot, tag, partition_key: partition_key.map(Box::from), told: false })
     }
 
     /// Bytes that it takes.

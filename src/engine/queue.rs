@@ -236,7 +236,7 @@ impl Queue {
     /// Takes a message that is not more than a value, if nothing else is to be done with it than to append it to the open
     /// chunk; gives its ticket. The way of almost all messages when many come.
     #[inline(always)]
-    pub fn offer_plain(&mut self, message: &Usual<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+    pub fn offer_plain(&mut self, message: &Usual<'_, '_>, slot: Option<Arc<Slot>>) -> Option<u64> {
         match self.quiet_taker(message)? {
             Taker::Run if self.limits.spreads => self.append_quietly(message, slot, |queue| &mut queue.filling.open),
             // By value: a reference would keep the other way, which needs it only in registers, from having it there.
@@ -247,7 +247,7 @@ impl Queue {
 
     /// As [`offer_plain`](Self::offer_plain), a message that may be more than a value.
     #[inline(always)]
-    pub fn offer_usual(&mut self, message: &Usual<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+    pub fn offer_usual(&mut self, message: &Usual<'_, '_>, slot: Option<Arc<Slot>>) -> Option<u64> {
         match self.quiet_taker(message)? {
             Taker::Lanes { partitions } => {
                 let partition = self.filling.place(message.message, partitions)?;
@@ -272,7 +272,7 @@ impl Queue {
     fn append_quietly(
         &mut self,
         message: &Usual<'_, '_>,
-        slot: Option<&Arc<Slot>>,
+        slot: Option<Arc<Slot>>,
         chunk: impl FnOnce(&mut Self) -> &mut Chunk,
     ) -> Option<u64> {
         let cost = message.cost(slot.is_some());
@@ -293,7 +293,7 @@ impl Queue {
 
     /// Among messages that the engine will sort.
     #[inline(never)]
-    fn offer_to_mixed(&mut self, message: Usual<'_, '_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+    fn offer_to_mixed(&mut self, message: Usual<'_, '_>, slot: Option<Arc<Slot>>) -> Option<u64> {
         let anywhere = self.limits.spreads && message.anywhere;
         let ticket = self.append_quietly(&message, slot, |queue| &mut queue.filling.open)?;
         self.filling.open.note_usual(self.quiet.topic, &message, anywhere);

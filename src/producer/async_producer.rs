@@ -228,7 +228,7 @@ impl Shared {
     fn accept(&self, message: Message<'_>, slot: Option<&Arc<Slot>>, wait: Duration) -> Result<u64, ProduceError> {
         // Asked before the call: where the message was just made the compiler knows the answer here, and not behind it.
         let borrows = message.only_borrows();
-        let accepted = match self.accept_quietly(&message, slot) {
+        let accepted = match self.accept_quietly(&message, slot.cloned()) {
             Some(ticket) => Ok(ticket),
             None => self.accept_checked(&message, slot, wait),
         };
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     #[inline(never)]
-    fn accept_quietly(&self, message: &Message<'_>, slot: Option<&Arc<Slot>>) -> Option<u64> {
+    fn accept_quietly(&self, message: &Message<'_>, slot: Option<Arc<Slot>>) -> Option<u64> {
         self.gate.offer_quietly(message, clock::timestamp, slot)
     }
 

@@ -120,7 +120,7 @@ impl Gate {
         &self,
         message: &Message<'_>,
         create_time: impl Fn() -> Timestamp,
-        slot: Option<&Arc<Slot>>,
+        slot: Option<Arc<Slot>>,
     ) -> Option<u64> {
         match Usual::plain(message, self.usual_bytes, &create_time) {
             Some(message) => self.state.lock_soon()?.queue.offer_plain(&message, slot),
@@ -133,7 +133,7 @@ impl Gate {
         &self,
         message: &Message<'_>,
         create_time: impl Fn() -> Timestamp,
-        slot: Option<&Arc<Slot>>,
+        slot: Option<Arc<Slot>>,
     ) -> Option<u64> {
         let message = Usual::new(message, self.usual_bytes, create_time)?;
         self.state.lock_soon()?.queue.offer_usual(&message, slot)

@@ -155,14 +155,14 @@ impl Unthreaded {
         slot: Option<&Arc<Slot>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
-        match self.offer_quietly(message, slot, time) {
+        match self.offer_quietly(message, slot.cloned(), time) {
             Some(ticket) => Ok(ticket),
             None => self.offer_checked(message, slot, time),
         }
     }
 
     #[inline(never)]
-    fn offer_quietly(&self, message: &Message<'_>, slot: Option<&Arc<Slot>>, time: Timestamp) -> Option<u64> {
+    fn offer_quietly(&self, message: &Message<'_>, slot: Option<Arc<Slot>>, time: Timestamp) -> Option<u64> {
         self.gate.offer_quietly(message, || time, slot)
     }
 

@@ -133,7 +133,7 @@ impl Batch {
             return false;
         }
         if entry.tag != 0 || entry.partition_key.is_some() || slot.is_some() {
-            self.keep_extra(Extra::of(index, entry.tag, entry.partition_key, slot));
+            self.keep_extra(Extra::of(index, entry.tag, entry.partition_key, slot.cloned()));
         }
         if queued > 0 {
             self.queued.messages += 1;
