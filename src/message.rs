@@ -169,6 +169,15 @@ impl<'a> Message<'a> {
         self.tag
     }
 
+    /// Makes a [`Topic`] of a name.
+    #[inline]
+    pub(crate) fn check_topic(&mut self) -> Result<(), InvalidTopic> {
+        if self.topic.checked().is_none() {
+            self.topic = Topic::new(self.topic())?.into();
+        }
+        Ok(())
+    }
+
     /// Whether nothing is to be done when it is dropped.
     #[inline(always)]
     pub(crate) fn only_borrows(&self) -> bool {

@@ -80,7 +80,7 @@ impl AsyncProducer {
     #[doc(alias = "send")]
     #[inline]
     pub fn produce<'a>(&self, message: impl Into<Message<'a>>) -> Result<(), ProduceError> {
-        self.shared.accept(message.into(), None, self.shared.usual_wait()).map(drop)
+        self.shared.accept_or_return(message.into(), self.shared.usual_wait())
     }
 
     /// As [`produce`](Self::produce), but blocks while the queue is full, for at most `timeout`. Inside a delivery
@@ -90,7 +90,7 @@ impl AsyncProducer {
     /// As [`produce`](Self::produce); `BufferOverflow` if the queue was still full after `timeout`.
     #[inline]
     pub fn produce_timeout<'a>(&self, message: impl Into<Message<'a>>, timeout: Duration) -> Result<(), ProduceError> {
-        self.shared.accept(message.into(), None, timeout).map(drop)
+        self.shared.accept_or_return(message.into(), timeout)
     }
 
     /// As [`produce`](Self::produce), and gives a handle to wait for the message's fate, which then goes to no
@@ -98,22 +98,22 @@ impl AsyncProducer {
     ///
     /// # Errors
     /// As [`produce`](Self::produce).
+    #[inline]
     pub fn produce_with_handle<'a>(&self, message: impl Into<Message<'a>>) -> Result<DeliveryHandle, ProduceError> {
         let mut message = message.into();
-        let topic = match message.topic.checked() {
-            Some(topic) => topic.clone(),
-            None => match Topic::new(message.topic()) {
-                Ok(topic) => {
-                    message.topic = topic.clone().into();
-                    topic
+        if let Err(error) = message.check_topic() {
+            return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message));
+        }
+        let borrows = message.only_borrows();
+        match self.shared.accept_with_handle(&message) {
+            Ok(handle) => {
+                if borrows {
+                    mem::forget(message);
                 }
-                Err(error) => return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message)),
-            },
-        };
-        let slot = Slot::shared();
-        let tag = message.tag;
-        let ticket = self.shared.accept(message, Some(&slot), self.shared.usual_wait())?;
-        Ok(DeliveryHandle::new(slot, Arc::clone(&self.shared.gate), ticket, topic, tag))
+                Ok(handle)
+            }
+            Err(kind) => Err(ProduceError::new(kind, message)),
+        }
     }
 
     /// Makes all queued messages leave now. Does not wait for them.
@@ -224,22 +224,35 @@ impl AsyncProducer {
 }
 
 impl Shared {
-    #[inline]
-    fn accept(&self, message: Message<'_>, slot: Option<&Arc<Slot>>, wait: Duration) -> Result<u64, ProduceError> {
+    #[inline(always)]
+    fn accept_or_return(&self, message: Message<'_>, wait: Duration) -> Result<(), ProduceError> {
         // Asked before the call: where the message was just made the compiler knows the answer here, and not behind it.
         let borrows = message.only_borrows();
-        let accepted = match self.accept_quietly(&message, slot.cloned()) {
-            Some(ticket) => Ok(ticket),
-            None => self.accept_checked(&message, slot, wait),
-        };
-        match accepted {
-            Ok(ticket) => {
+        match self.accept(&message, None, wait) {
+            Ok(_) => {
                 if borrows {
                     mem::forget(message);
                 }
-                Ok(ticket)
+                Ok(())
             }
             Err(kind) => Err(ProduceError::new(kind, message)),
+        }
+    }
+
+    /// Accepts a message whose topic was checked.
+    fn accept_with_handle(&self, message: &Message<'_>) -> Result<DeliveryHandle, ProduceErrorKind> {
+        let topic = message.topic.checked().map_or_else(|| Topic::new(message.topic()), |topic| Ok(topic.clone()));
+        let topic = topic.map_err(ProduceErrorKind::InvalidTopic)?;
+        let slot = Slot::shared();
+        let ticket = self.accept(message, Some(&slot), self.usual_wait())?;
+        Ok(DeliveryHandle::new(slot, Arc::clone(&self.gate), ticket, topic, message.tag))
+    }
+
+    #[inline(always)]
+    fn accept(&self, message: &Message<'_>, slot: Option<&Arc<Slot>>, wait: Duration) -> Result<u64, ProduceErrorKind> {
+        match self.accept_quietly(message, slot.cloned()) {
+            Some(ticket) => Ok(ticket),
+            None => self.accept_checked(message, slot, wait),
         }
     }
 
