@@ -70,7 +70,10 @@ impl<'a> Message<'a> {
     /// [`with_partition_key`](Self::with_partition_key) does.
     #[inline]
     pub fn with_key(mut self, key: impl Into<Payload<'a>>) -> Self {
-        self.key = Some(key.into());
+        // Not an assignment: where there was no key, which the compiler sees here, nothing is left of a drop.
+        if let Some(before) = self.key.replace(key.into()) {
+            drop(before);
+        }
         self
     }
 

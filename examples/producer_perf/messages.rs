@@ -7,40 +7,43 @@ use ottla::{Message, Topic};
 
 use crate::options::Options;
 
-/// The messages of a run: the n-th is always the same.
+/// The messages of a run: the n-th is always the same. Values and keys lie one behind the other, so that to pick one
+/// costs little beside what is measured.
 pub struct Messages {
     topic: Topic,
-    values: Vec<Vec<u8>>,
+    values: Vec<u8>,
+    size: usize,
+    /// How many values there are.
+    count: u64,
     /// Empty if messages have no key.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<[u8; KEY]>,
     partitions: Option<i32>,
 }
 
 impl Messages {
     pub fn new(options: &Options) -> Result<Self, Box<dyn Error>> {
-        let values = match &options.payloads {
+        let size = options.size;
+        let values: Vec<u8> = match &options.payloads {
             Some(file) => {
                 let lines = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-                lines.chunks_exact(options.size + 1).map(|line| line[..options.size].to_vec()).collect()
+                lines.chunks_exact(size + 1).flat_map(|line| &line[..size]).copied().collect()
             }
-            None => made_up(options.size),
+            None => made_up(size),
         };
-        if values.is_empty() {
-            return Err(format!("there is no line of {} bytes", options.size).into());
+        let count = values.len() as u64 / size.max(1) as u64;
+        if count == 0 && size > 0 {
+            return Err(format!("there is no line of {size} bytes").into());
         }
-        let keys = if options.keyed {
-            (0..values.len()).map(|number| format!("key-{number:012}").into_bytes()).collect()
-        } else {
-            Vec::new()
-        };
-        Ok(Self { topic: Topic::new(&options.topic)?, values, keys, partitions: options.partitions })
+        let count = count.max(1);
+        let keys = if options.keyed { (0..count).map(key).collect() } else { Vec::new() };
+        Ok(Self { topic: Topic::new(&options.topic)?, values, size, count, keys, partitions: options.partitions })
     }
 
     pub fn get(&self, number: u64) -> Message<'_> {
-        let index = (number % self.values.len() as u64) as usize;
-        let mut message = Message::new(&self.topic, &self.values[index][..]);
+        let index = (number % self.count) as usize;
+        let mut message = Message::new(&self.topic, &self.values[index * self.size..][..self.size]);
         if let Some(key) = self.keys.get(index) {
-            message = message.with_key(&key[..]);
+            message = message.with_key(key);
         }
         match self.partitions {
             Some(partitions) => message.with_partition((number % partitions as u64) as i32),
@@ -49,8 +52,15 @@ impl Messages {
     }
 }
 
+fn key(number: u64) -> [u8; KEY] {
+    let mut key = *b"key-000000000000";
+    let digits = number.to_string();
+    key[KEY - digits.len()..].copy_from_slice(digits.as_bytes());
+    key
+}
+
 /// About 2 MiB of lines that differ.
-fn made_up(size: usize) -> Vec<Vec<u8>> {
+fn made_up(size: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut letter = || {
         // Knuth's MMIX generator: lines that look alike each time.
@@ -58,5 +68,8 @@ fn made_up(size: usize) -> Vec<Vec<u8>> {
         b'a' + (state >> 33) as u8 % 26
     };
     let count = (2 << 20) / size.max(1) + 1;
-    (0..count).map(|_| (0..size).map(|_| letter()).collect()).collect()
+    (0..count * size).map(|_| letter()).collect()
 }
+
+/// Bytes of a key.
+const KEY: usize = 16;

@@ -250,15 +250,25 @@ impl Shared {
 
     #[inline(always)]
     fn accept(&self, message: &Message<'_>, slot: Option<&Arc<Slot>>, wait: Duration) -> Result<u64, ProduceErrorKind> {
-        match self.accept_quietly(message, slot.cloned()) {
+        let quietly = match slot {
+            Some(slot) => self.accept_quietly_with(message, Arc::clone(slot)),
+            None => self.accept_quietly(message),
+        };
+        match quietly {
             Some(ticket) => Ok(ticket),
             None => self.accept_checked(message, slot, wait),
         }
     }
 
     #[inline(never)]
-    fn accept_quietly(&self, message: &Message<'_>, slot: Option<Arc<Slot>>) -> Option<u64> {
-        self.gate.offer_quietly(message, clock::timestamp, slot)
+    fn accept_quietly(&self, message: &Message<'_>) -> Option<u64> {
+        self.gate.offer_quietly(message, clock::timestamp, None)
+    }
+
+    /// Apart from [`accept_quietly`](Self::accept_quietly), which is shorter without.
+    #[inline(never)]
+    fn accept_quietly_with(&self, message: &Message<'_>, slot: Arc<Slot>) -> Option<u64> {
+        self.gate.offer_quietly(message, clock::timestamp, Some(slot))
     }
 
     /// What is to be done for a message that is the first of its kind, or for which there may be no room.

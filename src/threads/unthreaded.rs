@@ -155,15 +155,24 @@ impl Unthreaded {
         slot: Option<&Arc<Slot>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
-        match self.offer_quietly(message, slot.cloned(), time) {
+        let quietly = match slot {
+            Some(slot) => self.offer_quietly_with(message, Arc::clone(slot), time),
+            None => self.offer_quietly(message, time),
+        };
+        match quietly {
             Some(ticket) => Ok(ticket),
             None => self.offer_checked(message, slot, time),
         }
     }
 
     #[inline(never)]
-    fn offer_quietly(&self, message: &Message<'_>, slot: Option<Arc<Slot>>, time: Timestamp) -> Option<u64> {
-        self.gate.offer_quietly(message, || time, slot)
+    fn offer_quietly(&self, message: &Message<'_>, time: Timestamp) -> Option<u64> {
+        self.gate.offer_quietly(message, || time, None)
+    }
+
+    #[inline(never)]
+    fn offer_quietly_with(&self, message: &Message<'_>, slot: Arc<Slot>, time: Timestamp) -> Option<u64> {
+        self.gate.offer_quietly(message, || time, Some(slot))
     }
 
     #[inline(never)]
