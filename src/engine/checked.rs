@@ -98,6 +98,19 @@ impl<'a, 'm> Usual<'a, 'm> {
         fits.then_some(Self { message, record, headers: &[], partition_key: None, anywhere: true })
     }
 
+    /// As [`plain`](Self::plain), a message that is a key and a value.
+    #[inline(always)]
+    pub fn keyed(message: &'a Message<'m>, bytes: usize, create_time: impl FnOnce() -> Timestamp) -> Option<Self> {
+        if message.partition.is_some() || message.partition_key.is_some() || !message.headers.is_empty() {
+            return None;
+        }
+        let (key, value) = (message.key()?, message.value()?);
+        let create_time = message.create_time.unwrap_or_else(create_time).as_millis();
+        let record = batch::Usual::new(create_time, Some(key), Some(value), iter::empty())?;
+        let fits = record.tail_len() <= bytes;
+        fits.then_some(Self { message, record, headers: &[], partition_key: None, anywhere: false })
+    }
+
     /// A message whose tail has at most so many [`bytes`](Self::bytes). Nothing if it is of another kind: then it must be
     /// [`Checked`]. `create_time` is for a message that has none.
     #[inline(always)]

@@ -10,7 +10,6 @@ use super::chunk::Chunk;
 use super::lanes::Lanes;
 use super::partitioner::Partitioner;
 use crate::fate::Slot;
-use crate::message::Message;
 
 /// At any time either the open chunk or the lanes have messages, so those in one kind are all older than those in the
 /// other.
@@ -55,14 +54,11 @@ impl Filling {
         self.lanes.first().or_else(|| (!self.open.is_empty()).then_some(self.open.first))
     }
 
-    /// The partition that a message has by its key, where that is quickly found. Only hashes that are built in are
+    /// The partition that a message has by its key, or what stands for it, where that is quickly found. Only hashes that are built in are
     /// asked here, on the caller's thread: they neither block nor panic.
     #[inline]
-    pub fn place(&self, message: &Message<'_>, partitions: u32) -> Option<u32> {
-        let key = message.partition_key().or(message.key())?;
-        if message.partition.is_some() || key.len() > HASHED_HERE {
-            return None;
-        }
+    pub fn place(&self, key: Option<&[u8]>, partitions: u32) -> Option<u32> {
+        let key = key.filter(|key| key.len() <= HASHED_HERE)?;
         self.partitioner.as_ref()?.keyed(key, partitions as i32).map(|partition| partition as u32)
     }
 
@@ -70,8 +66,8 @@ impl Filling {
     /// that is not known.
     pub fn way(&self, message: &Checked<'_, '_>, topic: u32, partitions: u32, anywhere: bool) -> Way {
         let free = self.open.is_empty() && self.lanes.take(topic) && message.encoded.is_none();
-        let suit = !anywhere && free && Lanes::suit(partitions);
-        match suit.then(|| self.place(message.message, partitions)).flatten() {
+        let suit = !anywhere && free && Lanes::suit(partitions) && message.message.partition.is_none();
+        match suit.then(|| self.place(message.partition_key.or(message.key), partitions)).flatten() {
             Some(partition) => Way::Lane { partition, partitions },
             None if anywhere => Way::Run,
             None => Way::Mixed,

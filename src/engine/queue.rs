@@ -229,7 +229,10 @@ impl Queue {
     ) -> Option<u64> {
         match Usual::plain(message, usual_bytes, &create_time) {
             Some(message) => self.offer_plain(&message, None),
-            None => self.offer_usual(&Usual::new(message, usual_bytes, create_time)?, None),
+            None => match Usual::keyed(message, usual_bytes, &create_time) {
+                Some(message) => self.offer_keyed(&message, None),
+                None => self.offer_usual(&Usual::new(message, usual_bytes, create_time)?, None),
+            },
         }
     }
 
@@ -245,18 +248,31 @@ impl Queue {
         }
     }
 
-    /// As [`offer_plain`](Self::offer_plain), a message that may be more than a value.
+    /// As [`offer_plain`](Self::offer_plain), a message that is a key and a value.
+    #[inline(always)]
+    pub fn offer_keyed(&mut self, message: &Usual<'_, '_>, slot: Option<Arc<Slot>>) -> Option<u64> {
+        match self.quiet_taker(message)? {
+            Taker::Lanes { partitions } => {
+                let partition = self.filling.place(message.record.key(), partitions)?;
+                self.append_quietly(message, slot, |queue| queue.filling.lanes.get_mut(partition))
+            }
+            Taker::Open => self.offer_to_mixed(*message, slot),
+            Taker::Run => None,
+        }
+    }
+
+    /// As [`offer_plain`](Self::offer_plain), any message of the usual kind.
     #[inline(always)]
     pub fn offer_usual(&mut self, message: &Usual<'_, '_>, slot: Option<Arc<Slot>>) -> Option<u64> {
         match self.quiet_taker(message)? {
-            Taker::Lanes { partitions } => {
-                let partition = self.filling.place(message.message, partitions)?;
+            Taker::Lanes { partitions } if message.message.partition.is_none() => {
+                let partition = self.filling.place(message.partition_key.or(message.record.key()), partitions)?;
                 self.append_quietly(message, slot, |queue| queue.filling.lanes.get_mut(partition))
             }
             Taker::Run if self.limits.spreads && message.anywhere => {
                 self.append_quietly(message, slot, |queue| &mut queue.filling.open)
             }
-            Taker::Run => None,
+            Taker::Run | Taker::Lanes { .. } => None,
             Taker::Open => self.offer_to_mixed(*message, slot),
         }
     }

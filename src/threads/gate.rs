@@ -135,6 +135,19 @@ impl Gate {
         create_time: impl Fn() -> Timestamp,
         slot: Option<Arc<Slot>>,
     ) -> Option<u64> {
+        match Usual::keyed(message, self.usual_bytes, &create_time) {
+            Some(message) => self.state.lock_soon()?.queue.offer_keyed(&message, slot),
+            None => self.offer_usual(message, create_time, slot),
+        }
+    }
+
+    #[inline(never)]
+    fn offer_usual(
+        &self,
+        message: &Message<'_>,
+        create_time: impl Fn() -> Timestamp,
+        slot: Option<Arc<Slot>>,
+    ) -> Option<u64> {
         let message = Usual::new(message, self.usual_bytes, create_time)?;
         self.state.lock_soon()?.queue.offer_usual(&message, slot)
     }

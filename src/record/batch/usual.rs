@@ -38,6 +38,13 @@ impl<'a> Usual<'a> {
         Some(Self { create_time, key, value, key_len, value_len, tail_len })
     }
 
+    /// Its key.
+    #[inline(always)]
+    #[must_use]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
     /// Its time in milliseconds.
     #[inline(always)]
     #[must_use]
