@@ -2,7 +2,6 @@
 //!
 //! A slot is written once by the thread that drives the engine, and read by the one caller that holds the handle.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,62 +48,22 @@ impl From<&Delivered> for Receipt {
     }
 }
 
-/// Where the fate of one message is put. There may be a hundred thousand of them under way, each made by one processor,
-/// written by another and read by the first again: so it is small.
+/// Where the fate of one message is put.
 #[derive(Debug, Default)]
 pub struct Slot {
     /// Between the thread that drives the engine, which writes it once, and the caller that waits.
     held: Mutex<Held>,
     filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    fate: Option<Outcome>,
+    /// Whether the caller waits: to wake nobody would cost a system call for each message.
+    awaited: bool,
     /// How often a fate was put in: a second one could hide the first.
     #[cfg(feature = "_internal")]
-    fills: std::sync::atomic::AtomicU32,
-}
-
-#[derive(Debug)]
-enum Held {
-    Nothing {
-        /// Whether the caller waits: to wake nobody would cost a system call for each message.
-        awaited: bool,
-    },
-    /// A [`Receipt`] with both numbers, as all have where a broker answered.
-    Stored {
-        partition: i32,
-        offset: i64,
-        timestamp: Timestamp,
-    },
-    Other(Box<Outcome>),
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Self::Nothing { awaited: false }
-    }
-}
-
-impl Held {
-    fn of(fate: Outcome) -> Self {
-        match fate {
-            Ok(Receipt { partition, offset: Some(offset), timestamp: Some(timestamp) }) => {
-                Self::Stored { partition, offset, timestamp }
-            }
-            other => Self::Other(Box::new(other)),
-        }
-    }
-
-    /// Takes the fate out, if it is there.
-    fn take(&mut self) -> Option<Outcome> {
-        match mem::take(self) {
-            Self::Nothing { awaited } => {
-                *self = Self::Nothing { awaited };
-                None
-            }
-            Self::Stored { partition, offset, timestamp } => {
-                Some(Ok(Receipt { partition, offset: Some(offset), timestamp: Some(timestamp) }))
-            }
-            Self::Other(fate) => Some(*fate),
-        }
-    }
+    fills: u32,
 }
 
 /// What is put into a slot.
@@ -119,13 +78,15 @@ impl Slot {
 
     /// Puts the fate in, and wakes who waits for it.
     pub fn fill(&self, fate: Outcome) {
+        let mut held = self.held.lock();
         #[cfg(feature = "_internal")]
-        self.fills.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let before = mem::replace(&mut *self.held.lock(), Held::of(fate));
-        let Held::Nothing { awaited } = before else {
-            debug_assert!(false, "a message has one fate");
-            return;
-        };
+        {
+            held.fills += 1;
+        }
+        let before = held.fate.replace(fate);
+        let awaited = held.awaited;
+        drop(held);
+        debug_assert!(before.is_none(), "a message has one fate");
         if awaited {
             self.filled.notify_one();
         }
@@ -135,23 +96,20 @@ impl Slot {
     #[cfg(feature = "_internal")]
     #[must_use]
     pub fn fills(&self) -> u32 {
-        self.fills.load(std::sync::atomic::Ordering::Relaxed)
+        self.held.lock().fills
     }
 
     /// The fate, if it is there: it is taken out. Never waits: a fate that is just being put in is not there yet, and
     /// in a forked child that inherited it so it never will be.
     pub fn take(&self) -> Option<Outcome> {
-        self.held.try_lock()?.take()
+        self.held.try_lock()?.fate.take()
     }
 
     /// Blocks until the fate is there, or until `until` has passed.
     pub fn wait(&self, until: Option<Instant>) -> Option<Outcome> {
         let mut held = self.held.lock();
-        loop {
-            if let Some(fate) = held.take() {
-                return Some(fate);
-            }
-            *held = Held::Nothing { awaited: true };
+        while held.fate.is_none() {
+            held.awaited = true;
             match until {
                 None => self.filled.wait(&mut held),
                 Some(until) => {
@@ -161,22 +119,7 @@ impl Slot {
                 }
             }
         }
-        let fate = held.take();
-        if fate.is_none() {
-            *held = Held::default();
-        }
-        fate
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_and_its_counts_fill_a_line_of_the_cache() {
-        // As it is without what only tests have.
-        let counted = if cfg!(feature = "_internal") { 8 } else { 0 };
-        assert!(size_of::<Slot>() <= 40 + counted, "{}", size_of::<Slot>());
+        held.awaited = false;
+        held.fate.take()
     }
 }

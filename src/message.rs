@@ -172,13 +172,15 @@ impl<'a> Message<'a> {
         self.tag
     }
 
-    /// Makes a [`Topic`] of a name.
+    /// The topic; a name is checked, and made one.
     #[inline]
-    pub(crate) fn check_topic(&mut self) -> Result<(), InvalidTopic> {
-        if self.topic.checked().is_none() {
-            self.topic = Topic::new(self.topic())?.into();
+    pub(crate) fn check_topic(&mut self) -> Result<Topic, InvalidTopic> {
+        if let Some(topic) = self.topic.checked() {
+            return Ok(topic.clone());
         }
-        Ok(())
+        let topic = Topic::new(self.topic())?;
+        self.topic = topic.clone().into();
+        Ok(topic)
     }
 
     /// Whether nothing is to be done when it is dropped.

@@ -101,11 +101,12 @@ impl AsyncProducer {
     #[inline]
     pub fn produce_with_handle<'a>(&self, message: impl Into<Message<'a>>) -> Result<DeliveryHandle, ProduceError> {
         let mut message = message.into();
-        if let Err(error) = message.check_topic() {
-            return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message));
-        }
+        let topic = match message.check_topic() {
+            Ok(topic) => topic,
+            Err(error) => return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message)),
+        };
         let borrows = message.only_borrows();
-        match self.shared.accept_with_handle(&message) {
+        match self.shared.accept_with_handle(&message, topic) {
             Ok(handle) => {
                 if borrows {
                     mem::forget(message);
@@ -239,10 +240,8 @@ impl Shared {
         }
     }
 
-    /// Accepts a message whose topic was checked.
-    fn accept_with_handle(&self, message: &Message<'_>) -> Result<DeliveryHandle, ProduceErrorKind> {
-        let topic = message.topic.checked().map_or_else(|| Topic::new(message.topic()), |topic| Ok(topic.clone()));
-        let topic = topic.map_err(ProduceErrorKind::InvalidTopic)?;
+    /// Accepts a message to this topic.
+    fn accept_with_handle(&self, message: &Message<'_>, topic: Topic) -> Result<DeliveryHandle, ProduceErrorKind> {
         let slot = Slot::shared();
         let ticket = self.accept(message, Some(&slot), self.usual_wait())?;
         Ok(DeliveryHandle::new(slot, Arc::clone(&self.gate), ticket, topic, message.tag))

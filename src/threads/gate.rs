@@ -563,6 +563,23 @@ mod tests {
     }
 
     #[test]
+    fn the_worker_is_told_once_that_somebody_began_to_wait_for_a_fate() {
+        let awaited_after = |ask: fn(&Gate)| {
+            let (gate, _net) = open(10);
+            put(&gate, 0, 0, Duration::ZERO).expect("accepted");
+            ask(&gate);
+            let mut orders = Orders::default();
+            [0, 1].map(|known_topics| {
+                gate.exchange(&mut Report::default(), &mut orders, known_topics);
+                orders.awaited
+            })
+        };
+        assert_eq!(awaited_after(|gate| gate.due(0)), [true, false]);
+        assert_eq!(awaited_after(|gate| drop(gate.flush(Duration::ZERO))), [true, false]);
+        assert_eq!(awaited_after(Gate::deliver), [false, false]);
+    }
+
+    #[test]
     fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
         let (gate, mut net) = open(10);
         put(&gate, 0, 0, Duration::ZERO).expect("accepted");
