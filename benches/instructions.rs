@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
-use ottla::engine::chunk::Slot;
+use ottla::engine::chunk::slot::{Lookout, Sight};
 use ottla::engine::producer::Action;
 
 use ottla::net::Event;
@@ -99,7 +99,7 @@ struct Run {
     keys: Vec<[u8; 16]>,
     produced: u64,
     /// What a handle is made of, of messages whose fate was not seen yet.
-    handles: VecDeque<(Topic, Arc<Slot>)>,
+    handles: VecDeque<(Topic, Lookout)>,
     /// Messages that the callback was called for, or whose handle had a fate.
     learned: Arc<AtomicU64>,
     /// What the worker is told with its next turn.
@@ -180,9 +180,9 @@ impl Run {
                     self.side.produce(Message::new(topic, value).with_key(key), None, time)
                 }
                 Mode::Handles => {
-                    let slot = Slot::shared();
-                    self.handles.push_back((topic.clone(), Arc::clone(&slot)));
-                    self.side.produce(Message::new(topic, value), Some(&slot), time)
+                    let (slot, lookout) = self.side.pair();
+                    self.handles.push_back((topic.clone(), lookout));
+                    self.side.produce(Message::new(topic, value), Some(slot), time)
                 }
             };
             accepted.expect("there is room");
@@ -201,7 +201,7 @@ impl Run {
         while self.side.has_calls() {
             self.side.call();
         }
-        while let Some(fate) = self.handles.front().and_then(|(_, slot)| slot.take()) {
+        while let Some(Sight::Fate(fate)) = self.handles.front_mut().map(|(_, lookout)| lookout.look()) {
             self.handles.pop_front();
             if fate.is_ok() {
                 self.learned.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
-use ottla::engine::chunk::{Chunk, Slot};
+use ottla::engine::chunk::Chunk;
+use ottla::engine::chunk::slot::{self, Slot};
 use ottla::engine::entry;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
 use ottla::engine::queue::{Checked, Limits, Queue, Refused};
@@ -52,7 +53,7 @@ pub struct Script<'a> {
     called: VecDeque<(usize, usize)>,
     /// Fates by ticket.
     fates: Vec<u32>,
-    slots: BTreeMap<u64, Arc<Slot>>,
+    slots: BTreeMap<u64, Slot>,
     /// When the time of messages last began to count.
     due: Instant,
     salvaged: bool,
@@ -152,7 +153,10 @@ impl<'a> Script<'a> {
         }
         let clock = self.clock();
         let Ok(mut checked) = Checked::new(&message, self.config.max_message_bytes, || clock) else { return };
-        let slot = (shape & 8 == 8).then(Slot::shared);
+        let slot = (shape & 8 == 8).then(|| {
+            let [(slot, _)] = slot::of_nobody();
+            slot
+        });
         let now = self.now;
         match self.queue.offer(&mut checked, slot.as_ref(), || Some(now)) {
             Ok(accepted) => {
@@ -305,10 +309,10 @@ impl<'a> Script<'a> {
         if self.callbacks && holds {
             self.called.push_back((fate.count(), fate.buffer_bytes()));
         }
-        let mut told: Vec<(u64, Option<Arc<Slot>>)> = Vec::new();
+        let mut told: Vec<(u64, Option<Slot>)> = Vec::new();
         let ids: Vec<u64> = fate.values().map(id_of).collect();
         let mut delivered_ids = ids.iter();
-        fate.for_each_delivered(&mut |_, slot| {
+        fate.for_each_delivered(|_, slot| {
             let id = delivered_ids.next().expect("no more are delivered than there are");
             told.push((*id, slot.cloned()));
         });
@@ -318,7 +322,12 @@ impl<'a> Script<'a> {
             self.fates[id as usize] += 1;
             assert_eq!(self.fates[id as usize], 1, "message {id} has another fate");
             let expected = self.slots.remove(&id);
-            assert_eq!(slot.map(|it| Arc::as_ptr(&it)), expected.map(|it| Arc::as_ptr(&it)), "{id}: another handle");
+            let same = match (&slot, &expected) {
+                (Some(slot), Some(expected)) => slot.is_beside(expected),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(same, "{id}: another handle");
         }
     }
 

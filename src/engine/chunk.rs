@@ -5,15 +5,13 @@
 //! comes, each message gets a route beside the bytes, and the engine copies them one by one into the batches of their
 //! partitions.
 
-use std::sync::Arc;
-
 use super::checked::Usual;
 #[cfg(any(test, feature = "_internal"))]
 use super::entry;
 use super::entry::{Entry, Extra};
-pub use crate::fate::Slot;
+use crate::fate::slot::{Offered, Slot};
 #[cfg(feature = "_internal")]
-pub use crate::fate::{Outcome, Receipt};
+pub use crate::fate::{Outcome, Receipt, slot};
 use crate::message::Header;
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};
@@ -87,7 +85,7 @@ impl Chunk {
     pub(super) fn of_one(
         records: BatchBuilder,
         message: Parts<'_>,
-        slot: Option<&Arc<Slot>>,
+        slot: Option<&Slot>,
         anywhere: bool,
         cost: usize,
     ) -> Self {
@@ -174,7 +172,7 @@ impl Chunk {
         &mut self,
         room: usize,
         message: &Usual<'_, '_>,
-        slot: Option<Arc<Slot>>,
+        slot: Option<&mut Offered>,
         cost: usize,
     ) -> Option<()> {
         self.records.append_usual(room, &message.record, message.headers.iter().map(Header::parts))?;
@@ -188,8 +186,9 @@ impl Chunk {
 
     /// Notes what the message that was just pushed has beside its record.
     #[inline(never)]
-    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Arc<Slot>>) {
-        self.extras.extend(Extra::of(self.records.count() - 1, tag, partition_key, slot));
+    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<&mut Offered>) {
+        let (index, partition_key) = (self.records.count() - 1, partition_key.map(Box::from));
+        self.extras.push(Extra { index, slot: slot.and_then(Option::take), tag, partition_key, told: false });
     }
 
     /// Notes where the message that was just pushed goes.
@@ -200,14 +199,7 @@ impl Chunk {
 
     /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
     /// do, or that of the chunk's lane. The handle waits in `slot`.
-    pub(crate) fn push(
-        &mut self,
-        plan: Plan,
-        message: Parts<'_>,
-        slot: Option<&Arc<Slot>>,
-        anywhere: bool,
-        cost: usize,
-    ) {
+    pub(crate) fn push(&mut self, plan: Plan, message: Parts<'_>, slot: Option<&Slot>, anywhere: bool, cost: usize) {
         let index = self.records.count();
         self.records.append_parts(plan, message.key, message.value, message.headers.iter().map(Header::parts));
         if message.tag != 0 || message.partition_key.is_some() || slot.is_some() {
@@ -218,7 +210,7 @@ impl Chunk {
     }
 
     /// Appends a message of another chunk or batch.
-    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<&Arc<Slot>>, cost: usize) {
+    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<&Slot>, cost: usize) {
         let index = self.records.count();
         self.records.append(entry.create_time, entry.tail);
         self.extras.extend(Extra::of(index, entry.tag, entry.partition_key, slot.cloned()));

@@ -1,8 +1,6 @@
 //! A queued message as the engine sees it, and what it takes of the queue's limit in bytes.
 
-use std::sync::Arc;
-
-use crate::fate::Slot;
+use crate::fate::slot::Slot;
 
 /// A queued message, read in place.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +25,7 @@ pub struct Extra {
     /// Index of the message in its chunk or batch.
     pub index: u32,
     /// Where a handle waits for its fate.
-    pub slot: Option<Arc<Slot>>,
+    pub slot: Option<Slot>,
     /// The user's tag.
     pub tag: u64,
     /// What chose the partition in place of the key.
@@ -39,7 +37,7 @@ pub struct Extra {
 impl Extra {
     /// What this message has, if it has anything of the kind.
     #[must_use]
-    pub fn of(index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Arc<Slot>>) -> Option<Self> {
+    pub fn of(index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot>) -> Option<Self> {
         if tag == 0 && partition_key.is_none() && slot.is_none() {
             return None;
         }

@@ -3,13 +3,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 
 use super::checked::Checked;
 use super::chunk::Chunk;
 use super::lanes::Lanes;
 use super::partitioner::Partitioner;
-use crate::fate::Slot;
+use crate::fate::slot::Slot;
 
 /// At any time either the open chunk or the lanes have messages, so those in one kind are all older than those in the
 /// other.
@@ -105,7 +104,7 @@ impl Filling {
         message: &mut Checked<'_, '_>,
         (topic, way): (u32, Way),
         ticket: u64,
-        slot: Option<&Arc<Slot>>,
+        slot: Option<&Slot>,
         cost: usize,
     ) {
         let placed = way != Way::Mixed;

@@ -12,11 +12,13 @@ use shuttle::scheduler::{PctScheduler, ReplayScheduler};
 use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, MaxSteps, Runner};
 
+use crate::fate::Receipt;
+use crate::fate::slot::{self, Filled, Sight};
 use crate::net::model::{self as net, Broker};
 use crate::sync::model::{self, Time};
 use crate::{
-    AsyncProducer, AsyncProducerBuilder, Client, DeliveryErrorKind, DeliveryHandle, Message, Persistence,
-    ProduceErrorKind, ShutdownReport, Timestamp,
+    AsyncProducer, AsyncProducerBuilder, Client, DeliveryError, DeliveryErrorKind, DeliveryHandle, Message,
+    Persistence, ProduceErrorKind, ShutdownReport, Timestamp, Topic,
 };
 
 #[test]
@@ -233,8 +235,42 @@ fn handles_learn_of_a_shutdown() {
         assert_eq!((id(error.message()), error.persistence()), ((0, 0), Persistence::No));
         dropping.join().unwrap();
         assert_eq!(report.given_up, 2);
-        // If its handle goes away while the fate is put in, the message goes with it.
+        // Whoever dropped the handle with the fate in it could have looked.
         assert!(report.undelivered.len() <= 1);
+    });
+}
+
+#[test]
+fn fates_of_one_page_wake_those_who_wait_for_them() {
+    check(Time::Stands, Broker::Answers, || {
+        let [(first, mut a), (second, mut b), (third, mut c), (fourth, d)] = slot::of_nobody();
+        let delivered = thread::spawn(move || a.wait(None));
+        let failed = thread::spawn(move || b.wait(None));
+        let lost = thread::spawn(move || c.wait(None));
+        let dropping = thread::spawn(move || drop((third, d)));
+        Filled::default().put(&first, Receipt { partition: 7, offset: None, timestamp: None });
+        second.fail(error(2).0).unwrap();
+        Filled::default().put(&fourth, Receipt { partition: 8, offset: None, timestamp: None });
+        assert!(matches!(delivered.join().unwrap(), Sight::Fate(Ok(Receipt { partition: 7, .. }))));
+        assert!(matches!(failed.join().unwrap(), Sight::Fate(Err(error)) if error.message().tag() == 2));
+        assert!(matches!(lost.join().unwrap(), Sight::Lost));
+        dropping.join().unwrap();
+    });
+}
+
+#[test]
+fn an_error_does_not_stay_behind_when_its_handle_goes_away() {
+    check(Time::Stands, Broker::Answers, || {
+        let [(slot, lookout), (other, mut neighbour)] = slot::of_nobody();
+        let (error, kind) = error(1);
+        let dropping = thread::spawn(move || drop(lookout));
+        // Holds the lock now and then.
+        let looking = thread::spawn(move || neighbour.look());
+        let back = slot.fail(error).err();
+        dropping.join().unwrap();
+        looking.join().unwrap();
+        assert_eq!(Arc::strong_count(&kind), 1 + usize::from(back.is_some()));
+        drop(other);
     });
 }
 
@@ -412,6 +448,13 @@ fn check(time: Time, broker: Broker, test: fn()) {
     let schedules = env::var("OTTLA_SHUTTLE_SCHEDULES").map_or(SCHEDULES, |n| n.parse().expect("a number"));
     Runner::new(shuttle::scheduler::RandomScheduler::new(schedules / 2), config.clone()).run(run);
     Runner::new(PctScheduler::new(PREEMPTIONS, schedules / 2), config).run(run);
+}
+
+/// An error of a message with this tag, and what counts who has it.
+fn error(tag: u64) -> (DeliveryError, Arc<DeliveryErrorKind>) {
+    let message = Message::bare(Topic::new("orders").unwrap().into(), None, None).with_tag(tag);
+    let kind = Arc::new(DeliveryErrorKind::Purged);
+    (DeliveryError::new(Arc::clone(&kind), Persistence::No, message), kind)
 }
 
 fn builder() -> AsyncProducerBuilder {

@@ -48,7 +48,7 @@ pub(super) fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
     let mut used = None;
     match item {
         Item::Fate(fate) if fate.is_delivered() => {
-            fate.for_each_delivered(&mut |delivered, slot| {
+            fate.for_each_delivered(|delivered, slot| {
                 if slot.is_none() {
                     call(callback, Ok(delivered));
                 }

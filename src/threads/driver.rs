@@ -177,7 +177,7 @@ impl<N: Network> Driver<N> {
     pub fn append(&mut self) {
         while let Some(chunk) = self.hand.front_mut() {
             self.engine.append(chunk, self.now);
-            // Whoever counts the holders of a slot must find only the message's own and the caller's.
+            // A message whose last slot goes away is lost: from here on those are the engine's.
             chunk.extras.clear();
             self.spent.extend(self.hand.pop_front());
         }

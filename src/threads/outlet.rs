@@ -3,14 +3,13 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryError, DeliveryErrorKind};
-use crate::fate::Slot;
+use crate::fate::slot::{Filled, Slot};
 use crate::message::Message;
 use crate::sync::channel::Sender;
 
@@ -91,7 +90,7 @@ impl Outlet {
         if called && self.callbacks.is_some() {
             // Those whose handle was dropped go to the callback, because nobody would ever see them there.
             if fate.has_slots() {
-                fate.tell_handles(&mut |error, slot| slot.fill(Err(error)));
+                fate.tell_handles();
             }
             return self.call(Item::Fate(fate));
         }
@@ -123,9 +122,10 @@ impl Outlet {
 
     fn delivered(&mut self, fate: BatchFate) -> Called {
         if fate.has_slots() {
-            fate.for_each_delivered(&mut |delivered, slot| {
+            let mut filled = Filled::default();
+            fate.for_each_delivered(|delivered, slot| {
                 if let Some(slot) = slot {
-                    slot.fill(Ok(delivered.into()));
+                    filled.put(slot, delivered.into());
                 }
             });
         }
@@ -182,11 +182,11 @@ impl FailureLog {
 
 /// Puts the errors of messages that have a handle into it, and returns the others: those whose handle was dropped too,
 /// because nobody would ever see them there.
-fn fill_slots(errors: Vec<(DeliveryError, Option<Arc<Slot>>)>) -> Vec<DeliveryError> {
+fn fill_slots(errors: Vec<(DeliveryError, Option<Slot>)>) -> Vec<DeliveryError> {
     let mut rest = Vec::new();
     for (error, slot) in errors {
         match slot {
-            Some(slot) if Arc::strong_count(&slot) > 1 => slot.fill(Err(error)),
+            Some(slot) if slot.has_handle() => rest.extend(slot.fail(error).err()),
             _ => rest.push(error),
         }
     }

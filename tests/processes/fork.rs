@@ -1,6 +1,7 @@
 //! A producer that had started, in a forked child: it does nothing, and nothing hangs. One that had not works.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -176,9 +177,13 @@ fn no_call_hangs_on_a_lock_that_was_held_when_the_process_forked() {
                     }
                 });
             }
+            // What the forking thread's next handles lie beside is waited for while it forks.
+            let (hand_over, handed) = mpsc::channel::<DeliveryHandle>();
+            scope.spawn(move || handed.into_iter().for_each(|handle| drop(handle.wait_timeout(LONG))));
             for _ in 0..forks() {
-                let handle = producer.produce_with_handle(message("v")).unwrap();
-                accepted.fetch_add(1, Ordering::Relaxed);
+                let [waited, handle] = [(); 2].map(|()| producer.produce_with_handle(message("v")).unwrap());
+                accepted.fetch_add(2, Ordering::Relaxed);
+                hand_over.send(waited).unwrap();
                 let mut inherited = Some((producer.clone(), handle));
                 in_a_child(|| {
                     let (producer, handle) = inherited.take().unwrap();
@@ -187,6 +192,7 @@ fn no_call_hangs_on_a_lock_that_was_held_when_the_process_forked() {
                     drop(producer);
                 });
             }
+            drop(hand_over);
             stop.store(true, Ordering::Relaxed);
         });
         let report = producer.shutdown().unwrap();

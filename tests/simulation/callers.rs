@@ -1,10 +1,9 @@
 //! The threads of the program: each calls one function of the producer after the other, and waits where that waits.
 //! Who waits looks again when the worker or a callback has moved on, not always at once, and sometimes for nothing.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ottla::engine::chunk::Slot;
+use ottla::engine::chunk::slot::{Lookout, Slot};
 use ottla::engine::deadline::Deadline;
 use ottla::threads::unthreaded::{Counts, Flushing};
 use ottla::{Message, Persistence, ProduceErrorKind};
@@ -21,9 +20,12 @@ pub struct Caller {
     blocked: Option<Blocked>,
 }
 
+/// What a handle is made of.
+type Ends = (Slot, Lookout);
+
 /// What it waits for.
 enum Blocked {
-    Room { message: Box<Message<'static>>, id: u64, slot: Option<Arc<Slot>>, until: Instant },
+    Room { message: Box<Message<'static>>, id: u64, slot: Option<Ends>, until: Instant },
     Flush { flush: Flushing, before: u64, until: Deadline },
     Purge { number: u64 },
     Handle { id: u64 },
@@ -142,7 +144,7 @@ impl World {
                 1 => message = message.with_partition(self.below(self.partitions as u64) as i32),
                 _ => message = message.with_key(vec![self.below(4) as u8]),
             }
-            let slot = (self.below(3) == 0).then(Slot::shared);
+            let slot = (self.below(3) == 0).then(|| self.side.pair());
             let eyes = match &slot {
                 Some(_) => Eyes::Handle,
                 None if self.callbacks => Eyes::Callback,
@@ -168,16 +170,17 @@ impl World {
         &mut self,
         id: u64,
         message: Box<Message<'static>>,
-        slot: Option<Arc<Slot>>,
-    ) -> Option<(Box<Message<'static>>, Option<Arc<Slot>>)> {
-        match self.side.offer(&message, slot.as_ref(), self.clock()) {
+        slot: Option<Ends>,
+    ) -> Option<(Box<Message<'static>>, Option<Ends>)> {
+        let (mut slot, lookout) = slot.unzip();
+        match self.side.offer(&message, slot.is_some().then_some(&mut slot), self.clock()) {
             Ok(ticket) => {
                 self.tell(|| format!("{id} is accepted with ticket {ticket}"));
                 let sent = &mut self.ledger.sent[id as usize];
                 (sent.accepted, sent.ticket) = (true, ticket);
                 self.ledger.accepted += 1;
-                if let Some(slot) = slot {
-                    self.ledger.keep_handle(id, slot);
+                if let Some(lookout) = lookout {
+                    self.ledger.keep_handle(id, lookout);
                 }
                 self.check_places();
                 None
@@ -191,7 +194,7 @@ impl World {
                 if id_of(message.value()) != id {
                     self.wrong(Anomaly::NoOutcome, format!("{id} was refused, and another came back"));
                 }
-                Some((message, slot))
+                Some((message, slot.zip(lookout)))
             }
             Err(ProduceErrorKind::Closed) if self.closed || self.gave_up => None,
             Err(ProduceErrorKind::Fatal(_)) => None,
@@ -248,8 +251,7 @@ impl World {
             return;
         }
         self.tell(|| format!("the handle of {id} is dropped"));
-        // Another slot in its place, which stays empty.
-        self.ledger.handles[at].1 = Slot::shared();
+        self.ledger.handles[at].1 = None;
         self.ledger.sent[id as usize].eyes = Eyes::None;
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use ottla::engine::chunk::{Outcome, Slot};
+use ottla::engine::chunk::Outcome;
+use ottla::engine::chunk::slot::{Lookout, Sight};
 use ottla::{Delivered, DeliveryError, DeliveryErrorKind};
 
 use crate::check::Said;
@@ -44,8 +45,8 @@ pub struct Ledger {
     pub told_failed: u64,
     /// Those of them that are in the producer's counts.
     pub told_and_counted: u64,
-    /// Handles that nobody has dropped, by id, and those among them that were not told.
-    pub handles: Vec<(u64, Arc<Slot>)>,
+    /// Handles by id, unless they were dropped, and those among them that were not told.
+    pub handles: Vec<(u64, Option<Lookout>)>,
     pub untold: Vec<usize>,
     heard: Heard,
 }
@@ -85,29 +86,21 @@ impl Ledger {
         self.sent.len() as u64
     }
 
-    pub fn keep_handle(&mut self, id: u64, slot: Arc<Slot>) {
+    pub fn keep_handle(&mut self, id: u64, lookout: Lookout) {
         self.untold.push(self.handles.len());
-        self.handles.push((id, slot));
+        self.handles.push((id, Some(lookout)));
     }
 
-    /// What stands in handles that were not told yet; with `all` also in the others, where nothing should be.
-    pub fn take_filled(&mut self, all: bool) -> Vec<(u64, Told)> {
+    /// What stands in handles that were not told yet.
+    pub fn take_filled(&mut self) -> Vec<(u64, Told)> {
         let mut filled = Vec::new();
         let Self { handles, untold, sent, .. } = self;
-        let mut look = |at: usize| {
-            let (id, slot) = &handles[at];
-            let fate = slot.take();
-            let was = fate.is_some();
-            filled.extend(fate.map(|fate| told_by_handle(*id, sent[*id as usize].second, fate)));
-            was
-        };
-        if all {
-            (0..handles.len()).for_each(|at| {
-                look(at);
-            });
-        } else {
-            untold.retain(|at| !look(*at));
-        }
+        untold.retain(|at| {
+            let (id, lookout) = &mut handles[*at];
+            let Some(Sight::Fate(fate)) = lookout.as_mut().map(Lookout::look) else { return true };
+            filled.push(told_by_handle(*id, sent[*id as usize].second, fate));
+            false
+        });
         filled
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 
-use ottla::engine::chunk::{Chunk, Receipt, Slot};
+use ottla::engine::chunk::Chunk;
+use ottla::engine::chunk::slot::Slot;
 use ottla::engine::producer::BatchFate;
 use ottla::threads::unthreaded::Meddler;
 use ottla::wire::error_code::ErrorCode;
@@ -21,7 +21,7 @@ pub struct Meddling {
     lost_below: u64,
     now_and_then: bool,
     /// Handles that are filled once more in the next turn.
-    again: Vec<(Arc<Slot>, Receipt)>,
+    again: Vec<Slot>,
 }
 
 /// A message that was broken, so that the engine breaks on it, and where it really begins.
@@ -49,16 +49,14 @@ impl Meddling {
     }
 
     fn fill_twice(&mut self, fate: &BatchFate) {
-        for (slot, receipt) in mem::take(&mut self.again) {
-            slot.fill(Ok(receipt));
-        }
+        mem::take(&mut self.again).iter().for_each(Slot::fill_again);
         let now = self.now_and_then;
-        fate.for_each_delivered(&mut |delivered, slot| {
+        fate.for_each_delivered(|_, slot| {
             let Some(slot) = slot else { return };
             if now {
-                slot.fill(Ok(delivered.into()));
+                slot.fill_again();
             } else {
-                self.again.push((Arc::clone(slot), delivered.into()));
+                self.again.push(slot.clone());
             }
         });
     }

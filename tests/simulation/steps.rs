@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
-use ottla::engine::chunk::Slot;
+use ottla::engine::chunk::Receipt;
+use ottla::engine::chunk::slot::{Lookout, Sight, Slot};
 use ottla::engine::producer::Action;
 use ottla::net::Event;
 use ottla::testing::Cluster;
@@ -19,9 +20,9 @@ use crate::ledger::Ledger;
 #[test]
 fn a_purged_message_whose_handle_was_dropped_comes_back() {
     let mut side = start(false);
-    let slot = Slot::shared();
-    produce(&side, Some(&slot));
-    drop(slot);
+    let (slot, lookout) = side.pair();
+    produce(&side, Some(slot));
+    drop(lookout);
     let purge = side.begin_purge().expect("it runs");
     turn(&mut side);
     turn(&mut side);
@@ -81,8 +82,7 @@ fn what_a_socket_took_behind_a_bad_answer_is_possibly_written() {
 fn an_answer_of_a_connection_that_was_replaced_is_nobodys() {
     for timed_out in [false, true] {
         let mut met = Met::new();
-        let slot = Slot::shared();
-        met.produce(0, Some(&slot));
+        let mut lookout = met.produce_with_handle(0);
         let (old, request) = met.send();
         met.wrote(old);
         let late = met.ask(&request);
@@ -98,13 +98,13 @@ fn an_answer_of_a_connection_that_was_replaced_is_nobodys() {
         // Its correlation id is that of a request of the new connection, or of none.
         met.events.push(Event::Response(old, late.clone()));
         met.turn();
-        assert!(slot.take().is_none());
+        assert!(matches!(lookout.look(), Sight::Nothing));
         let answer = met.ask(&again);
         met.events.push(Event::Response(new, answer));
         met.events.push(Event::Response(old, late));
         met.turn();
         met.turn();
-        assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0));
+        assert_eq!(delivered(&mut lookout).offset, Some(0));
         assert_eq!((met.side.counts().delivered, met.cluster.count("orders")), (1, 1));
     }
 }
@@ -112,8 +112,7 @@ fn an_answer_of_a_connection_that_was_replaced_is_nobodys() {
 #[test]
 fn an_answer_that_comes_twice_completes_once_and_ends_the_connection() {
     let mut met = Met::new();
-    let slot = Slot::shared();
-    met.produce(0, Some(&slot));
+    let mut lookout = met.produce_with_handle(0);
     let (conn, request) = met.send();
     met.wrote(conn);
     let answer = met.ask(&request);
@@ -121,8 +120,8 @@ fn an_answer_that_comes_twice_completes_once_and_ends_the_connection() {
     met.events.push(Event::Response(conn, answer));
     met.turn();
     met.turn();
-    assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0));
-    assert!(slot.take().is_none());
+    assert_eq!(delivered(&mut lookout).offset, Some(0));
+    assert!(matches!(lookout.look(), Sight::Nothing));
     assert_eq!(met.side.counts(), Counts { delivered: 1, ..Counts::default() });
     assert_eq!(met.closed, [conn]);
 }
@@ -130,11 +129,10 @@ fn an_answer_that_comes_twice_completes_once_and_ends_the_connection() {
 #[test]
 fn swapped_answers_are_not_believed() {
     let mut met = Met::new();
-    let slots = [Slot::shared(), Slot::shared()];
-    met.produce(0, Some(&slots[0]));
+    let mut first_lookout = met.produce_with_handle(0);
     let first = met.send();
     met.wrote(first.0);
-    met.produce(1, Some(&slots[1]));
+    let mut second_lookout = met.produce_with_handle(1);
     let second = met.send();
     met.wrote(second.0);
     assert_eq!(first.0, second.0, "one connection");
@@ -143,9 +141,9 @@ fn swapped_answers_are_not_believed() {
         met.events.push(Event::Response(first.0, answer));
     }
     met.turn();
-    assert!(slots.iter().all(|slot| slot.take().is_none()));
+    assert!(matches!(first_lookout.look(), Sight::Nothing) && matches!(second_lookout.look(), Sight::Nothing));
     assert_eq!(met.closed, [first.0]);
-    while slots.iter().any(|slot| Arc::strong_count(slot) > 1) {
+    while met.side.counts().delivered < 2 {
         let (conn, request) = met.send();
         met.wrote(conn);
         let answer = met.ask(&request);
@@ -153,8 +151,8 @@ fn swapped_answers_are_not_believed() {
         met.turn();
         met.turn();
     }
-    for (slot, partition) in slots.iter().zip(0..) {
-        let delivered = slot.take().expect("it is there").expect("delivered");
+    for (lookout, partition) in [&mut first_lookout, &mut second_lookout].into_iter().zip(0..) {
+        let delivered = delivered(lookout);
         assert_eq!((delivered.partition, delivered.offset), (partition, Some(0)));
     }
     assert_eq!(met.cluster.count("orders"), 2);
@@ -163,15 +161,15 @@ fn swapped_answers_are_not_believed() {
 #[test]
 fn a_message_that_is_held_for_longer_than_its_delivery_timeout_is_delivered() {
     let mut met = Met::new();
-    let slot = Slot::shared();
+    let (slot, mut lookout) = met.side.pair();
     let message = Message::new("orders", "value").with_partition(0);
-    met.side.offer(&message, Some(&slot), Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
+    met.side.offer(&message, Some(&mut Some(slot)), Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
     // Its time begins when it is due: until then somebody holds it on purpose.
     for _ in 0..3 {
         met.turn();
         met.now += ProducerConfig::default().delivery_timeout;
     }
-    assert!(slot.take().is_none());
+    assert!(matches!(lookout.look(), Sight::Nothing));
     met.side.deliver();
     let (conn, request) = met.send();
     met.wrote(conn);
@@ -179,7 +177,7 @@ fn a_message_that_is_held_for_longer_than_its_delivery_timeout_is_delivered() {
     met.events.push(Event::Response(conn, answer));
     met.turn();
     met.turn();
-    assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0));
+    assert_eq!(delivered(&mut lookout).offset, Some(0));
 }
 
 #[test]
@@ -188,8 +186,7 @@ fn an_answer_that_was_there_in_time_is_read_before_its_time_is_judged() {
     // However late the worker is: past the time for answers, and past that of the message.
     for late in [client.socket_timeout, producer.delivery_timeout] {
         let mut met = Met::new();
-        let slot = Slot::shared();
-        met.produce(0, Some(&slot));
+        let mut lookout = met.produce_with_handle(0);
         let (conn, request) = met.send();
         met.wrote(conn);
         met.turn();
@@ -198,7 +195,7 @@ fn an_answer_that_was_there_in_time_is_read_before_its_time_is_judged() {
         met.now += late + Duration::from_secs(1);
         met.turn();
         met.turn();
-        assert_eq!(slot.take().expect("it is there").expect("delivered").offset, Some(0), "after {late:?}");
+        assert_eq!(delivered(&mut lookout).offset, Some(0), "after {late:?}");
         assert_eq!(met.closed, [], "after {late:?}");
     }
 }
@@ -223,10 +220,16 @@ impl Met {
         Self { side: start(false), cluster, now, events: Vec::new(), sent: Vec::new(), closed: Vec::new() }
     }
 
-    fn produce(&self, partition: i32, slot: Option<&Arc<Slot>>) {
+    fn produce(&self, partition: i32, slot: Option<Slot>) {
         let message = Message::new("orders", "value").with_partition(partition);
-        self.side.offer(&message, slot, Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
+        self.side.produce(message, slot, Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
         self.side.deliver();
+    }
+
+    fn produce_with_handle(&self, partition: i32) -> Lookout {
+        let (slot, lookout) = self.side.pair();
+        self.produce(partition, Some(slot));
+        lookout
     }
 
     /// The next Produce request, whose bytes no socket has taken yet; all others are answered.
@@ -284,9 +287,14 @@ fn start(callbacks: bool) -> Unthreaded {
     Unthreaded::new(Arc::new(client), Arc::new(ProducerConfig::default()), &QueueConfig::default(), callback, 7)
 }
 
-fn produce(side: &Unthreaded, slot: Option<&Arc<Slot>>) {
+fn delivered(lookout: &mut Lookout) -> Receipt {
+    let Sight::Fate(Ok(receipt)) = lookout.look() else { panic!("it is not delivered") };
+    receipt
+}
+
+fn produce(side: &Unthreaded, slot: Option<Slot>) {
     let message = Message::new("orders", "value");
-    side.offer(&message, slot, Timestamp::from_millis(0)).expect("accepted");
+    side.produce(message, slot, Timestamp::from_millis(0)).expect("accepted");
 }
 
 fn turn(side: &mut Unthreaded) {

@@ -146,7 +146,7 @@ impl World {
 
     /// Tells of what stands in handles now.
     pub fn note_fates(&mut self) {
-        for (id, told) in self.ledger.take_filled(false) {
+        for (id, told) in self.ledger.take_filled() {
             self.say(id, told);
         }
     }

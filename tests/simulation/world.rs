@@ -236,7 +236,7 @@ impl World {
 
     /// Compares what was said with what is there, once all is over.
     fn judge(&mut self) {
-        for (id, told) in self.ledger.take_filled(true) {
+        for (id, told) in self.ledger.take_filled() {
             self.say(id, told);
         }
         self.look_at_handles();
@@ -270,7 +270,12 @@ impl World {
 
     /// A handle is filled once: a second fate would hide the first from who has not looked yet.
     pub fn look_at_handles(&mut self) {
-        let twice = self.ledger.handles.iter().find(|(_, slot)| slot.fills() > 1).map(|(id, _)| *id);
+        let twice = self
+            .ledger
+            .handles
+            .iter()
+            .find(|(_, lookout)| lookout.as_ref().is_some_and(|it| it.fills() > 1))
+            .map(|(id, _)| *id);
         if let Some(id) = twice {
             self.wrong(Anomaly::TwoOutcomes, format!("the handle of {id} was filled twice"));
         }

@@ -7,7 +7,7 @@ use crate::engine::deadline::Deadline;
 use crate::engine::entry::Entry;
 pub use crate::engine::entry::Extra;
 use crate::error::DeliveryErrorKind;
-use crate::fate::Slot;
+use crate::fate::slot::Slot;
 use crate::record::batch::{BatchBuilder, Records, Stamp};
 use crate::record::tail;
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -126,7 +126,7 @@ impl Batch {
     /// whether it was. `queued` is what it holds in the queue.
     #[inline]
     #[must_use = "what was not appended goes elsewhere"]
-    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<&Arc<Slot>>, queued: usize, max: usize) -> bool {
+    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<&Slot>, queued: usize, max: usize) -> bool {
         let Body::Open(builder) = &mut self.body else { return false };
         let index = builder.count();
         if !builder.append_within(max, entry.create_time, entry.tail) {

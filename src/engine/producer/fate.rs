@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::batch::Extra;
 use crate::engine::entry;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
-use crate::fate::{Delivered, Slot};
+use crate::fate::Delivered;
+use crate::fate::slot::Slot;
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
 use crate::record::batch::Records;
 use crate::record::batch_reader::Record;
@@ -103,7 +104,8 @@ impl BatchFate {
     }
 
     /// Calls `f` for each delivered message in order, with its slot if it has one; not at all if they failed.
-    pub fn for_each_delivered(&self, f: &mut dyn FnMut(&Delivered, Option<&Arc<Slot>>)) {
+    #[inline]
+    pub fn for_each_delivered<'a>(&'a self, mut f: impl FnMut(&Delivered, Option<&'a Slot>)) {
         let Ok(ack) = &self.outcome else { return };
         let mut delivered = Delivered {
             topic: self.topic.clone(),
@@ -124,25 +126,25 @@ impl BatchFate {
         }
     }
 
-    /// Calls `fill` with the failures of messages whose handle somebody still has; they are told then, and
-    /// `into_errors` leaves them out.
-    pub fn tell_handles(&mut self, fill: &mut dyn FnMut(DeliveryError, Arc<Slot>)) {
+    /// Puts the failures of messages whose handle somebody still has there; they are told then, and `into_errors` leaves
+    /// them out.
+    pub fn tell_handles(&mut self) {
         let Err(why) = &self.outcome else { return };
         let mut extras = self.extras.iter_mut().peekable();
         for (index, record) in (0u32..).zip(self.records.iter()) {
             let Some(extra) = extras.next_if(|extra| extra.index == index) else { continue };
-            if let Some(slot) = extra.slot.take_if(|slot| Arc::strong_count(slot) > 1) {
-                extra.told = true;
+            if let Some(slot) = extra.slot.take_if(|slot| slot.has_handle()) {
                 let error =
                     failure((&self.topic, self.partition), record, Some((extra.tag, &extra.partition_key)), why);
-                fill(error, slot);
+                // The handle may have gone meanwhile.
+                extra.told = slot.fail(error).is_ok();
             }
         }
     }
 
     /// The failed messages in order, each with its slot if it has one; none if they were delivered.
     #[must_use]
-    pub fn into_errors(self) -> Vec<(DeliveryError, Option<Arc<Slot>>)> {
+    pub fn into_errors(self) -> Vec<(DeliveryError, Option<Slot>)> {
         let Err(why) = self.outcome else { return Vec::new() };
         let mut extras = self.extras.into_iter().peekable();
         let mut errors = Vec::with_capacity(self.records.count() as usize);
@@ -203,7 +205,7 @@ mod tests {
         let topic = Topic::new("orders").unwrap();
         let fate = BatchFate::new(topic, Some(0), (batch.finish(), Vec::new()), Ok(ack));
         let mut told = Vec::new();
-        fate.for_each_delivered(&mut |delivered, _| {
+        fate.for_each_delivered(|delivered, _| {
             told.push((delivered.offset.unwrap(), delivered.timestamp.unwrap().as_millis()));
         });
         assert_eq!(told, [(i64::MAX, i64::MAX), (i64::MAX, 0)]);

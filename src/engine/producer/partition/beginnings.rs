@@ -1,14 +1,13 @@
 //! How messages come into the batches of a partition: one by one into the open batch, or as a run that callers have
 //! made, which becomes a batch as it is.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::Partition;
 use crate::engine::deadline::Deadline;
 use crate::engine::entry::Entry;
 use crate::engine::producer::batch::Batch;
-use crate::fate::Slot;
+use crate::fate::slot::Slot;
 
 /// A message's place on its way into a batch.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +19,7 @@ pub struct Arrival<'a> {
     /// What it holds in the queue, in bytes; zero if nothing.
     pub queued: usize,
     /// Where its handle waits.
-    pub slot: Option<&'a Arc<Slot>>,
+    pub slot: Option<&'a Slot>,
 }
 
 impl Partition {
