@@ -126,19 +126,23 @@ pub fn pair<O: Owner + 'static>(owner: &Arc<O>) -> (Slot, Lookout) {
     }
 }
 
+/// An owner for tests.
+#[cfg(any(test, feature = "_internal"))]
+struct Nobody;
+
+#[cfg(any(test, feature = "_internal"))]
+impl Owner for Nobody {
+    fn due(&self, _ticket: u64) {}
+
+    fn process(&self) -> u32 {
+        process::id()
+    }
+}
+
 /// Slots of one page, and the lookouts onto them, without a producer.
 #[cfg(any(test, feature = "_internal"))]
 #[must_use]
 pub fn of_nobody<const N: usize>() -> [(Slot, Lookout); N] {
-    #[derive(Debug)]
-    struct Nobody;
-    impl Owner for Nobody {
-        fn due(&self, _ticket: u64) {}
-
-        fn process(&self) -> u32 {
-            process::id()
-        }
-    }
     let page = Page::shared(&Arc::new(Nobody));
     array::from_fn(|index| ends(Arc::clone(&page), index as u32))
 }
@@ -486,20 +490,9 @@ mod tests {
     use crate::error::{DeliveryErrorKind, Persistence};
     use crate::message::{Message, Topic};
 
-    #[derive(Debug)]
-    struct Producer;
-
-    impl Owner for Producer {
-        fn due(&self, _ticket: u64) {}
-
-        fn process(&self) -> u32 {
-            process::id()
-        }
-    }
-
     #[test]
     fn a_thread_takes_the_places_of_a_page_one_after_the_other() {
-        let producer = Arc::new(Producer);
+        let producer = Arc::new(Nobody);
         let slots: Vec<Slot> = (0..2 * PLACES).map(|_| pair(&producer).0).collect();
         let places = slots.iter().map(|slot| slot.index as usize).collect::<Vec<_>>();
         assert_eq!(places, (0..PLACES).chain(0..PLACES).collect::<Vec<_>>());
@@ -508,7 +501,7 @@ mod tests {
 
     #[test]
     fn producers_that_take_turns_keep_their_pages() {
-        let producers: [_; PAGES] = array::from_fn(|_| Arc::new(Producer));
+        let producers: [_; PAGES] = array::from_fn(|_| Arc::new(Nobody));
         let first: Vec<Slot> = producers.iter().map(|producer| pair(producer).0).collect();
         for producer in &producers {
             let _ = pair(producer);
@@ -518,13 +511,13 @@ mod tests {
             assert!(slot.is_beside(first) && slot.index == 2, "{slot:?}");
             assert!(Arc::ptr_eq(&lookout.owner().expect("it is there"), &(Arc::clone(producer) as Arc<dyn Owner>)));
         }
-        let (new, _) = pair(&Arc::new(Producer));
+        let (new, _) = pair(&Arc::new(Nobody));
         assert!(first.iter().all(|slot| !slot.is_beside(&new)));
     }
 
     #[test]
     fn a_page_does_not_keep_its_producer() {
-        let producer = Arc::new(Producer);
+        let producer = Arc::new(Nobody);
         let (_slot, lookout) = pair(&producer);
         drop(producer);
         assert!(lookout.owner().is_none());
@@ -538,7 +531,7 @@ mod tests {
             Receipt { partition: -1, offset: Some(-1), timestamp: Some(Timestamp::from_millis(-1)) },
             Receipt { partition: 1, offset: None, timestamp: Some(Timestamp::from_millis(i64::MIN)) },
         ];
-        let producer = Arc::new(Producer);
+        let producer = Arc::new(Nobody);
         let mut ends: Vec<(Slot, Lookout)> = receipts.iter().map(|_| pair(&producer)).collect();
         for ((slot, lookout), receipt) in ends.iter_mut().zip(receipts) {
             assert!(matches!(lookout.look(), Sight::Nothing));
@@ -552,7 +545,7 @@ mod tests {
 
     #[test]
     fn errors_of_a_page_find_their_places() {
-        let producer = Arc::new(Producer);
+        let producer = Arc::new(Nobody);
         let mut ends: Vec<(Slot, Lookout)> = (0..3).map(|_| pair(&producer)).collect();
         ends.iter().zip(0..).for_each(|((slot, _), tag)| slot.fail(error(tag)).expect("the handle is there"));
         for ((_, lookout), tag) in ends.iter_mut().zip(0..) {
@@ -590,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_a_fork_inherited_held_stops_nobody() {
-        let mut page = Page::shared(&Arc::new(Producer));
+        let mut page = Page::shared(&Arc::new(Nobody));
         Arc::get_mut(&mut page).expect("nobody else has it").process += 1;
         let (slot, mut lookout) = ends(Arc::clone(&page), 0);
         slot.fail(error(0)).expect("the handle is there");
@@ -606,7 +599,6 @@ mod tests {
 
     #[test]
     fn a_producer_that_has_not_started_has_no_page_that_a_fork_could_inherit() {
-        #[derive(Debug)]
         struct Idle;
         impl Owner for Idle {
             fn due(&self, _ticket: u64) {}

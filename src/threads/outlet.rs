@@ -186,8 +186,8 @@ fn fill_slots(errors: Vec<(DeliveryError, Option<Slot>)>) -> Vec<DeliveryError> 
     let mut rest = Vec::new();
     for (error, slot) in errors {
         match slot {
-            Some(slot) if slot.has_handle() => rest.extend(slot.fail(error).err()),
-            _ => rest.push(error),
+            Some(slot) => rest.extend(slot.fail(error).err()),
+            None => rest.push(error),
         }
     }
     rest
