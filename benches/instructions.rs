@@ -180,9 +180,10 @@ impl Run {
                     self.side.produce(Message::new(topic, value).with_key(key), None, time)
                 }
                 Mode::Handles => {
-                    let (slot, lookout) = self.side.pair();
+                    let lookout = self.side.lookout();
+                    let accepted = self.side.produce(Message::new(topic, value), Some(lookout.slot()), time);
                     self.handles.push_back((topic.clone(), lookout));
-                    self.side.produce(Message::new(topic, value), Some(slot), time)
+                    accepted
                 }
             };
             accepted.expect("there is room");

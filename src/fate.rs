@@ -3,6 +3,7 @@
 use crate::error::DeliveryError;
 use crate::message::{Timestamp, Topic};
 
+mod page;
 pub mod slot;
 
 /// Where a message was written.

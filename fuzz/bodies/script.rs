@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
-use ottla::engine::chunk::slot::{self, Slot};
-use ottla::engine::entry;
+use ottla::engine::chunk::slot::{self, Filled, Lookout, Sight};
+use ottla::engine::extras;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
 use ottla::engine::queue::{Checked, Limits, Queue, Refused};
 use ottla::testing::state::ClusterState;
@@ -53,7 +53,7 @@ pub struct Script<'a> {
     called: VecDeque<(usize, usize)>,
     /// Fates by ticket.
     fates: Vec<u32>,
-    slots: BTreeMap<u64, Slot>,
+    handles: BTreeMap<u64, Lookout>,
     /// When the time of messages last began to count.
     due: Instant,
     salvaged: bool,
@@ -106,7 +106,7 @@ impl<'a> Script<'a> {
             callbacks,
             called: VecDeque::new(),
             fates: Vec::new(),
-            slots: BTreeMap::new(),
+            handles: BTreeMap::new(),
             due: start,
             salvaged: false,
         }
@@ -153,16 +153,16 @@ impl<'a> Script<'a> {
         }
         let clock = self.clock();
         let Ok(mut checked) = Checked::new(&message, self.config.max_message_bytes, || clock) else { return };
-        let slot = (shape & 8 == 8).then(|| {
-            let [(slot, _)] = slot::of_nobody();
-            slot
+        let handle = (shape & 8 == 8).then(|| {
+            let [handle] = slot::of_nobody();
+            handle
         });
         let now = self.now;
-        match self.queue.offer(&mut checked, slot.as_ref(), || Some(now)) {
+        match self.queue.offer(&mut checked, handle.as_ref().map(Lookout::slot), || Some(now)) {
             Ok(accepted) => {
                 assert_eq!(accepted.ticket, id);
                 self.fates.push(0);
-                self.slots.extend(slot.map(|slot| (id, slot)));
+                self.handles.extend(handle.map(|handle| (id, handle)));
             }
             Err(Refused::Full(full)) => assert!(full.queued <= self.limits.messages, "{full:?}"),
             Err(refused) => panic!("{refused:?}"),
@@ -287,7 +287,7 @@ impl<'a> Script<'a> {
         self.release(released);
         let (held, most) = (self.engine.held(), self.config.max_buffer_bytesize);
         // One batch alone always may, whatever is kept beside its records.
-        let alone = held.bytes.saturating_sub(held.messages * entry::EXTRA) <= self.config.max_batch_bytes + 200;
+        let alone = held.bytes.saturating_sub(held.messages * extras::EXTRA) <= self.config.max_batch_bytes + 200;
         if !self.callbacks {
             assert!(held.bytes <= most || alone, "{held:?} in a buffer of {most}");
         }
@@ -304,31 +304,36 @@ impl<'a> Script<'a> {
     }
 
     /// Notes a fate; with `holds`, its buffer place is held until the callbacks have returned.
-    fn note(&mut self, fate: BatchFate, holds: bool) {
+    fn note(&mut self, mut fate: BatchFate, holds: bool) {
         assert!(fate.count() > 0, "an empty fate");
         if self.callbacks && holds {
             self.called.push_back((fate.count(), fate.buffer_bytes()));
         }
-        let mut told: Vec<(u64, Option<Slot>)> = Vec::new();
         let ids: Vec<u64> = fate.values().map(id_of).collect();
-        let mut delivered_ids = ids.iter();
-        fate.for_each_delivered(|_, slot| {
-            let id = delivered_ids.next().expect("no more are delivered than there are");
-            told.push((*id, slot.cloned()));
+        let (mut others, mut filled) = (Vec::new(), Filled::default());
+        let mut delivered = ids.iter();
+        fate.for_each_delivered(|receipt, slot| {
+            let id = delivered.next().expect("no more are delivered than there are");
+            match slot {
+                Some(slot) => filled.put(slot, receipt.into()),
+                None => others.push(*id),
+            }
         });
-        told.extend(fate.into_errors().into_iter().map(|(error, slot)| (id_of(error.message().value()), slot)));
-        assert!(told.iter().map(|(id, _)| *id).eq(ids), "everyone in the batch is told, in order");
-        for (id, slot) in told {
+        drop(filled);
+        fate.tell_handles();
+        others.extend(fate.into_errors().iter().map(|error| id_of(error.message().value())));
+        let mut others = others.into_iter();
+        for id in ids {
             self.fates[id as usize] += 1;
             assert_eq!(self.fates[id as usize], 1, "message {id} has another fate");
-            let expected = self.slots.remove(&id);
-            let same = match (&slot, &expected) {
-                (Some(slot), Some(expected)) => slot.is_beside(expected),
-                (None, None) => true,
-                _ => false,
-            };
-            assert!(same, "{id}: another handle");
+            match self.handles.remove(&id).map(|mut handle| handle.look()) {
+                None => assert_eq!(others.next(), Some(id), "everyone in the batch is told, in order"),
+                Some(Sight::Fate(Ok(_))) => {}
+                Some(Sight::Fate(Err(error))) => assert_eq!(id_of(error.message().value()), id, "another's error"),
+                Some(sight) => panic!("the handle of {id} sees {sight:?}"),
+            }
         }
+        assert_eq!(others.next(), None, "told twice");
     }
 
     /// What the brokers' clocks show.
@@ -375,7 +380,7 @@ impl<'a> Script<'a> {
         for (id, fates) in self.fates.iter().enumerate() {
             assert_eq!(*fates, 1, "message {id} has no fate");
         }
-        assert!(self.slots.is_empty(), "handles without a fate: {:?}", self.slots.keys());
+        assert!(self.handles.is_empty(), "handles without a fate: {:?}", self.handles.keys());
         assert_eq!((self.queue.held(), self.queue.bytes()), (0, 0), "places were not released");
         // What was written and given up keeps its memory until its request is answered or lost (a ghost): after the
         // longest silence that a broker can ask for at the latest.

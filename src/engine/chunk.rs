@@ -8,8 +8,9 @@
 use super::checked::Usual;
 #[cfg(any(test, feature = "_internal"))]
 use super::entry;
-use super::entry::{Entry, Extra};
-use crate::fate::slot::{Offered, Slot};
+use super::entry::Entry;
+use super::extras::{Extra, Extras};
+use crate::fate::slot::Slot;
 #[cfg(feature = "_internal")]
 pub use crate::fate::{Outcome, Receipt, slot};
 use crate::message::Header;
@@ -34,8 +35,8 @@ pub struct Chunk {
     pub first: u64,
     /// Tickets below this are in this chunk, in one before it, or in one that was sealed with it.
     pub upto: u64,
-    /// What only some messages have, ascending by index.
-    pub extras: Vec<Extra>,
+    /// What only some messages have.
+    pub extras: Extras,
     /// What its messages take of the queue's limit.
     pub cost: usize,
     /// How many messages the engine has taken; it moves only after a message is safe in its batch, so that a
@@ -85,12 +86,12 @@ impl Chunk {
     pub(super) fn of_one(
         records: BatchBuilder,
         message: Parts<'_>,
-        slot: Option<&Slot>,
+        slot: Option<Slot<'_>>,
         anywhere: bool,
         cost: usize,
     ) -> Self {
         let mut chunk = Self { records, cost, ..Self::default() };
-        chunk.extras.extend(Extra::of(0, message.tag, message.partition_key, slot.cloned()));
+        chunk.note_extra(message.tag, message.partition_key, slot);
         let (create_time, tail) = chunk.records.record_at(0);
         chunk.note(0, (message.topic, message.partition), (create_time, tail.len()), anywhere);
         chunk
@@ -172,23 +173,27 @@ impl Chunk {
         &mut self,
         room: usize,
         message: &Usual<'_, '_>,
-        slot: Option<&mut Offered>,
+        slot: Option<Slot<'_>>,
         cost: usize,
     ) -> Option<()> {
         self.records.append_usual(room, &message.record, message.headers.iter().map(Header::parts))?;
         self.cost += cost;
         let (tag, partition_key) = (message.message.tag, message.partition_key);
-        if slot.is_some() || tag != 0 || partition_key.is_some() {
-            self.note_extra(tag, partition_key, slot);
-        }
+        self.note_extra(tag, partition_key, slot);
         Some(())
     }
 
     /// Notes what the message that was just pushed has beside its record.
+    #[inline]
+    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
+        if slot.is_some() || tag != 0 || partition_key.is_some() {
+            self.put_extra(tag, partition_key, slot);
+        }
+    }
+
     #[inline(never)]
-    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<&mut Offered>) {
-        let (index, partition_key) = (self.records.count() - 1, partition_key.map(Box::from));
-        self.extras.push(Extra { index, slot: slot.and_then(Option::take), tag, partition_key, told: false });
+    fn put_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
+        self.extras.push(self.records.count() - 1, tag, partition_key, slot);
     }
 
     /// Notes where the message that was just pushed goes.
@@ -199,21 +204,19 @@ impl Chunk {
 
     /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
     /// do, or that of the chunk's lane. The handle waits in `slot`.
-    pub(crate) fn push(&mut self, plan: Plan, message: Parts<'_>, slot: Option<&Slot>, anywhere: bool, cost: usize) {
+    pub(crate) fn push(&mut self, plan: Plan, message: Parts<'_>, slot: Option<Slot<'_>>, anywhere: bool, cost: usize) {
         let index = self.records.count();
         self.records.append_parts(plan, message.key, message.value, message.headers.iter().map(Header::parts));
-        if message.tag != 0 || message.partition_key.is_some() || slot.is_some() {
-            self.extras.extend(Extra::of(index, message.tag, message.partition_key, slot.cloned()));
-        }
+        self.note_extra(message.tag, message.partition_key, slot);
         self.cost += cost;
         self.note(index, (message.topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
     }
 
     /// Appends a message of another chunk or batch.
-    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<&Slot>, cost: usize) {
+    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, cost: usize) {
         let index = self.records.count();
         self.records.append(entry.create_time, entry.tail);
-        self.extras.extend(Extra::of(index, entry.tag, entry.partition_key, slot.cloned()));
+        self.extras.push_copy(index, entry, slot);
         self.cost += cost;
         self.note(index, (entry.topic, entry.partition), (entry.create_time, entry.tail.len()), false);
     }
@@ -245,7 +248,7 @@ impl Chunk {
 
     /// Takes the records and what is beside them out, and leaves an empty chunk with the memory of `buffer`.
     #[must_use]
-    pub fn take_run(&mut self, buffer: Vec<u8>) -> (BatchBuilder, Vec<Extra>, usize) {
+    pub fn take_run(&mut self, buffer: Vec<u8>) -> (BatchBuilder, Extras, usize) {
         let records = std::mem::replace(&mut self.records, BatchBuilder::new(buffer));
         (records, std::mem::take(&mut self.extras), std::mem::take(&mut self.cost))
     }

@@ -1,6 +1,6 @@
 //! A queued message as the engine sees it, and what it takes of the queue's limit in bytes.
 
-use crate::fate::slot::Slot;
+use super::extras::{EXTRA, Extra};
 
 /// A queued message, read in place.
 #[derive(Clone, Copy, Debug)]
@@ -17,38 +17,6 @@ pub struct Entry<'a> {
     pub partition_key: Option<&'a [u8]>,
     /// Key, value and headers, encoded as in a record.
     pub tail: &'a [u8],
-}
-
-/// What only some messages have; it stays beside their bytes.
-#[derive(Debug)]
-pub struct Extra {
-    /// Index of the message in its chunk or batch.
-    pub index: u32,
-    /// Where a handle waits for its fate.
-    pub slot: Option<Slot>,
-    /// The user's tag.
-    pub tag: u64,
-    /// What chose the partition in place of the key.
-    pub partition_key: Option<Box<[u8]>>,
-    /// Whether its failure was already told to its handle.
-    pub told: bool,
-}
-
-impl Extra {
-    /// What this message has, if it has anything of the kind.
-    #[must_use]
-    pub fn of(index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot>) -> Option<Self> {
-        if tag == 0 && partition_key.is_none() && slot.is_none() {
-            return None;
-        }
-        Some(Self { index, slot, tag, partition_key: partition_key.map(Box::from), told: false })
-    }
-
-    /// Bytes that it takes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        EXTRA + self.partition_key.as_ref().map_or(0, |key| key.len())
-    }
 }
 
 /// Bytes of the queue's limit that a message takes as long as it has no fate: its tail, and what is kept beside it.
@@ -72,5 +40,3 @@ pub fn cost_of(tail_len: usize, tag: u64, partition_key: Option<usize>, has_hand
 
 /// The head of its record, and its route.
 const BESIDE: usize = 32;
-/// What a chunk and a batch keep for a message with a tag, a partition key or a handle, and the place for its fate.
-pub const EXTRA: usize = 96;

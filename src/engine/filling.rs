@@ -104,7 +104,7 @@ impl Filling {
         message: &mut Checked<'_, '_>,
         (topic, way): (u32, Way),
         ticket: u64,
-        slot: Option<&Slot>,
+        slot: Option<Slot<'_>>,
         cost: usize,
     ) {
         let placed = way != Way::Mixed;

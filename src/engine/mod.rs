@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod connection;
 pub mod deadline;
 pub mod entry;
+pub mod extras;
 mod filling;
 mod lanes;
 pub mod partitioner;

@@ -19,7 +19,7 @@ use super::filling::Filling;
 use super::partitioner::Partitioner;
 use super::topics::Topics;
 use crate::error::InvalidTopic;
-use crate::fate::slot::{Offered, Slot};
+use crate::fate::slot::Slot;
 use crate::message::{Message, Timestamp, Topic, TopicRef};
 
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
@@ -238,7 +238,7 @@ impl Queue {
     /// Takes a message that is not more than a value, if nothing else is to be done with it than to append it to the open
     /// chunk; gives its ticket. The way of almost all messages when many come.
     #[inline(always)]
-    pub fn offer_plain(&mut self, message: &Usual<'_, '_>, slot: Option<&mut Offered>) -> Option<u64> {
+    pub fn offer_plain(&mut self, message: &Usual<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         match self.quiet_taker(message)? {
             Taker::Run if self.limits.spreads => self.append_quietly(message, slot, |queue| &mut queue.filling.open),
             // By value: a reference would keep the other way, which needs it only in registers, from having it there.
@@ -249,7 +249,7 @@ impl Queue {
 
     /// As [`offer_plain`](Self::offer_plain), a message that is a key and a value.
     #[inline(always)]
-    pub fn offer_keyed(&mut self, message: &Usual<'_, '_>, slot: Option<&mut Offered>) -> Option<u64> {
+    pub fn offer_keyed(&mut self, message: &Usual<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         match self.quiet_taker(message)? {
             Taker::Lanes { partitions } => {
                 let partition = self.filling.place(message.record.key(), partitions)?;
@@ -262,7 +262,7 @@ impl Queue {
 
     /// As [`offer_plain`](Self::offer_plain), any message of the usual kind.
     #[inline(always)]
-    pub fn offer_usual(&mut self, message: &Usual<'_, '_>, slot: Option<&mut Offered>) -> Option<u64> {
+    pub fn offer_usual(&mut self, message: &Usual<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         match self.quiet_taker(message)? {
             Taker::Lanes { partitions } if message.message.partition.is_none() => {
                 let partition = self.filling.place(message.partition_key.or(message.record.key()), partitions)?;
@@ -287,7 +287,7 @@ impl Queue {
     fn append_quietly(
         &mut self,
         message: &Usual<'_, '_>,
-        slot: Option<&mut Offered>,
+        slot: Option<Slot<'_>>,
         chunk: impl FnOnce(&mut Self) -> &mut Chunk,
     ) -> Option<u64> {
         let cost = message.cost(slot.is_some());
@@ -308,7 +308,7 @@ impl Queue {
 
     /// Among messages that the engine will sort.
     #[inline(never)]
-    fn offer_to_mixed(&mut self, message: Usual<'_, '_>, slot: Option<&mut Offered>) -> Option<u64> {
+    fn offer_to_mixed(&mut self, message: Usual<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         let anywhere = self.limits.spreads && message.anywhere;
         let ticket = self.append_quietly(&message, slot, |queue| &mut queue.filling.open)?;
         self.filling.open.note_usual(self.quiet.topic, &message, anywhere);
@@ -323,7 +323,7 @@ impl Queue {
     pub fn offer(
         &mut self,
         message: &mut Checked<'_, '_>,
-        slot: Option<&Slot>,
+        slot: Option<Slot<'_>>,
         clock: impl FnOnce() -> Option<Instant>,
     ) -> Result<Accepted, Refused> {
         if self.phase != Phase::Running {
@@ -769,8 +769,9 @@ mod tests {
     #[test]
     fn handles_keep_the_index_of_their_message() {
         let mut queue = queue(8, 1_000_000);
-        let [(slot, _lookout)] = slot::of_nobody();
-        for (len, slot) in [(1, None), (2, Some(&slot)), (30_000, Some(&slot))] {
+        let lookouts = slot::of_nobody::<2>();
+        let [first, second] = lookouts.each_ref().map(slot::Lookout::slot);
+        for (len, slot) in [(1, None), (2, Some(first)), (30_000, Some(second))] {
             let value = vec![0; len];
             let message = Message::new("orders", &value);
             queue.offer(&mut check(&message), slot, now).expect("accepted");

@@ -1,42 +1,25 @@
-//! Where the fate of a message with a handle is put. The thread that drives the engine has a [`Slot`], in which it
-//! writes once; the caller has a [`Lookout`] onto it.
+//! Where the fate of a message with a handle is put. The message has a [`Slot`], into which the thread that drives the
+//! engine writes once; the caller has a [`Lookout`] onto the same place.
 //!
-//! Slots are made by the page, a few dozen at once and beside each other: an allocation, a lock and a condition variable
-//! for each message cost more than the message, and memory that is scattered is slow to go from the caller's processor
-//! to the worker's and back. A caller's thread takes the slots of its page one after the other. In the usual case the
-//! caller writes nothing into them: it reads what the worker has put there.
+//! In the usual case the caller writes nothing there: it reads what the worker has put in. What messages travel in has
+//! one share for all slots of a page, in [`Pages`]: a share for each message would be two atomic operations more.
 
-use std::array;
-use std::cell::RefCell;
-use std::mem;
-use std::panic::AssertUnwindSafe;
-use std::process;
-use std::sync::{Arc, Weak};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Instant;
 
+pub use super::page::Owner;
+use super::page::{self, DELIVERED, FAILED, FATE, Failed, LOST, Page};
 use super::{Outcome, Receipt};
 use crate::error::DeliveryError;
-use crate::message::Timestamp;
-use crate::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering, fence};
-use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
+use crate::sync::MutexGuard;
+use crate::sync::atomic::{Ordering, fence};
 
-/// Where the fate of a message is put in: the message's end. A message whose last slot goes away without a fate is lost,
-/// and its [`Lookout`] learns that.
-#[derive(Debug)]
-pub struct Slot {
-    page: Arc<Page>,
+/// Where the fate of a message is put in: the message's end, as whoever holds its page sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    page: &'a Arc<Page>,
     index: u32,
-}
-
-/// A slot on its way to its message: it is taken out if the message is accepted quietly.
-pub type Offered = Option<Slot>;
-
-/// Slots of a batch in which fates were put. Who waits for them is woken when it is dropped, so that a fence, which
-/// takes as long as a dozen stores, is needed once.
-#[derive(Debug, Default)]
-pub struct Filled<'a> {
-    /// One slot of each page; of some pages more, where several callers produce.
-    pages: Vec<&'a Slot>,
 }
 
 /// Where the fate of a message is looked for: the handle's end.
@@ -58,130 +41,40 @@ pub enum Sight {
     Lost,
 }
 
-/// The producer that gives a message its fate, as handles see it.
-pub trait Owner: Send + Sync {
-    /// The message with this ticket leaves now.
-    fn due(&self, ticket: u64);
-    /// The process in which its threads run; 0 before they start.
-    fn process(&self) -> u32;
+/// The pages of slots.
+#[derive(Debug, Default)]
+pub struct Pages {
+    shares: Vec<Arc<Page>>,
 }
 
-#[derive(Debug)]
-struct Page {
-    places: [Place; PLACES],
-    /// Errors by the index of their place. Between whoever puts a fate in that is an error or is waited for, and the
-    /// callers that wait.
-    failed: Mutex<Failed>,
-    /// Callers that wait: to wake nobody would cost a system call. Changed under the lock.
-    waiting: AtomicU32,
-    /// A place that was waited for has a fate.
-    filled: Condvar,
-    /// Not an `Arc`, because a thread keeps its page when the producer has gone.
-    /// It is behind locks of its own, which no panic leaves half done.
-    owner: AssertUnwindSafe<Weak<dyn Owner>>,
-    /// The owner's process. In another one, which is its fork, the lock may be held for ever.
-    process: u32,
+/// A slot among [`Pages`].
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// Which page, counted from 1.
+    page: NonZeroU32,
+    index: u32,
 }
 
-type Failed = Vec<(u32, DeliveryError)>;
-
-#[derive(Debug)]
-struct Place {
-    state: AtomicU32,
-    /// How many slots lead here.
-    slots: AtomicU32,
-    partition: AtomicI32,
-    offset: AtomicI64,
-    timestamp: AtomicI64,
-    /// How often a fate was put in: a second one could hide the first.
-    #[cfg(feature = "_internal")]
-    fills: AtomicU32,
+/// Slots of a batch in which fates were put. Who waits for them is woken when it is dropped, so that a fence, which
+/// takes as long as a dozen stores, is needed once.
+#[derive(Debug, Default)]
+pub struct Filled<'a> {
+    /// One slot of each page; of some pages more, where several callers produce.
+    pages: Vec<&'a Arc<Page>>,
 }
 
-/// A page of which a thread has not used all places yet.
-struct Open {
-    page: Arc<Page>,
-    next: u32,
-}
-
-thread_local! {
-    /// The last one first.
-    static OPEN: RefCell<Vec<Open>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A slot of the thread's page for this producer, and the lookout onto it.
+/// The next lookout of the thread for this producer; its slot is for a message.
 #[must_use]
 #[inline]
-pub fn pair<O: Owner + 'static>(owner: &Arc<O>) -> (Slot, Lookout) {
-    let used = OPEN.try_with(|open| {
-        let mut open = open.borrow_mut();
-        let Open { page, next } = open.first_mut()?;
-        let mine = page.owner.as_ptr().addr() == Arc::as_ptr(owner).addr();
-        (mine && (*next as usize) < PLACES).then(|| ends(Arc::clone(page), mem::replace(next, *next + 1)))
-    });
-    match used {
-        Ok(Some(ends)) => ends,
-        Ok(None) => turn_the_page(owner),
-        Err(_) => ends(Page::shared(owner), 0),
-    }
+pub fn lookout<O: Owner + 'static>(owner: &Arc<O>) -> Lookout {
+    let (page, index) = page::next_place(owner);
+    Lookout { page, index, taken: false }
 }
 
-/// An owner for tests.
-#[cfg(any(test, feature = "_internal"))]
-struct Nobody;
-
-#[cfg(any(test, feature = "_internal"))]
-impl Owner for Nobody {
-    fn due(&self, _ticket: u64) {}
-
-    fn process(&self) -> u32 {
-        process::id()
-    }
-}
-
-/// Slots of one page, and the lookouts onto them, without a producer.
-#[cfg(any(test, feature = "_internal"))]
-#[must_use]
-pub fn of_nobody<const N: usize>() -> [(Slot, Lookout); N] {
-    let page = Page::shared(&Arc::new(Nobody));
-    array::from_fn(|index| ends(Arc::clone(&page), index as u32))
-}
-
-/// The first place of another page.
-#[inline(never)]
-fn turn_the_page<O: Owner + 'static>(owner: &Arc<O>) -> (Slot, Lookout) {
-    if owner.process() == 0 {
-        // Its threads may yet start in a fork, which would inherit the page.
-        return ends(Page::shared(owner), 0);
-    }
-    let (ends, _gone) = OPEN.with(|open| {
-        let mut open = open.borrow_mut();
-        let mine = |open: &Open| open.page.owner.as_ptr().addr() == Arc::as_ptr(owner).addr();
-        let before = open.iter().position(mine).or((open.len() == PAGES).then_some(PAGES - 1));
-        let before = before.map(|at| open.remove(at));
-        let (mut page, gone) = match before {
-            Some(page) if mine(&page) && (page.next as usize) < PLACES => (page, None),
-            before => (Open { page: Page::shared(owner), next: 0 }, before),
-        };
-        let index = page.next;
-        page.next += 1;
-        let ends = ends(Arc::clone(&page.page), index);
-        open.insert(0, page);
-        // Dropped when nothing is borrowed any more: there may be errors on it.
-        (ends, gone)
-    });
-    ends
-}
-
-#[inline]
-fn ends(page: Arc<Page>, index: u32) -> (Slot, Lookout) {
-    (Slot { page: Arc::clone(&page), index }, Lookout { page, index, taken: false })
-}
-
-impl Slot {
+impl<'a> Slot<'a> {
     /// Puts in where the message was written, and wakes who waits for it.
     #[cfg(any(test, feature = "_internal"))]
-    pub fn deliver(&self, receipt: Receipt) {
+    pub fn deliver(self, receipt: Receipt) {
         Filled::default().put(self, receipt);
     }
 
@@ -189,102 +82,100 @@ impl Slot {
     ///
     /// # Errors
     /// The error itself, if the handle is gone: it belongs to somebody else.
-    pub fn fail(&self, error: DeliveryError) -> Result<(), DeliveryError> {
-        let mut failed = self.page.failed.lock();
-        failed.push((self.index, error));
-        let let_go = self.end(FAILED) & LET_GO != 0;
-        let error = if let_go { take(&mut failed, self.index) } else { None };
-        drop(failed);
-        self.wake();
-        error.map_or(Ok(()), Err)
-    }
-
-    /// Counts a second fate, which a planted bug puts in.
-    #[cfg(feature = "_internal")]
-    pub fn fill_again(&self) {
-        self.place().fills.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn put(&self, Receipt { partition, offset, timestamp }: Receipt) {
-        let place = self.place();
-        let mut state = DELIVERED;
-        place.partition.store(partition, Ordering::Relaxed);
-        if let Some(offset) = offset {
-            place.offset.store(offset, Ordering::Relaxed);
-            state |= HAS_OFFSET;
-        }
-        if let Some(timestamp) = timestamp {
-            place.timestamp.store(timestamp.as_millis(), Ordering::Relaxed);
-            state |= HAS_TIMESTAMP;
-        }
-        self.note_fate();
-        place.state.store(state, Ordering::Release);
-    }
-
-    /// Whether its place is beside that of the other one.
-    #[must_use]
-    #[inline]
-    pub fn is_beside(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.page, &other.page)
+    pub fn fail(self, error: DeliveryError) -> Result<(), DeliveryError> {
+        self.page.fail(self.index, error)
     }
 
     /// Whether somebody still has the handle.
     #[must_use]
-    pub fn has_handle(&self) -> bool {
-        self.place().state.load(Ordering::Relaxed) & LET_GO == 0
+    pub fn has_handle(self) -> bool {
+        self.page.place(self.index).is_watched()
     }
 
-    /// The message has its fate; gives what was known of the place before.
-    fn end(&self, state: u32) -> u32 {
-        self.note_fate();
-        self.place().state.swap(state, Ordering::AcqRel)
+    /// The message is kept in one place more; each is [left](Self::leave).
+    pub fn enter(self) {
+        self.page.place(self.index).enter();
     }
 
+    /// The message went away. If nothing else has it, and it has no fate, it is lost, and its [`Lookout`] learns that.
     #[inline]
-    fn note_fate(&self) {
-        let place = self.place();
-        #[cfg(feature = "_internal")]
-        place.fills.fetch_add(1, Ordering::Relaxed);
-        debug_assert!(place.state.load(Ordering::Relaxed) & FATE == 0, "a message has one fate");
-    }
-
-    fn wake(&self) {
-        fence(Ordering::SeqCst);
-        self.page.wake();
-    }
-
-    #[inline]
-    fn place(&self) -> &Place {
-        &self.page.places[self.index as usize]
-    }
-}
-
-impl Clone for Slot {
-    fn clone(&self) -> Self {
-        self.place().slots.fetch_add(1, Ordering::Relaxed);
-        Self { page: Arc::clone(&self.page), index: self.index }
-    }
-}
-
-impl Drop for Slot {
-    #[inline]
-    fn drop(&mut self) {
-        let place = self.place();
-        if place.state.load(Ordering::Relaxed) & FATE == 0 && place.slots.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.end(LOST);
-            self.wake();
+    pub fn leave(self) {
+        if self.page.place(self.index).leave() {
+            fence(Ordering::SeqCst);
+            self.page.wake();
         }
+    }
+
+    /// Counts a second fate, which a planted bug puts in.
+    #[cfg(feature = "_internal")]
+    pub fn fill_again(self) {
+        self.page.place(self.index).fill_again();
+    }
+
+    /// The same with a share of its page.
+    #[cfg(feature = "_internal")]
+    #[must_use]
+    pub fn keep(self) -> Kept {
+        self.enter();
+        Kept { page: Arc::clone(self.page), index: self.index }
+    }
+}
+
+impl Pages {
+    /// Keeps the page of a slot, whose seat this is then.
+    #[inline]
+    pub fn keep(&mut self, slot: Slot<'_>) -> Seat {
+        match self.shares.last() {
+            Some(last) if Arc::ptr_eq(last, slot.page) => self.seat(slot, 0),
+            _ => self.keep_another(slot),
+        }
+    }
+
+    #[inline(never)]
+    fn keep_another(&mut self, slot: Slot<'_>) -> Seat {
+        // Several callers take turns.
+        let known = self.shares.iter().rev().take(CALLERS).position(|page| Arc::ptr_eq(page, slot.page));
+        let back = known.unwrap_or_else(|| {
+            self.shares.push(Arc::clone(slot.page));
+            0
+        });
+        self.seat(slot, back)
+    }
+
+    /// Where the page is the last one but so many.
+    #[inline]
+    fn seat(&self, slot: Slot<'_>, back: usize) -> Seat {
+        // Not more than there are messages in a chunk.
+        let page = NonZeroU32::MIN.saturating_add((self.shares.len() - 1 - back) as u32);
+        Seat { page, index: slot.index }
+    }
+
+    /// The slot of a seat.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self, Seat { page, index }: Seat) -> Slot<'_> {
+        Slot { page: &self.shares[page.get() as usize - 1], index }
+    }
+
+    /// Whether it has any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shares.is_empty()
+    }
+
+    /// Lets all go; no seat is left.
+    pub fn clear(&mut self) {
+        self.shares.clear();
     }
 }
 
 impl<'a> Filled<'a> {
     /// Puts in where a message was written.
     #[inline]
-    pub fn put(&mut self, slot: &'a Slot, receipt: Receipt) {
-        slot.put(receipt);
-        if self.pages.last().is_none_or(|last| !last.is_beside(slot)) {
-            self.pages.push(slot);
+    pub fn put(&mut self, slot: Slot<'a>, receipt: Receipt) {
+        slot.page.place(slot.index).deliver(receipt);
+        if self.pages.last().is_none_or(|last| !Arc::ptr_eq(last, slot.page)) {
+            self.pages.push(slot.page);
         }
     }
 }
@@ -292,15 +183,22 @@ impl<'a> Filled<'a> {
 impl Drop for Filled<'_> {
     fn drop(&mut self) {
         fence(Ordering::SeqCst);
-        self.pages.iter().for_each(|slot| slot.page.wake());
+        self.pages.iter().for_each(|page| page.wake());
     }
 }
 
 impl Lookout {
+    /// Where the fate is put in.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self) -> Slot<'_> {
+        Slot { page: &self.page, index: self.index }
+    }
+
     /// The producer, if there still is one.
     #[must_use]
     pub fn owner(&self) -> Option<Arc<dyn Owner>> {
-        self.page.owner.upgrade()
+        self.page.owner()
     }
 
     /// Whether this process is a fork of the producer's.
@@ -320,44 +218,22 @@ impl Lookout {
     /// Blocks until there is something to see, or until `until` has passed.
     pub fn wait(&mut self, until: Option<Instant>) -> Sight {
         let Self { page, index, taken } = self;
-        let state = &page.places[*index as usize].state;
-        let mut failed = page.failed.lock();
-        page.waiting.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        while state.load(Ordering::Acquire) & FATE == 0 {
-            match until {
-                None => page.filled.wait(&mut failed),
-                Some(until) => {
-                    if page.filled.wait_until(&mut failed, until).timed_out() {
-                        break;
-                    }
-                }
-            }
-        }
-        page.waiting.fetch_sub(1, Ordering::Relaxed);
+        let failed = page.wait(*index, until);
         see(page, *index, taken, || Some(failed))
+    }
+
+    /// The slot of a message that is nowhere else.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        Kept { page: Arc::clone(&self.page), index: self.index }
     }
 
     /// How often a fate was put in, for the simulation.
     #[cfg(feature = "_internal")]
     #[must_use]
     pub fn fills(&self) -> u32 {
-        self.place().fills.load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    fn place(&self) -> &Place {
-        &self.page.places[self.index as usize]
-    }
-
-    #[inline(never)]
-    fn let_go(&self) {
-        let state = self.place().state.fetch_or(LET_GO, Ordering::AcqRel);
-        if state & FATE == FAILED {
-            // Nobody will see it.
-            let error = self.page.lock().and_then(|mut failed| take(&mut failed, self.index));
-            drop(error);
-        }
+        self.page.place(self.index).fills()
     }
 }
 
@@ -365,69 +241,7 @@ impl Drop for Lookout {
     #[inline]
     fn drop(&mut self) {
         if !self.taken {
-            self.let_go();
-        }
-    }
-}
-
-impl Page {
-    fn shared<O: Owner + 'static>(owner: &Arc<O>) -> Arc<Self> {
-        let process = match owner.process() {
-            0 => process::id(),
-            process => process,
-        };
-        let owner: Weak<O> = Arc::downgrade(owner);
-        Arc::new(Self {
-            owner: AssertUnwindSafe(owner),
-            process,
-            places: array::from_fn(|_| Place::default()),
-            failed: Mutex::new(Vec::new()),
-            waiting: AtomicU32::new(0),
-            filled: Condvar::new(),
-        })
-    }
-
-    /// Wakes who waits here. Behind a fence behind the fates: either this finds who waits, or who is about to wait finds
-    /// the fate, because both write first, and read what the other wrote behind a fence.
-    #[inline]
-    fn wake(&self) {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            self.wake_up();
-        }
-    }
-
-    /// The lock; nothing in a forked child that inherited it locked.
-    fn lock(&self) -> Option<MutexGuard<'_, Failed>> {
-        let soon = self.failed.try_lock();
-        if soon.is_some() || self.forked() { soon } else { Some(self.failed.lock()) }
-    }
-
-    fn forked(&self) -> bool {
-        self.process != process::id()
-    }
-
-    #[inline(never)]
-    fn wake_up(&self) {
-        if self.forked() {
-            // Those that wait are threads of the parent.
-            return;
-        }
-        // Who saw that there is no fate holds the lock until it waits.
-        drop(self.failed.lock());
-        self.filled.notify_all();
-    }
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self {
-            state: AtomicU32::new(0),
-            slots: AtomicU32::new(1),
-            partition: AtomicI32::new(0),
-            offset: AtomicI64::new(0),
-            timestamp: AtomicI64::new(0),
-            #[cfg(feature = "_internal")]
-            fills: AtomicU32::new(0),
+            self.page.let_go(self.index);
         }
     }
 }
@@ -435,21 +249,14 @@ impl Default for Place {
 /// What is in this place, unless it was `taken` already.
 #[inline]
 fn see<'a>(page: &Page, index: u32, taken: &mut bool, lock: impl FnOnce() -> Option<MutexGuard<'a, Failed>>) -> Sight {
-    let place = &page.places[index as usize];
-    let state = place.state.load(Ordering::Acquire);
+    let place = page.place(index);
+    let state = place.state();
     if *taken {
         return Sight::Nothing;
     }
     let outcome = match state & FATE {
-        DELIVERED => {
-            let value = |has, value: &AtomicI64| (state & has != 0).then(|| value.load(Ordering::Relaxed));
-            Ok(Receipt {
-                partition: place.partition.load(Ordering::Relaxed),
-                offset: value(HAS_OFFSET, &place.offset),
-                timestamp: value(HAS_TIMESTAMP, &place.timestamp).map(Timestamp::from_millis),
-            })
-        }
-        FAILED => match lock().and_then(|mut failed| take(&mut failed, index)) {
+        DELIVERED => Ok(place.receipt(state)),
+        FAILED => match lock().and_then(|mut failed| page::take(&mut failed, index)) {
             Some(error) => Err(error),
             None => return Sight::Nothing,
         },
@@ -460,67 +267,119 @@ fn see<'a>(page: &Page, index: u32, taken: &mut bool, lock: impl FnOnce() -> Opt
     Sight::Fate(outcome)
 }
 
-fn take(failed: &mut Failed, index: u32) -> Option<DeliveryError> {
-    let at = failed.iter().position(|(place, _)| *place == index)?;
-    Some(failed.swap_remove(at).1)
+/// So many callers that produce in turn share the pages of a chunk.
+const CALLERS: usize = 4;
+
+/// A slot with a share of its page, for tests.
+#[cfg(any(test, feature = "_internal"))]
+#[derive(Debug)]
+pub struct Kept {
+    page: Arc<Page>,
+    index: u32,
 }
 
-/// A page of so many has about 1 KiB, which is what a handle that is kept for long holds at most.
-const PLACES: usize = 30;
+#[cfg(any(test, feature = "_internal"))]
+impl Kept {
+    /// The slot.
+    #[must_use]
+    pub fn slot(&self) -> Slot<'_> {
+        Slot { page: &self.page, index: self.index }
+    }
+}
 
-/// For so many producers a thread keeps a page.
-const PAGES: usize = 4;
+#[cfg(any(test, feature = "_internal"))]
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.slot().leave();
+    }
+}
 
-/// The state of a place: its fate, or 0 as long as it has none, and what else is known.
-const FATE: u32 = 0b11;
-const DELIVERED: u32 = 1;
-const FAILED: u32 = 2;
-const LOST: u32 = 3;
-const HAS_OFFSET: u32 = 1 << 2;
-const HAS_TIMESTAMP: u32 = 1 << 3;
-/// The handle was dropped.
-const LET_GO: u32 = 1 << 4;
+/// An owner for tests.
+#[cfg(any(test, feature = "_internal"))]
+struct Nobody;
+
+#[cfg(any(test, feature = "_internal"))]
+impl Owner for Nobody {
+    fn due(&self, _ticket: u64) {}
+
+    fn process(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+/// Lookouts onto one page, without a producer.
+#[cfg(any(test, feature = "_internal"))]
+#[must_use]
+pub fn of_nobody<const N: usize>() -> [Lookout; N] {
+    let page = Page::shared(&Arc::new(Nobody));
+    std::array::from_fn(|index| Lookout { page: Arc::clone(&page), index: index as u32, taken: false })
+}
+
+/// The same with the slots of messages that are nowhere else.
+#[cfg(any(test, feature = "_internal"))]
+#[must_use]
+pub fn kept_of_nobody<const N: usize>() -> [(Kept, Lookout); N] {
+    of_nobody().map(|lookout| (lookout.kept(), lookout))
+}
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use std::array;
     use std::panic;
     use std::thread;
 
+    use super::super::page::{PAGES, PLACES};
     use super::*;
     use crate::error::{DeliveryErrorKind, Persistence};
-    use crate::message::{Message, Topic};
+    use crate::message::{Message, Timestamp, Topic};
 
     #[test]
     fn a_thread_takes_the_places_of_a_page_one_after_the_other() {
         let producer = Arc::new(Nobody);
-        let slots: Vec<Slot> = (0..2 * PLACES).map(|_| pair(&producer).0).collect();
-        let places = slots.iter().map(|slot| slot.index as usize).collect::<Vec<_>>();
+        let lookouts: Vec<Lookout> = (0..2 * PLACES).map(|_| lookout(&producer)).collect();
+        let places = lookouts.iter().map(|lookout| lookout.index as usize).collect::<Vec<_>>();
         assert_eq!(places, (0..PLACES).chain(0..PLACES).collect::<Vec<_>>());
-        assert!(slots[0].is_beside(&slots[PLACES - 1]) && !slots[0].is_beside(&slots[PLACES]));
+        let beside = |other: usize| Arc::ptr_eq(&lookouts[0].page, &lookouts[other].page);
+        assert!(beside(PLACES - 1) && !beside(PLACES));
     }
 
     #[test]
     fn producers_that_take_turns_keep_their_pages() {
         let producers: [_; PAGES] = array::from_fn(|_| Arc::new(Nobody));
-        let first: Vec<Slot> = producers.iter().map(|producer| pair(producer).0).collect();
+        let first: Vec<Lookout> = producers.iter().map(lookout).collect();
         for producer in &producers {
-            let _ = pair(producer);
+            drop(lookout(producer));
         }
         for (producer, first) in producers.iter().zip(&first) {
-            let (slot, lookout) = pair(producer);
-            assert!(slot.is_beside(first) && slot.index == 2, "{slot:?}");
-            assert!(Arc::ptr_eq(&lookout.owner().expect("it is there"), &(Arc::clone(producer) as Arc<dyn Owner>)));
+            let third = lookout(producer);
+            assert!(Arc::ptr_eq(&third.page, &first.page) && third.index == 2, "{third:?}");
+            assert!(Arc::ptr_eq(&third.owner().expect("it is there"), &(Arc::clone(producer) as Arc<dyn Owner>)));
         }
-        let (new, _) = pair(&Arc::new(Nobody));
-        assert!(first.iter().all(|slot| !slot.is_beside(&new)));
+        let new = lookout(&Arc::new(Nobody));
+        assert!(first.iter().all(|first| !Arc::ptr_eq(&first.page, &new.page)));
     }
 
     #[test]
     fn a_page_does_not_keep_its_producer() {
         let producer = Arc::new(Nobody);
-        let (_slot, lookout) = pair(&producer);
+        let lookout = lookout(&producer);
         drop(producer);
         assert!(lookout.owner().is_none());
+    }
+
+    #[test]
+    fn slots_of_a_page_share_it() {
+        let (here, there) = (of_nobody::<2>(), of_nobody::<2>());
+        let mut pages = Pages::default();
+        let turns = [&here[0], &here[1], &there[0], &here[1], &there[1]];
+        let seats = turns.map(|lookout| pages.keep(lookout.slot()));
+        assert_eq!(pages.shares.len(), 2);
+        for (lookout, seat) in turns.iter().zip(seats) {
+            let slot = pages.slot(seat);
+            assert!(Arc::ptr_eq(slot.page, &lookout.page) && slot.index == lookout.index, "{slot:?}");
+        }
+        pages.clear();
+        assert!(pages.is_empty() && Arc::strong_count(&here[0].page) == 2);
     }
 
     #[test]
@@ -531,13 +390,12 @@ mod tests {
             Receipt { partition: -1, offset: Some(-1), timestamp: Some(Timestamp::from_millis(-1)) },
             Receipt { partition: 1, offset: None, timestamp: Some(Timestamp::from_millis(i64::MIN)) },
         ];
-        let producer = Arc::new(Nobody);
-        let mut ends: Vec<(Slot, Lookout)> = receipts.iter().map(|_| pair(&producer)).collect();
-        for ((slot, lookout), receipt) in ends.iter_mut().zip(receipts) {
+        let mut lookouts = of_nobody::<4>();
+        for (lookout, receipt) in lookouts.iter_mut().zip(receipts) {
             assert!(matches!(lookout.look(), Sight::Nothing));
-            slot.put(receipt);
+            lookout.slot().deliver(receipt);
         }
-        for ((_, lookout), receipt) in ends.iter_mut().zip(receipts) {
+        for (lookout, receipt) in lookouts.iter_mut().zip(receipts) {
             assert!(matches!(lookout.look(), Sight::Fate(Ok(seen)) if seen == receipt));
             assert!(matches!(lookout.look(), Sight::Nothing));
         }
@@ -545,54 +403,53 @@ mod tests {
 
     #[test]
     fn errors_of_a_page_find_their_places() {
-        let producer = Arc::new(Nobody);
-        let mut ends: Vec<(Slot, Lookout)> = (0..3).map(|_| pair(&producer)).collect();
-        ends.iter().zip(0..).for_each(|((slot, _), tag)| slot.fail(error(tag)).expect("the handle is there"));
-        for ((_, lookout), tag) in ends.iter_mut().zip(0..) {
+        let mut lookouts = of_nobody::<3>();
+        lookouts.iter().zip(0..).for_each(|(lookout, tag)| lookout.slot().fail(error(tag)).expect("it is there"));
+        for (lookout, tag) in lookouts.iter_mut().zip(0..) {
             assert!(matches!(lookout.wait(None), Sight::Fate(Err(error)) if error.message().tag() == tag));
         }
     }
 
     #[test]
     fn a_message_is_lost_with_its_last_slot() {
-        let [(slot, mut lookout)] = of_nobody();
-        let other = slot.clone();
-        drop(slot);
+        let [(kept, mut lookout)] = kept_of_nobody();
+        lookout.slot().enter();
+        drop(kept);
         assert!(matches!(lookout.look(), Sight::Nothing));
-        drop(other);
+        lookout.slot().leave();
         assert!(matches!(lookout.wait(None), Sight::Lost));
     }
 
     #[test]
     fn an_error_that_nobody_saw_goes_with_the_handle() {
-        let [(slot, lookout)] = of_nobody();
-        assert!(slot.has_handle());
-        slot.fail(error(0)).expect("the handle is there");
+        let [(kept, lookout)] = kept_of_nobody();
+        assert!(kept.slot().has_handle());
+        kept.slot().fail(error(0)).expect("the handle is there");
         drop(lookout);
-        assert!(slot.page.failed.lock().is_empty());
+        assert!(kept.page.lock().expect("it is free").is_empty());
     }
 
     #[test]
     fn an_error_comes_back_if_the_handle_is_gone() {
-        let [(slot, lookout)] = of_nobody();
+        let [(kept, lookout)] = kept_of_nobody();
         drop(lookout);
-        assert!(!slot.has_handle());
-        assert_eq!(slot.fail(error(5)).expect_err("nobody would see it").message().tag(), 5);
-        assert!(slot.page.failed.lock().is_empty());
+        assert!(!kept.slot().has_handle());
+        assert_eq!(kept.slot().fail(error(5)).expect_err("nobody would see it").message().tag(), 5);
+        assert!(kept.page.lock().expect("it is free").is_empty());
     }
 
     #[test]
     fn a_lock_that_a_fork_inherited_held_stops_nobody() {
         let mut page = Page::shared(&Arc::new(Nobody));
-        Arc::get_mut(&mut page).expect("nobody else has it").process += 1;
-        let (slot, mut lookout) = ends(Arc::clone(&page), 0);
-        slot.fail(error(0)).expect("the handle is there");
-        let (lost, mut waiting) = ends(Arc::clone(&page), 1);
-        page.waiting.fetch_add(1, Ordering::Relaxed);
-        let held = page.failed.lock();
-        assert!(lookout.forked() && matches!(lookout.look(), Sight::Nothing));
-        drop(lookout);
-        drop(lost);
+        Arc::get_mut(&mut page).expect("nobody else has it").seem_forked();
+        let ends = |index| Lookout { page: Arc::clone(&page), index, taken: false };
+        let (mut failed, mut waiting) = (ends(0), ends(1));
+        failed.slot().fail(error(0)).expect("the handle is there");
+        page.seem_waited_for();
+        let held = page.lock().expect("it is free");
+        assert!(failed.forked() && matches!(failed.look(), Sight::Nothing));
+        drop(failed);
+        waiting.slot().leave();
         assert!(matches!(waiting.look(), Sight::Lost));
         assert_eq!(held.len(), 1);
     }
@@ -608,17 +465,17 @@ mod tests {
             }
         }
         let idle = Arc::new(Idle);
-        let ((one, lookout), (other, _)) = (pair(&idle), pair(&idle));
-        assert!(!one.is_beside(&other) && !lookout.forked());
+        let (one, other) = (lookout(&idle), lookout(&idle));
+        assert!(!Arc::ptr_eq(&one.page, &other.page) && !one.forked());
     }
 
     #[test]
     fn who_waits_for_a_fate_is_woken_although_the_next_one_panics() {
-        let [(slot, mut lookout)] = of_nobody();
+        let [(kept, mut lookout)] = kept_of_nobody();
         let waiting = spawn(move || lookout.wait(None));
         let broken = panic::catch_unwind(|| {
             let mut filled = Filled::default();
-            filled.put(&slot, Receipt { partition: 7, offset: None, timestamp: None });
+            filled.put(kept.slot(), Receipt { partition: 7, offset: None, timestamp: None });
             panic!("a fault");
         });
         assert!(broken.is_err());

@@ -14,7 +14,7 @@ use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
 use crate::engine::queue::Checked;
 use crate::error::{DeliveryErrorKind, ProduceError, ProduceErrorKind};
-use crate::fate::slot::{self, Offered, Slot};
+use crate::fate::slot::{self, Slot};
 use crate::message::{Message, Topic};
 use crate::sync::Mutex;
 use crate::threads::delivery::Callback;
@@ -243,25 +243,20 @@ impl Shared {
     /// Accepts a message to this topic.
     #[inline(always)]
     fn accept_with_handle(&self, message: &Message<'_>, topic: Topic) -> Result<DeliveryHandle, ProduceErrorKind> {
-        let (slot, lookout) = slot::pair(&self.gate);
-        let ticket = self.accept(message, Some(&mut Some(slot)), self.usual_wait())?;
+        let lookout = slot::lookout(&self.gate);
+        let ticket = self.accept(message, Some(lookout.slot()), self.usual_wait())?;
         Ok(DeliveryHandle::new(lookout, ticket, topic, message.tag))
     }
 
     #[inline(always)]
-    fn accept(
-        &self,
-        message: &Message<'_>,
-        mut slot: Option<&mut Offered>,
-        wait: Duration,
-    ) -> Result<u64, ProduceErrorKind> {
-        let quietly = match &mut slot {
+    fn accept(&self, message: &Message<'_>, slot: Option<Slot<'_>>, wait: Duration) -> Result<u64, ProduceErrorKind> {
+        let quietly = match slot {
             Some(slot) => self.accept_quietly_with(message, slot),
             None => self.accept_quietly(message),
         };
         match quietly {
             Some(ticket) => Ok(ticket),
-            None => self.accept_checked(message, slot.and_then(|slot| slot.as_ref()), wait),
+            None => self.accept_checked(message, slot, wait),
         }
     }
 
@@ -272,7 +267,7 @@ impl Shared {
 
     /// Apart from [`accept_quietly`](Self::accept_quietly), which is shorter without.
     #[inline(never)]
-    fn accept_quietly_with(&self, message: &Message<'_>, slot: &mut Offered) -> Option<u64> {
+    fn accept_quietly_with(&self, message: &Message<'_>, slot: Slot<'_>) -> Option<u64> {
         self.gate.offer_quietly(message, clock::timestamp, Some(slot))
     }
 
@@ -281,7 +276,7 @@ impl Shared {
     fn accept_checked(
         &self,
         message: &Message<'_>,
-        slot: Option<&Slot>,
+        slot: Option<Slot<'_>>,
         wait: Duration,
     ) -> Result<u64, ProduceErrorKind> {
         let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;

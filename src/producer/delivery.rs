@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
     use crate::config::{OnOverflow, ProducerConfig, QueueConfig};
-    use crate::fate::slot::{self, Slot};
+    use crate::fate::slot::{self, Kept};
     use crate::threads::gate::Gate;
 
     #[cfg(not(shuttle))]
@@ -148,7 +148,7 @@ mod tests {
         let (handle, slot) = handle();
         let handle = handle.try_get().expect_err("no fate yet");
         let handle = handle.wait_timeout(Duration::from_millis(1)).expect_err("no fate yet");
-        slot.deliver(receipt());
+        slot.slot().deliver(receipt());
         assert_eq!(handle.try_get().expect("a fate").expect("delivered").offset, Some(7));
     }
 
@@ -156,14 +156,14 @@ mod tests {
     fn a_waiting_caller_is_woken() {
         let (handle, slot) = handle();
         let waiting = spawn(move || handle.wait());
-        slot.deliver(receipt());
+        slot.slot().deliver(receipt());
         assert_eq!(waiting.join().expect("no panic").expect("delivered").tag, 3);
     }
 
     #[test]
     fn a_timeout_without_end_does_not_overflow() {
         let (handle, slot) = handle();
-        slot.deliver(receipt());
+        slot.slot().deliver(receipt());
         assert!(handle.wait_timeout(Duration::MAX).expect("a fate").is_ok());
     }
 
@@ -180,14 +180,14 @@ mod tests {
     fn many_handles_answer_in_their_order() {
         let (handles, slots): (Vec<_>, Vec<_>) = (0..3).map(|_| handle()).unzip();
         for (slot, offset) in slots.into_iter().rev().zip([2, 1, 0]) {
-            slot.deliver(Receipt { offset: Some(offset), ..receipt() });
+            slot.slot().deliver(Receipt { offset: Some(offset), ..receipt() });
         }
         let fates = DeliveryHandle::wait_all(handles);
         let offsets: Vec<_> = fates.into_iter().map(|fate| fate.expect("delivered").offset).collect();
         assert_eq!(offsets, [Some(0), Some(1), Some(2)]);
     }
 
-    fn handle() -> (DeliveryHandle, Slot) {
+    fn handle() -> (DeliveryHandle, Kept) {
         let queue = QueueConfig {
             max_queue_size: 10,
             max_queue_bytesize: 1000,
@@ -198,7 +198,8 @@ mod tests {
             on_overflow: OnOverflow::Raise,
         };
         let gate = Arc::new(Gate::new(&queue, &ProducerConfig::default()));
-        let (slot, lookout) = slot::pair(&gate);
+        let lookout = slot::lookout(&gate);
+        let slot = lookout.kept();
         let topic = Topic::new("orders").expect("a good name");
         (DeliveryHandle::new(lookout, 0, topic, 3), slot)
     }

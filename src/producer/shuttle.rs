@@ -243,14 +243,14 @@ fn handles_learn_of_a_shutdown() {
 #[test]
 fn fates_of_one_page_wake_those_who_wait_for_them() {
     check(Time::Stands, Broker::Answers, || {
-        let [(first, mut a), (second, mut b), (third, mut c), (fourth, d)] = slot::of_nobody();
+        let [(first, mut a), (second, mut b), (third, mut c), (fourth, d)] = slot::kept_of_nobody();
         let delivered = thread::spawn(move || a.wait(None));
         let failed = thread::spawn(move || b.wait(None));
         let lost = thread::spawn(move || c.wait(None));
         let dropping = thread::spawn(move || drop((third, d)));
-        Filled::default().put(&first, Receipt { partition: 7, offset: None, timestamp: None });
-        second.fail(error(2).0).unwrap();
-        Filled::default().put(&fourth, Receipt { partition: 8, offset: None, timestamp: None });
+        Filled::default().put(first.slot(), Receipt { partition: 7, offset: None, timestamp: None });
+        second.slot().fail(error(2).0).unwrap();
+        Filled::default().put(fourth.slot(), Receipt { partition: 8, offset: None, timestamp: None });
         assert!(matches!(delivered.join().unwrap(), Sight::Fate(Ok(Receipt { partition: 7, .. }))));
         assert!(matches!(failed.join().unwrap(), Sight::Fate(Err(error)) if error.message().tag() == 2));
         assert!(matches!(lost.join().unwrap(), Sight::Lost));
@@ -261,12 +261,12 @@ fn fates_of_one_page_wake_those_who_wait_for_them() {
 #[test]
 fn an_error_does_not_stay_behind_when_its_handle_goes_away() {
     check(Time::Stands, Broker::Answers, || {
-        let [(slot, lookout), (other, mut neighbour)] = slot::of_nobody();
+        let [(slot, lookout), (other, mut neighbour)] = slot::kept_of_nobody();
         let (error, kind) = error(1);
         let dropping = thread::spawn(move || drop(lookout));
         // Holds the lock now and then.
         let looking = thread::spawn(move || neighbour.look());
-        let back = slot.fail(error).err();
+        let back = slot.slot().fail(error).err();
         dropping.join().unwrap();
         looking.join().unwrap();
         assert_eq!(Arc::strong_count(&kind), 1 + usize::from(back.is_some()));

@@ -253,7 +253,7 @@ impl Producer {
         if fate.is_delivered() {
             return Some(fate);
         }
-        failed.extend(fate.into_errors().into_iter().map(|(error, _)| error));
+        failed.extend(fate.into_errors());
         None
     }
 

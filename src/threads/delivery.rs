@@ -55,7 +55,7 @@ pub(super) fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
             });
             used = Some(fate);
         }
-        Item::Fate(fate) => fate.into_errors().into_iter().for_each(|(error, _)| call(callback, Err(error))),
+        Item::Fate(fate) => fate.into_errors().into_iter().for_each(|error| call(callback, Err(error))),
         Item::Finished(upto) => gate.finished(upto),
     }
     if messages > 0 {

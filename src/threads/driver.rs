@@ -177,7 +177,7 @@ impl<N: Network> Driver<N> {
     pub fn append(&mut self) {
         while let Some(chunk) = self.hand.front_mut() {
             self.engine.append(chunk, self.now);
-            // A message whose last slot goes away is lost: from here on those are the engine's.
+            // A message with a handle is lost when nothing has it any more: from here on the engine has them.
             chunk.extras.clear();
             self.spent.extend(self.hand.pop_front());
         }
@@ -218,7 +218,7 @@ impl<N: Network> Driver<N> {
         if let Some(chunk) = self.hand.front_mut() {
             self.engine.fail_next(chunk, what, self.now);
             let taken = chunk.taken;
-            chunk.extras.retain(|extra| extra.index as usize >= taken);
+            chunk.extras.forget_before(taken);
         }
         let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
             log::error!("the messages of a broken engine could not be saved");

@@ -17,7 +17,7 @@ use crate::engine::deadline::Deadline;
 use crate::engine::producer::BatchFate;
 use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused, Usual};
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, ProduceErrorKind};
-use crate::fate::slot::{Offered, Owner, Slot};
+use crate::fate::slot::{Owner, Slot};
 use crate::message::{Message, Timestamp};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, Waker};
@@ -120,7 +120,7 @@ impl Gate {
         &self,
         message: &Message<'_>,
         create_time: impl Fn() -> Timestamp,
-        slot: Option<&mut Offered>,
+        slot: Option<Slot<'_>>,
     ) -> Option<u64> {
         match Usual::plain(message, self.usual_bytes, &create_time) {
             Some(message) => self.state.lock_soon()?.queue.offer_plain(&message, slot),
@@ -133,7 +133,7 @@ impl Gate {
         &self,
         message: &Message<'_>,
         create_time: impl Fn() -> Timestamp,
-        slot: Option<&mut Offered>,
+        slot: Option<Slot<'_>>,
     ) -> Option<u64> {
         match Usual::keyed(message, self.usual_bytes, &create_time) {
             Some(message) => self.state.lock_soon()?.queue.offer_keyed(&message, slot),
@@ -146,14 +146,14 @@ impl Gate {
         &self,
         message: &Message<'_>,
         create_time: impl Fn() -> Timestamp,
-        slot: Option<&mut Offered>,
+        slot: Option<Slot<'_>>,
     ) -> Option<u64> {
         let message = Usual::new(message, self.usual_bytes, create_time)?;
         self.state.lock_soon()?.queue.offer_usual(&message, slot)
     }
 
     /// Queues the message and returns its ticket. Blocks while the queue is full, for at most `wait`.
-    pub fn offer(&self, message: &mut Checked<'_, '_>, slot: Option<&Slot>, wait: Duration) -> Result<u64, Refusal> {
+    pub fn offer(&self, message: &mut Checked<'_, '_>, slot: Option<Slot<'_>>, wait: Duration) -> Result<u64, Refusal> {
         let after_fork = || Refusal::For(ProduceErrorKind::AfterFork);
         let mut until = None;
         let mut state = self.lock_unless_forked().ok_or_else(after_fork)?;

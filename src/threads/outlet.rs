@@ -9,7 +9,7 @@ use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryError, DeliveryErrorKind};
-use crate::fate::slot::{Filled, Slot};
+use crate::fate::slot::Filled;
 use crate::message::Message;
 use crate::sync::channel::Sender;
 
@@ -86,15 +86,15 @@ impl Outlet {
             Way::Purged => report.totals.failed += messages as u64,
             Way::GivenUp => report.totals.given_up += messages as u64,
         }
+        // Those whose handle was dropped go on, because nobody would ever see them there.
+        if fate.has_slots() {
+            fate.tell_handles();
+        }
         let called = matches!((way, self.abandon), (Way::Failed, _) | (Way::GivenUp, Abandon::ToCallback));
         if called && self.callbacks.is_some() {
-            // Those whose handle was dropped go to the callback, because nobody would ever see them there.
-            if fate.has_slots() {
-                fate.tell_handles();
-            }
             return self.call(Item::Fate(fate));
         }
-        let rest = fill_slots(fate.into_errors());
+        let rest = fate.into_errors();
         match way {
             Way::Failed => rest.into_iter().for_each(|error| self.failures.keep(error)),
             Way::Purged => report.purged.extend(rest.into_iter().map(DeliveryError::into_message)),
@@ -137,14 +137,12 @@ impl Outlet {
 
     fn call(&mut self, item: Item) -> Called {
         let (messages, bytes) = item.places();
-        match self.callbacks.as_ref().map(|callbacks| callbacks.send(item)) {
-            Some(Ok(())) => Called::default(),
-            // The delivery thread has ended before its time, which only a fault inside ottla can cause.
-            _ => {
-                self.callbacks = None;
-                Called { messages, bytes, fates: Vec::new() }
-            }
+        if self.callbacks.as_ref().is_some_and(|callbacks| callbacks.send(item).is_ok()) {
+            return Called::default();
         }
+        // The delivery thread has ended before its time, which only a fault inside ottla can cause.
+        self.callbacks = None;
+        Called { messages, bytes, fates: Vec::new() }
     }
 }
 
@@ -178,19 +176,6 @@ impl FailureLog {
             self.last = Some(now);
         }
     }
-}
-
-/// Puts the errors of messages that have a handle into it, and returns the others: those whose handle was dropped too,
-/// because nobody would ever see them there.
-fn fill_slots(errors: Vec<(DeliveryError, Option<Slot>)>) -> Vec<DeliveryError> {
-    let mut rest = Vec::new();
-    for (error, slot) in errors {
-        match slot {
-            Some(slot) => rest.extend(slot.fail(error).err()),
-            None => rest.push(error),
-        }
-    }
-    rest
 }
 
 /// Bytes that a kept message takes, about.

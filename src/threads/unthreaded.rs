@@ -23,7 +23,7 @@ use crate::engine::deadline::Deadline;
 use crate::engine::producer::{Action, BatchFate, ProducerEngine};
 use crate::engine::queue::{Checked, Queue};
 use crate::error::{DeliveryError, ProduceErrorKind};
-use crate::fate::slot::{self, Lookout, Offered, Slot};
+use crate::fate::slot::{self, Lookout, Slot};
 use crate::message::{Message, Timestamp};
 use crate::net::Event;
 use crate::sync::Waker;
@@ -133,11 +133,11 @@ impl Unthreaded {
     pub fn produce(
         &self,
         message: Message<'_>,
-        mut slot: Option<Slot>,
+        slot: Option<Slot<'_>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
         let borrows = message.only_borrows();
-        let accepted = self.offer(&message, slot.is_some().then_some(&mut slot), time);
+        let accepted = self.offer(&message, slot, time);
         if borrows {
             mem::forget(message);
         }
@@ -152,16 +152,16 @@ impl Unthreaded {
     pub fn offer(
         &self,
         message: &Message<'_>,
-        mut slot: Option<&mut Offered>,
+        slot: Option<Slot<'_>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
-        let quietly = match &mut slot {
+        let quietly = match slot {
             Some(slot) => self.offer_quietly_with(message, slot, time),
             None => self.offer_quietly(message, time),
         };
         match quietly {
             Some(ticket) => Ok(ticket),
-            None => self.offer_checked(message, slot.and_then(|slot| slot.as_ref()), time),
+            None => self.offer_checked(message, slot, time),
         }
     }
 
@@ -171,7 +171,7 @@ impl Unthreaded {
     }
 
     #[inline(never)]
-    fn offer_quietly_with(&self, message: &Message<'_>, slot: &mut Offered, time: Timestamp) -> Option<u64> {
+    fn offer_quietly_with(&self, message: &Message<'_>, slot: Slot<'_>, time: Timestamp) -> Option<u64> {
         self.gate.offer_quietly(message, || time, Some(slot))
     }
 
@@ -179,7 +179,7 @@ impl Unthreaded {
     fn offer_checked(
         &self,
         message: &Message<'_>,
-        slot: Option<&Slot>,
+        slot: Option<Slot<'_>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
         let mut checked = Checked::new(message, self.max_message_bytes, || time)?;
@@ -191,8 +191,8 @@ impl Unthreaded {
 
     /// What a handle is made of.
     #[must_use]
-    pub fn pair(&self) -> (Slot, Lookout) {
-        slot::pair(&self.gate)
+    pub fn lookout(&self) -> Lookout {
+        slot::lookout(&self.gate)
     }
 
     /// A waiting handle makes its message due.

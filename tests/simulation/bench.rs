@@ -229,7 +229,7 @@ impl Bench {
         }
         while let Some(fate) = self.engine.next_fate() {
             fate.for_each_delivered(|delivered, _| self.delivered.push(delivered.clone()));
-            self.failed.extend(fate.into_errors().into_iter().map(|(error, _)| error));
+            self.failed.extend(fate.into_errors());
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ottla::engine::chunk::slot::{Lookout, Slot};
+use ottla::engine::chunk::slot::Lookout;
 use ottla::engine::deadline::Deadline;
 use ottla::threads::unthreaded::{Counts, Flushing};
 use ottla::{Message, Persistence, ProduceErrorKind};
@@ -20,12 +20,9 @@ pub struct Caller {
     blocked: Option<Blocked>,
 }
 
-/// What a handle is made of.
-type Ends = (Slot, Lookout);
-
 /// What it waits for.
 enum Blocked {
-    Room { message: Box<Message<'static>>, id: u64, slot: Option<Ends>, until: Instant },
+    Room { message: Box<Message<'static>>, id: u64, lookout: Option<Lookout>, until: Instant },
     Flush { flush: Flushing, before: u64, until: Deadline },
     Purge { number: u64 },
     Handle { id: u64 },
@@ -144,8 +141,8 @@ impl World {
                 1 => message = message.with_partition(self.below(self.partitions as u64) as i32),
                 _ => message = message.with_key(vec![self.below(4) as u8]),
             }
-            let slot = (self.below(3) == 0).then(|| self.side.pair());
-            let eyes = match &slot {
+            let lookout = (self.below(3) == 0).then(|| self.side.lookout());
+            let eyes = match &lookout {
                 Some(_) => Eyes::Handle,
                 None if self.callbacks => Eyes::Callback,
                 None => Eyes::None,
@@ -153,12 +150,12 @@ impl World {
             let keyless = message.key().is_none();
             self.ledger.sent.push(Sent { caller, eyes, keyless, second: topic == 1, ..Sent::default() });
             let message = Box::new(message);
-            if let Some((message, slot)) = self.offer(id, message, slot) {
+            if let Some((message, lookout)) = self.offer(id, message, lookout) {
                 if self.below(2) == 0 {
                     let wait = self.within(Duration::from_secs(10));
                     let until = self.now + wait;
                     self.at(self.elapsed() + wait, Happening::Look);
-                    self.callers[caller].blocked = Some(Blocked::Room { message, id, slot, until });
+                    self.callers[caller].blocked = Some(Blocked::Room { message, id, lookout, until });
                 }
                 break;
             }
@@ -170,10 +167,9 @@ impl World {
         &mut self,
         id: u64,
         message: Box<Message<'static>>,
-        slot: Option<Ends>,
-    ) -> Option<(Box<Message<'static>>, Option<Ends>)> {
-        let (mut slot, lookout) = slot.unzip();
-        match self.side.offer(&message, slot.is_some().then_some(&mut slot), self.clock()) {
+        lookout: Option<Lookout>,
+    ) -> Option<(Box<Message<'static>>, Option<Lookout>)> {
+        match self.side.offer(&message, lookout.as_ref().map(Lookout::slot), self.clock()) {
             Ok(ticket) => {
                 self.tell(|| format!("{id} is accepted with ticket {ticket}"));
                 let sent = &mut self.ledger.sent[id as usize];
@@ -194,7 +190,7 @@ impl World {
                 if id_of(message.value()) != id {
                     self.wrong(Anomaly::NoOutcome, format!("{id} was refused, and another came back"));
                 }
-                Some((message, slot.zip(lookout)))
+                Some((message, lookout))
             }
             Err(ProduceErrorKind::Closed) if self.closed || self.gave_up => None,
             Err(ProduceErrorKind::Fatal(_)) => None,
@@ -258,9 +254,9 @@ impl World {
     /// Looks whether what a caller waits for has come; what it goes on waiting for.
     fn look(&mut self, caller: usize, blocked: Blocked) -> Option<Blocked> {
         match blocked {
-            Blocked::Room { message, id, slot, until } => {
-                let (message, slot) = self.offer(id, message, slot)?;
-                (self.now < until).then_some(Blocked::Room { message, id, slot, until })
+            Blocked::Room { message, id, lookout, until } => {
+                let (message, lookout) = self.offer(id, message, lookout)?;
+                (self.now < until).then_some(Blocked::Room { message, id, lookout, until })
             }
             Blocked::Flush { flush, before, until } => {
                 let early = self.bug == Some(Bug::FlushEarly) && !self.side.queue(|queue| queue.has_due());

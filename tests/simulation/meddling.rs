@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use ottla::engine::chunk::Chunk;
-use ottla::engine::chunk::slot::Slot;
+use ottla::engine::chunk::slot::Kept;
 use ottla::engine::producer::BatchFate;
 use ottla::threads::unthreaded::Meddler;
 use ottla::wire::error_code::ErrorCode;
@@ -21,7 +21,7 @@ pub struct Meddling {
     lost_below: u64,
     now_and_then: bool,
     /// Handles that are filled once more in the next turn.
-    again: Vec<Slot>,
+    again: Vec<Kept>,
 }
 
 /// A message that was broken, so that the engine breaks on it, and where it really begins.
@@ -49,14 +49,14 @@ impl Meddling {
     }
 
     fn fill_twice(&mut self, fate: &BatchFate) {
-        mem::take(&mut self.again).iter().for_each(Slot::fill_again);
+        mem::take(&mut self.again).iter().for_each(|kept| kept.slot().fill_again());
         let now = self.now_and_then;
         fate.for_each_delivered(|_, slot| {
             let Some(slot) = slot else { return };
             if now {
                 slot.fill_again();
             } else {
-                self.again.push(slot.clone());
+                self.again.push(slot.keep());
             }
         });
     }

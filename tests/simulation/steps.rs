@@ -20,8 +20,8 @@ use crate::ledger::Ledger;
 #[test]
 fn a_purged_message_whose_handle_was_dropped_comes_back() {
     let mut side = start(false);
-    let (slot, lookout) = side.pair();
-    produce(&side, Some(slot));
+    let lookout = side.lookout();
+    produce(&side, Some(lookout.slot()));
     drop(lookout);
     let purge = side.begin_purge().expect("it runs");
     turn(&mut side);
@@ -161,9 +161,9 @@ fn swapped_answers_are_not_believed() {
 #[test]
 fn a_message_that_is_held_for_longer_than_its_delivery_timeout_is_delivered() {
     let mut met = Met::new();
-    let (slot, mut lookout) = met.side.pair();
+    let mut lookout = met.side.lookout();
     let message = Message::new("orders", "value").with_partition(0);
-    met.side.offer(&message, Some(&mut Some(slot)), Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
+    met.side.offer(&message, Some(lookout.slot()), Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
     // Its time begins when it is due: until then somebody holds it on purpose.
     for _ in 0..3 {
         met.turn();
@@ -220,15 +220,15 @@ impl Met {
         Self { side: start(false), cluster, now, events: Vec::new(), sent: Vec::new(), closed: Vec::new() }
     }
 
-    fn produce(&self, partition: i32, slot: Option<Slot>) {
+    fn produce(&self, partition: i32, slot: Option<Slot<'_>>) {
         let message = Message::new("orders", "value").with_partition(partition);
         self.side.produce(message, slot, Timestamp::from_millis(1_700_000_000_000)).expect("accepted");
         self.side.deliver();
     }
 
     fn produce_with_handle(&self, partition: i32) -> Lookout {
-        let (slot, lookout) = self.side.pair();
-        self.produce(partition, Some(slot));
+        let lookout = self.side.lookout();
+        self.produce(partition, Some(lookout.slot()));
         lookout
     }
 
@@ -292,7 +292,7 @@ fn delivered(lookout: &mut Lookout) -> Receipt {
     receipt
 }
 
-fn produce(side: &Unthreaded, slot: Option<Slot>) {
+fn produce(side: &Unthreaded, slot: Option<Slot<'_>>) {
     let message = Message::new("orders", "value");
     side.produce(message, slot, Timestamp::from_millis(0)).expect("accepted");
 }

@@ -6,7 +6,7 @@ use std::panic;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use ottla::engine::entry;
+use ottla::engine::extras;
 use ottla::net::Event;
 use ottla::threads::unthreaded::Turn;
 use ottla::{DeliveryErrorKind, Persistence};
@@ -239,7 +239,7 @@ impl World {
     fn check_buffer(&mut self) {
         let (held, most) = (self.side.engine().held(), self.config.max_buffer_bytesize);
         // One batch alone always may, whatever is kept beside its records.
-        let records = held.bytes.saturating_sub(held.messages * entry::EXTRA);
+        let records = held.bytes.saturating_sub(held.messages * extras::EXTRA);
         if !self.callbacks && held.bytes > most && records > self.config.max_batch_bytes + 200 {
             self.wrong(Anomaly::WrongPlaces, format!("{held:?} are in a buffer of {most}"));
         }

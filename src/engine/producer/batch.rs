@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::engine::deadline::Deadline;
 use crate::engine::entry::Entry;
-pub use crate::engine::entry::Extra;
+use crate::engine::extras::Extras;
 use crate::error::DeliveryErrorKind;
 use crate::fate::slot::Slot;
 use crate::record::batch::{BatchBuilder, Records, Stamp};
@@ -18,10 +18,10 @@ pub struct Batch {
     body: Body,
     /// Until when it takes messages.
     pub takes_until: Deadline,
-    /// What only some messages have, ascending by index.
-    pub extras: Vec<Extra>,
-    /// Bytes that these take, also when they have gone out with a report.
-    beside: usize,
+    /// What only some messages have.
+    pub extras: Extras,
+    /// Bytes of those that have gone out with a report.
+    reported: usize,
     /// Ticket of its oldest message.
     pub first_ticket: u64,
     /// When its first message became due.
@@ -85,8 +85,8 @@ impl Batch {
         Self {
             body: Body::Open(BatchBuilder::new(buffer)),
             takes_until: Deadline::NEVER,
-            extras: Vec::new(),
-            beside: 0,
+            extras: Extras::default(),
+            reported: 0,
             first_ticket,
             due,
             deadline,
@@ -114,10 +114,9 @@ impl Batch {
 
     /// A batch that callers have begun; it takes more. `queued` is what its messages hold in the queue.
     #[must_use]
-    pub fn of_run(records: BatchBuilder, extras: Vec<Extra>, queued: usize, first_ticket: u64, due: Instant) -> Self {
+    pub fn of_run(records: BatchBuilder, extras: Extras, queued: usize, first_ticket: u64, due: Instant) -> Self {
         let mut batch = Self::new(Vec::new(), first_ticket, due, Deadline::NEVER);
         batch.queued = Queued { messages: u64::from(records.count()), bytes: queued };
-        batch.beside = extras.iter().map(Extra::bytes).sum();
         (batch.body, batch.extras) = (Body::Open(records), extras);
         batch
     }
@@ -126,25 +125,18 @@ impl Batch {
     /// whether it was. `queued` is what it holds in the queue.
     #[inline]
     #[must_use = "what was not appended goes elsewhere"]
-    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<&Slot>, queued: usize, max: usize) -> bool {
+    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, queued: usize, max: usize) -> bool {
         let Body::Open(builder) = &mut self.body else { return false };
         let index = builder.count();
         if !builder.append_within(max, entry.create_time, entry.tail) {
             return false;
         }
-        if entry.tag != 0 || entry.partition_key.is_some() || slot.is_some() {
-            self.keep_extra(Extra::of(index, entry.tag, entry.partition_key, slot.cloned()));
-        }
+        self.extras.push_copy(index, entry, slot);
         if queued > 0 {
             self.queued.messages += 1;
             self.queued.bytes += queued;
         }
         true
-    }
-
-    fn keep_extra(&mut self, extra: Option<Extra>) {
-        self.beside += extra.as_ref().map_or(0, Extra::bytes);
-        self.extras.extend(extra);
     }
 
     /// How many messages.
@@ -168,7 +160,7 @@ impl Batch {
     /// Bytes that it holds in the buffer once it was sent.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        self.len() + self.beside
+        self.len() + self.extras.bytes() + self.reported
     }
 
     /// Whether it has no message.
@@ -218,7 +210,7 @@ impl Batch {
 
     /// Its records and what only some messages have.
     #[must_use]
-    pub fn into_parts(mut self) -> (Records, Vec<Extra>) {
+    pub fn into_parts(mut self) -> (Records, Extras) {
         self.seal();
         match self.body {
             Body::Sealed(records) => (records, self.extras),
@@ -227,8 +219,9 @@ impl Batch {
     }
 
     /// The same messages for a report, while this one stays as a ghost. Costs no copy of the records.
-    pub fn report(&mut self) -> (Records, Vec<Extra>) {
+    pub fn report(&mut self) -> (Records, Extras) {
         let records = self.seal().clone();
+        self.reported += self.extras.bytes();
         (records, std::mem::take(&mut self.extras))
     }
 
@@ -245,19 +238,19 @@ impl Batch {
             batch
         };
         let (mut kept, mut refused): (Vec<Self>, Vec<Self>) = (Vec::new(), Vec::new());
-        let mut extras = extras.into_iter().peekable();
+        let mut rest = extras.iter().peekable();
         let mut bytes = Vec::new();
         for (index, record) in (0u32..).zip(records.iter()) {
             bytes.clear();
             let headers: Vec<_> = record.headers.flatten().collect();
             tail::put(&mut bytes, record.key, record.value, headers.iter().copied());
-            let extra = extras.next_if(|extra| extra.index == index);
+            let extra = rest.next_if(|extra| extra.index == index);
             let entry = Entry {
                 topic: 0,
                 partition: None,
                 create_time: record.timestamp,
-                tag: extra.as_ref().map_or(0, |extra| extra.tag),
-                partition_key: extra.as_ref().and_then(|extra| extra.partition_key.as_deref()),
+                tag: extra.map_or(0, |extra| extra.tag),
+                partition_key: extra.and_then(|extra| extra.partition_key.as_deref()),
                 tail: &bytes,
             };
             let list = if keep(index) { &mut kept } else { &mut refused };
@@ -265,9 +258,8 @@ impl Batch {
             if full {
                 list.push(fresh());
             }
-            let slot = extra.as_ref().and_then(|extra| extra.slot.as_ref());
             // The pieces are smaller than the whole, which was one batch.
-            let fits = list.last_mut().is_some_and(|batch| batch.append(&entry, slot, 0, usize::MAX));
+            let fits = list.last_mut().is_some_and(|batch| batch.append(&entry, extras.slot(extra), 0, usize::MAX));
             debug_assert!(fits, "a message of a batch fits into a piece of it");
         }
         (kept, refused)

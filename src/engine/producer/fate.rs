@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::batch::Extra;
 use crate::engine::entry;
+use crate::engine::extras::{Extra, Extras};
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
 use crate::fate::Delivered;
 use crate::fate::slot::Slot;
@@ -17,9 +17,8 @@ pub struct BatchFate {
     topic: Topic,
     partition: Option<i32>,
     records: Records,
-    extras: Vec<Extra>,
+    extras: Extras,
     outcome: Outcome,
-    buffer_bytes: usize,
 }
 
 /// How a batch ended: what the broker said, or why it failed and whether it may be in the log.
@@ -38,11 +37,10 @@ impl BatchFate {
     pub(super) fn new(
         topic: Topic,
         partition: Option<i32>,
-        (records, extras): (Records, Vec<Extra>),
+        (records, extras): (Records, Extras),
         outcome: Outcome,
     ) -> Self {
-        let buffer_bytes = records.len() + extras.iter().map(Extra::bytes).sum::<usize>();
-        Self { topic, partition, records, extras, outcome, buffer_bytes }
+        Self { topic, partition, records, extras, outcome }
     }
 
     /// How many messages.
@@ -66,13 +64,13 @@ impl BatchFate {
     /// Whether any message has a handle.
     #[must_use]
     pub fn has_slots(&self) -> bool {
-        self.extras.iter().any(|extra| extra.slot.is_some())
+        self.extras.has_slots()
     }
 
     /// Bytes that the messages hold in the buffer until their callbacks have returned.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        self.buffer_bytes
+        self.records.len() + self.extras.bytes()
     }
 
     /// Bytes that the messages took of a queue's limit.
@@ -105,7 +103,7 @@ impl BatchFate {
 
     /// Calls `f` for each delivered message in order, with its slot if it has one; not at all if they failed.
     #[inline]
-    pub fn for_each_delivered<'a>(&'a self, mut f: impl FnMut(&Delivered, Option<&'a Slot>)) {
+    pub fn for_each_delivered<'a>(&'a self, mut f: impl FnMut(&Delivered, Option<Slot<'a>>)) {
         let Ok(ack) = &self.outcome else { return };
         let mut delivered = Delivered {
             topic: self.topic.clone(),
@@ -122,7 +120,7 @@ impl BatchFate {
             delivered.timestamp =
                 ack.base_offset.map(|_| Timestamp::from_millis(ack.log_append_time.unwrap_or(create_time)));
             delivered.tag = extra.map_or(0, |extra| extra.tag);
-            f(&delivered, extra.and_then(|extra| extra.slot.as_ref()));
+            f(&delivered, self.extras.slot(extra));
         }
     }
 
@@ -130,32 +128,26 @@ impl BatchFate {
     /// them out.
     pub fn tell_handles(&mut self) {
         let Err(why) = &self.outcome else { return };
-        let mut extras = self.extras.iter_mut().peekable();
-        for (index, record) in (0u32..).zip(self.records.iter()) {
-            let Some(extra) = extras.next_if(|extra| extra.index == index) else { continue };
-            if let Some(slot) = extra.slot.take_if(|slot| slot.has_handle()) {
-                let error =
-                    failure((&self.topic, self.partition), record, Some((extra.tag, &extra.partition_key)), why);
-                // The handle may have gone meanwhile.
-                extra.told = slot.fail(error).is_ok();
-            }
-        }
+        let mut records = (0u32..).zip(self.records.iter());
+        self.extras.tell(|extra, slot| {
+            let Some((_, record)) = records.find(|(index, _)| *index == extra.index) else { return false };
+            let error = failure((&self.topic, self.partition), record, Some(extra), why);
+            // The handle may have gone meanwhile.
+            slot.fail(error).is_ok()
+        });
     }
 
-    /// The failed messages in order, each with its slot if it has one; none if they were delivered.
+    /// The failed messages in order, without those whose handles were told; none if they were delivered.
     #[must_use]
-    pub fn into_errors(self) -> Vec<(DeliveryError, Option<Slot>)> {
+    pub fn into_errors(self) -> Vec<DeliveryError> {
         let Err(why) = self.outcome else { return Vec::new() };
-        let mut extras = self.extras.into_iter().peekable();
+        let mut extras = self.extras.iter().peekable();
         let mut errors = Vec::with_capacity(self.records.count() as usize);
         for (index, record) in (0u32..).zip(self.records.iter()) {
             let extra = extras.next_if(|extra| extra.index == index);
-            if extra.as_ref().is_some_and(|extra| extra.told) {
-                continue;
+            if extra.is_none_or(|extra| !extra.told) {
+                errors.push(failure((&self.topic, self.partition), record, extra, &why));
             }
-            let special = extra.as_ref().map(|extra| (extra.tag, &extra.partition_key));
-            let error = failure((&self.topic, self.partition), record, special, &why);
-            errors.push((error, extra.and_then(|extra| extra.slot)));
         }
         errors
     }
@@ -167,11 +159,11 @@ impl BatchFate {
     }
 }
 
-/// A message of a batch that failed. `special` is its tag and partition key, if it has such.
+/// A message of a batch that failed.
 fn failure(
     (topic, partition): (&Topic, Option<i32>),
     record: Record<'_>,
-    special: Option<(u64, &Option<Box<[u8]>>)>,
+    extra: Option<&Extra>,
     (kind, persistence): &(Arc<DeliveryErrorKind>, Persistence),
 ) -> DeliveryError {
     let owned = |bytes: Option<&[u8]>| bytes.map(|bytes| Payload::from(bytes.to_vec()));
@@ -183,9 +175,9 @@ fn failure(
         .collect();
     message.partition = partition;
     message.create_time = Some(Timestamp::from_millis(record.timestamp));
-    if let Some((tag, partition_key)) = special {
-        message.tag = tag;
-        message.partition_key = owned(partition_key.as_deref());
+    if let Some(extra) = extra {
+        message.tag = extra.tag;
+        message.partition_key = owned(extra.partition_key.as_deref());
     }
     DeliveryError::new(Arc::clone(kind), *persistence, message)
 }
@@ -203,7 +195,7 @@ mod tests {
         }
         let ack = Ack { base_offset: Some(i64::MAX), log_append_time: None };
         let topic = Topic::new("orders").unwrap();
-        let fate = BatchFate::new(topic, Some(0), (batch.finish(), Vec::new()), Ok(ack));
+        let fate = BatchFate::new(topic, Some(0), (batch.finish(), Extras::default()), Ok(ack));
         let mut told = Vec::new();
         fate.for_each_delivered(|delivered, _| {
             told.push((delivered.offset.unwrap(), delivered.timestamp.unwrap().as_millis()));

@@ -36,7 +36,7 @@ impl ProducerEngine {
                     ticket: chunk.ticket(chunk.taken),
                     due: now,
                     queued: entry::cost(entry.tail.len(), extra),
-                    slot: extra.and_then(|extra| extra.slot.as_ref()),
+                    slot: chunk.extras.slot(extra),
                 };
                 self.unfinished += 1;
                 self.place(&entry, arrival, chunk.lane);
@@ -94,7 +94,7 @@ impl ProducerEngine {
         let extra = chunk.extras.iter().find(|extra| extra.index as usize == index);
         let entry = chunk.entry(index, extra);
         let queued = entry::cost(entry.tail.len(), extra);
-        let slot = extra.and_then(|extra| extra.slot.as_ref());
+        let slot = chunk.extras.slot(extra);
         let arrival = Arrival { ticket: chunk.ticket(index), due: now, queued, slot };
         self.unfinished += 1;
         self.fail_one(&entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
@@ -270,7 +270,7 @@ fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival
         let extra = extras.next_if(|extra| extra.index as usize == index);
         let entry = chunk.entry(index, extra);
         let queued = entry::cost(entry.tail.len(), extra);
-        let slot = extra.and_then(|extra| extra.slot.as_ref());
+        let slot = chunk.extras.slot(extra);
         // Tickets in it may have gaps, so each message counts as old as the oldest.
         act(&entry, Arrival { ticket: chunk.first, due, queued, slot });
     }
@@ -296,19 +296,19 @@ fn park(topic: &mut TopicState, entry: &Entry<'_>, arrival: Arrival<'_>, lane: O
 pub(super) fn chunk_of(topic: u32, partition: i32, batch: Batch) -> Chunk {
     let mut chunk = Chunk::from_ticket(batch.first_ticket);
     let (records, extras) = batch.into_parts();
-    let (bytes, mut extras) = (records.shared(), extras.into_iter().peekable());
+    let (bytes, mut rest) = (records.shared(), extras.iter().peekable());
     for (index, (create_time, tail)) in (0u32..).zip(records.create_times().zip(records.tails())) {
-        let extra = extras.next_if(|extra| extra.index == index);
+        let extra = rest.next_if(|extra| extra.index == index);
         let entry = Entry {
             topic,
             partition: Some(partition),
             create_time,
-            tag: extra.as_ref().map_or(0, |extra| extra.tag),
-            partition_key: extra.as_ref().and_then(|extra| extra.partition_key.as_deref()),
+            tag: extra.map_or(0, |extra| extra.tag),
+            partition_key: extra.and_then(|extra| extra.partition_key.as_deref()),
             tail: &bytes[tail],
         };
-        let queued = entry::cost(entry.tail.len(), extra.as_ref());
-        chunk.push_entry(&entry, extra.as_ref().and_then(|extra| extra.slot.as_ref()), queued);
+        let queued = entry::cost(entry.tail.len(), extra);
+        chunk.push_entry(&entry, extras.slot(extra), queued);
     }
     chunk
 }

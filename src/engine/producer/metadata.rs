@@ -400,7 +400,7 @@ mod tests {
             }
             let (mut placed, mut failed) = (0, 0);
             while let Some(fate) = engine.next_fate() {
-                for (error, _) in fate.into_errors() {
+                for error in fate.into_errors() {
                     assert!(matches!(error.kind(), DeliveryErrorKind::UnknownPartition { partition: 3, count: 3, .. }));
                     assert_eq!(error.message().partition(), None, "so it can be produced again");
                     failed += 1;

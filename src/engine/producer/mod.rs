@@ -527,7 +527,7 @@ mod tests {
         let salvage = engine.salvage("a test");
         assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len() });
         let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");
-        let (error, _) = fate.into_errors().remove(0);
+        let error = fate.into_errors().remove(0);
         assert_eq!(
             (error.persistence(), error.message().tag(), error.message().partition()),
             (Persistence::No, 7, Some(3))

@@ -19,7 +19,7 @@ pub struct Arrival<'a> {
     /// What it holds in the queue, in bytes; zero if nothing.
     pub queued: usize,
     /// Where its handle waits.
-    pub slot: Option<&'a Slot>,
+    pub slot: Option<Slot<'a>>,
 }
 
 impl Partition {

@@ -18,10 +18,11 @@ use std::time::Instant;
 
 pub use self::beginnings::Arrival;
 
-use super::batch::{Batch, Extra, Queued, State};
+use super::batch::{Batch, Queued, State};
 use super::dispatch::Place;
 use super::fate::{Ack, Outcome};
 use crate::engine::deadline::Deadline;
+use crate::engine::extras::Extras;
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::record::batch::{Records, Stamp};
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -85,7 +86,7 @@ pub struct Settled {
     /// Index of their topic and number of their partition, or -1 if they had none yet.
     pub number: (u32, i32),
     /// The messages.
-    pub parts: (Records, Vec<Extra>),
+    pub parts: (Records, Extras),
     /// What became of them.
     pub outcome: Outcome,
     /// Queue places that they still held.

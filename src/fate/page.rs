@@ -1,0 +1,342 @@
+//! Places for fates, a few dozen at once and beside each other.
+//!
+//! An allocation, a lock and a condition variable for each message cost more than the message, and memory that is
+//! scattered is slow to go from the caller's processor to the worker's and back. A caller's thread takes the places of
+//! its page one after the other.
+
+use std::array;
+use std::cell::RefCell;
+use std::mem;
+use std::panic::AssertUnwindSafe;
+use std::process;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use super::Receipt;
+use crate::error::DeliveryError;
+use crate::message::Timestamp;
+use crate::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering, fence};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
+
+/// The producer that gives a message its fate, as handles see it.
+pub trait Owner: Send + Sync {
+    /// The message with this ticket leaves now.
+    fn due(&self, ticket: u64);
+    /// The process in which its threads run; 0 before they start.
+    fn process(&self) -> u32;
+}
+
+#[derive(Debug)]
+pub(super) struct Page {
+    places: [Place; PLACES],
+    /// Errors by the index of their place. Between whoever puts a fate in that is an error or is waited for, and the
+    /// callers that wait.
+    failed: Mutex<Failed>,
+    /// Callers that wait: to wake nobody would cost a system call. Changed under the lock.
+    waiting: AtomicU32,
+    /// A place that was waited for has a fate.
+    filled: Condvar,
+    /// Not an `Arc`, because a thread keeps its page when the producer has gone.
+    /// It is behind locks of its own, which no panic leaves half done.
+    owner: AssertUnwindSafe<Weak<dyn Owner>>,
+    /// The owner's process. In another one, which is its fork, the lock may be held for ever.
+    process: u32,
+}
+
+pub(super) type Failed = Vec<(u32, DeliveryError)>;
+
+#[derive(Debug)]
+pub(super) struct Place {
+    state: AtomicU32,
+    /// How many slots lead here; counted from 1, because the first one comes with the message.
+    slots: AtomicU32,
+    partition: AtomicI32,
+    offset: AtomicI64,
+    timestamp: AtomicI64,
+    /// How often a fate was put in: a second one could hide the first.
+    #[cfg(feature = "_internal")]
+    fills: AtomicU32,
+}
+
+/// A page of which a thread has not used all places yet.
+struct Open {
+    page: Arc<Page>,
+    next: u32,
+}
+
+thread_local! {
+    /// The last one first.
+    static OPEN: RefCell<Vec<Open>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The next place of the thread's page for this producer.
+#[inline]
+pub(super) fn next_place<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
+    let used = OPEN.try_with(|open| {
+        let mut open = open.borrow_mut();
+        let Open { page, next } = open.first_mut()?;
+        let free = page.is_of(owner) && (*next as usize) < PLACES;
+        free.then(|| (Arc::clone(page), mem::replace(next, *next + 1)))
+    });
+    match used {
+        Ok(Some(place)) => place,
+        Ok(None) => turn_the_page(owner),
+        Err(_) => (Page::shared(owner), 0),
+    }
+}
+
+/// The first place of another page.
+#[inline(never)]
+fn turn_the_page<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
+    if owner.process() == 0 {
+        // Its threads may yet start in a fork, which would inherit the page.
+        return (Page::shared(owner), 0);
+    }
+    let (place, _gone) = OPEN.with(|open| {
+        let mut open = open.borrow_mut();
+        let before = open.iter().position(|open| open.page.is_of(owner));
+        let before = before.or((open.len() == PAGES).then_some(PAGES - 1)).map(|at| open.remove(at));
+        let (mut first, gone) = match before {
+            Some(open) if open.page.is_of(owner) && (open.next as usize) < PLACES => (open, None),
+            before => (Open { page: Page::shared(owner), next: 0 }, before),
+        };
+        let place = (Arc::clone(&first.page), first.next);
+        first.next += 1;
+        open.insert(0, first);
+        // Dropped when nothing is borrowed any more: there may be errors on it.
+        (place, gone)
+    });
+    place
+}
+
+impl Page {
+    pub fn shared<O: Owner + 'static>(owner: &Arc<O>) -> Arc<Self> {
+        let process = match owner.process() {
+            0 => process::id(),
+            process => process,
+        };
+        let owner: Weak<O> = Arc::downgrade(owner);
+        Arc::new(Self {
+            owner: AssertUnwindSafe(owner),
+            process,
+            places: array::from_fn(|_| Place::default()),
+            failed: Mutex::new(Vec::new()),
+            waiting: AtomicU32::new(0),
+            filled: Condvar::new(),
+        })
+    }
+
+    /// The producer, if there still is one.
+    pub fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.owner.upgrade()
+    }
+
+    fn is_of<O>(&self, owner: &Arc<O>) -> bool {
+        self.owner.as_ptr().addr() == Arc::as_ptr(owner).addr()
+    }
+
+    /// Whether this process is a fork of the producer's.
+    pub fn forked(&self) -> bool {
+        self.process != process::id()
+    }
+
+    #[cfg(all(test, not(shuttle)))]
+    pub fn seem_forked(&mut self) {
+        self.process += 1;
+    }
+
+    #[cfg(all(test, not(shuttle)))]
+    pub fn seem_waited_for(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub fn place(&self, index: u32) -> &Place {
+        &self.places[index as usize]
+    }
+
+    /// Puts an error in.
+    ///
+    /// # Errors
+    /// The error itself, if nobody will look there.
+    pub fn fail(&self, index: u32, error: DeliveryError) -> Result<(), DeliveryError> {
+        let mut failed = self.failed.lock();
+        failed.push((index, error));
+        let unseen = self.place(index).end(FAILED) & LET_GO != 0;
+        let error = if unseen { take(&mut failed, index) } else { None };
+        drop(failed);
+        fence(Ordering::SeqCst);
+        self.wake();
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Wakes who waits here. Behind a fence behind the fates: either this finds who waits, or who is about to wait finds
+    /// the fate, because both write first, and read what the other wrote behind a fence.
+    #[inline]
+    pub fn wake(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.wake_up();
+        }
+    }
+
+    #[inline(never)]
+    fn wake_up(&self) {
+        if self.forked() {
+            // Those that wait are threads of the parent.
+            return;
+        }
+        // Who saw that there is no fate holds the lock until it waits.
+        drop(self.failed.lock());
+        self.filled.notify_all();
+    }
+
+    /// Blocks until a place has a fate, or until `until` has passed. The errors stay locked.
+    pub fn wait(&self, index: u32, until: Option<Instant>) -> MutexGuard<'_, Failed> {
+        let mut failed = self.failed.lock();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        while self.place(index).state() & FATE == 0 {
+            match until {
+                None => self.filled.wait(&mut failed),
+                Some(until) => {
+                    if self.filled.wait_until(&mut failed, until).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        failed
+    }
+
+    /// The errors; nothing in a forked child that inherited them locked.
+    pub fn lock(&self) -> Option<MutexGuard<'_, Failed>> {
+        let soon = self.failed.try_lock();
+        if soon.is_some() || self.forked() { soon } else { Some(self.failed.lock()) }
+    }
+
+    /// Nobody will look at this place any more.
+    #[inline(never)]
+    pub fn let_go(&self, index: u32) {
+        if self.place(index).state.fetch_or(LET_GO, Ordering::AcqRel) & FATE == FAILED {
+            let error = self.lock().and_then(|mut failed| take(&mut failed, index));
+            drop(error);
+        }
+    }
+}
+
+impl Place {
+    #[inline]
+    pub fn state(&self) -> u32 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody still looks here.
+    pub fn is_watched(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & LET_GO == 0
+    }
+
+    #[inline]
+    pub fn deliver(&self, Receipt { partition, offset, timestamp }: Receipt) {
+        let mut state = DELIVERED;
+        self.partition.store(partition, Ordering::Relaxed);
+        if let Some(offset) = offset {
+            self.offset.store(offset, Ordering::Relaxed);
+            state |= HAS_OFFSET;
+        }
+        if let Some(timestamp) = timestamp {
+            self.timestamp.store(timestamp.as_millis(), Ordering::Relaxed);
+            state |= HAS_TIMESTAMP;
+        }
+        self.note_fate();
+        self.state.store(state, Ordering::Release);
+    }
+
+    /// What [`deliver`](Self::deliver) put in, in this state.
+    #[inline]
+    pub fn receipt(&self, state: u32) -> Receipt {
+        let value = |has, value: &AtomicI64| (state & has != 0).then(|| value.load(Ordering::Relaxed));
+        Receipt {
+            partition: self.partition.load(Ordering::Relaxed),
+            offset: value(HAS_OFFSET, &self.offset),
+            timestamp: value(HAS_TIMESTAMP, &self.timestamp).map(Timestamp::from_millis),
+        }
+    }
+
+    /// One slot more leads here.
+    pub fn enter(&self) {
+        self.slots.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One slot fewer leads here. Returns whether the message is lost, because it was the last one.
+    #[inline]
+    pub fn leave(&self) -> bool {
+        let lost = self.state.load(Ordering::Relaxed) & FATE == 0 && self.slots.fetch_sub(1, Ordering::AcqRel) == 1;
+        if lost {
+            self.end(LOST);
+        }
+        lost
+    }
+
+    /// The message has its fate; gives what was known of the place before.
+    fn end(&self, state: u32) -> u32 {
+        self.note_fate();
+        self.state.swap(state, Ordering::AcqRel)
+    }
+
+    #[inline]
+    fn note_fate(&self) {
+        #[cfg(feature = "_internal")]
+        self.fill_again();
+        debug_assert!(self.state.load(Ordering::Relaxed) & FATE == 0, "a message has one fate");
+    }
+
+    /// Counts a fate, which only a planted bug does by itself. Not in one operation, because benches have this feature,
+    /// too: one thread gives fates.
+    #[cfg(feature = "_internal")]
+    #[inline]
+    pub fn fill_again(&self) {
+        self.fills.store(self.fills.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "_internal")]
+    pub fn fills(&self) -> u32 {
+        self.fills.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            state: AtomicU32::new(0),
+            slots: AtomicU32::new(1),
+            partition: AtomicI32::new(0),
+            offset: AtomicI64::new(0),
+            timestamp: AtomicI64::new(0),
+            #[cfg(feature = "_internal")]
+            fills: AtomicU32::new(0),
+        }
+    }
+}
+
+/// Takes the error of a place out.
+pub(super) fn take(failed: &mut Failed, index: u32) -> Option<DeliveryError> {
+    let at = failed.iter().position(|(place, _)| *place == index)?;
+    Some(failed.swap_remove(at).1)
+}
+
+/// A page of so many has about 1 KiB, which is what a handle that is kept for long holds at most.
+pub(super) const PLACES: usize = 30;
+
+/// For so many producers a thread keeps a page.
+pub(super) const PAGES: usize = 4;
+
+/// The state of a place: its fate, or 0 as long as it has none, and what else is known.
+pub(super) const FATE: u32 = 0b11;
+pub(super) const DELIVERED: u32 = 1;
+pub(super) const FAILED: u32 = 2;
+pub(super) const LOST: u32 = 3;
+const HAS_OFFSET: u32 = 1 << 2;
+const HAS_TIMESTAMP: u32 = 1 << 3;
+/// The handle was dropped.
+const LET_GO: u32 = 1 << 4;
