@@ -69,12 +69,14 @@ impl<'a> Message<'a> {
     /// Sets the key, which also chooses the partition unless [`with_partition`](Self::with_partition) or
     /// [`with_partition_key`](Self::with_partition_key) does.
     #[inline]
-    pub fn with_key(mut self, key: impl Into<Payload<'a>>) -> Self {
-        // Not an assignment: where there was no key, which the compiler sees here, nothing is left of a drop.
-        if let Some(before) = self.key.replace(key.into()) {
+    pub fn with_key(self, key: impl Into<Payload<'a>>) -> Self {
+        // A new message, and no assignment: the compiler would copy the changed one where it goes to.
+        let Self { topic, value, key: before, headers, partition, partition_key, create_time, tag } = self;
+        // Where there was no key, which the compiler sees here, nothing is left of a drop.
+        if let Some(before) = before {
             drop(before);
         }
-        self
+        Self { topic, value, key: Some(key.into()), headers, partition, partition_key, create_time, tag }
     }
 
     /// Adds a header behind those already there. The order is kept, and so are names that repeat.
@@ -88,17 +90,15 @@ impl<'a> Message<'a> {
     /// Sends the message to this partition, whatever its key. Partitions are numbered from 0; a message to one
     /// that the topic does not have fails alone.
     #[inline]
-    pub fn with_partition(mut self, partition: i32) -> Self {
-        self.partition = Some(partition);
-        self
+    pub fn with_partition(self, partition: i32) -> Self {
+        Self { partition: Some(partition), ..self }
     }
 
     /// Chooses the partition by these bytes instead of the key. They are not sent, and with
     /// [`with_partition`](Self::with_partition) they have no effect.
     #[inline]
-    pub fn with_partition_key(mut self, key: impl Into<Payload<'a>>) -> Self {
-        self.partition_key = Some(key.into());
-        self
+    pub fn with_partition_key(self, key: impl Into<Payload<'a>>) -> Self {
+        Self { partition_key: Some(key.into()), ..self }
     }
 
     /// Sets the time of the message, in milliseconds since the Unix epoch or as a `SystemTime`; without it the
@@ -108,17 +108,15 @@ impl<'a> Message<'a> {
     /// Brokers refuse a time too far ahead (one hour by default, `message.timestamp.after.max.ms`), and write
     /// their own where the topic says so (`message.timestamp.type`).
     #[inline]
-    pub fn with_create_time(mut self, time: impl Into<Timestamp>) -> Self {
-        self.create_time = Some(time.into());
-        self
+    pub fn with_create_time(self, time: impl Into<Timestamp>) -> Self {
+        Self { create_time: Some(time.into()), ..self }
     }
 
     /// Sets a number that every fate of this message carries, so that a callback knows which message it was.
     /// It is not sent. Without it the tag is 0.
     #[inline]
-    pub fn with_tag(mut self, tag: u64) -> Self {
-        self.tag = tag;
-        self
+    pub fn with_tag(self, tag: u64) -> Self {
+        Self { tag, ..self }
     }
 
     /// The name of the topic.

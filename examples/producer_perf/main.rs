@@ -21,10 +21,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::Cluster;
-use ottla::{AsyncProducer, Client, DeliveryHandle, ProduceErrorKind, Producer};
+use ottla::{AsyncProducer, Client, DeliveryHandle, ProduceError, ProduceErrorKind, Producer};
 
 use measure::Mark;
-use messages::Messages;
+use messages::{Kind, Messages, Share};
 use options::{Options, ToldBy};
 use watch::{Told, Watch};
 
@@ -164,7 +164,7 @@ impl Means {
                 thread::scope(|scope| {
                     let callers: Vec<_> = (0..threads)
                         .map(|caller| {
-                            let share = numbers.clone().skip(caller as usize).step_by(threads as usize);
+                            let share = messages.share(numbers.start + caller..numbers.end, threads);
                             let producer = &*producer;
                             scope.spawn(move || call(producer, told_by, share, messages, told))
                         })
@@ -199,43 +199,54 @@ impl Means {
 fn call(
     producer: &AsyncProducer,
     told_by: ToldBy,
-    numbers: impl Iterator<Item = u64>,
+    share: Share,
     messages: &Messages,
     told: &Told,
-) -> Result<(), ottla::ProduceError> {
+) -> Result<(), ProduceError> {
+    let kind = if told.is_watched() { Kind::Any } else { messages.kind() };
     if told_by != ToldBy::Handles {
-        for number in numbers {
-            producer.produce_timeout(told.mark(messages.get(number), number), ROOM)?;
+        for place in share {
+            // One call for each kind, as a program has that knows what it sends: so the compiler knows it, too.
+            match kind {
+                Kind::Plain => producer.produce_timeout(messages.plain(place), ROOM),
+                Kind::Keyed => producer.produce_timeout(messages.keyed(place), ROOM),
+                Kind::Any => producer.produce_timeout(messages.any(place).with_tag(told.tag(place.number)), ROOM),
+            }?;
         }
         return Ok(());
     }
     let mut handles = VecDeque::with_capacity(HANDLES);
     let wait = |handle: DeliveryHandle| told.note(handle.wait().as_ref());
-    for number in numbers {
+    for place in share {
         if handles.len() == HANDLES {
             handles.pop_front().into_iter().for_each(wait);
         }
-        handles.push_back(with_room(|| producer.produce_with_handle(told.mark(messages.get(number), number)))?);
+        let handle = match kind {
+            Kind::Plain => producer.produce_with_handle(messages.plain(place)),
+            Kind::Keyed => producer.produce_with_handle(messages.keyed(place)),
+            Kind::Any => producer.produce_with_handle(messages.any(place).with_tag(told.tag(place.number))),
+        };
+        match handle {
+            Ok(handle) => handles.push_back(handle),
+            Err(error) => handles.push_back(when_there_is_room(producer, error)?),
+        }
     }
     handles.into_iter().for_each(wait);
     Ok(())
 }
 
-/// Calls again while the queue is full.
-fn with_room<T>(mut produce: impl FnMut() -> Result<T, ottla::ProduceError>) -> Result<T, ottla::ProduceError> {
-    let mut until = None;
-    loop {
-        match produce() {
-            Err(error) if matches!(error.kind(), ProduceErrorKind::BufferOverflow(_)) => {
-                let now = Instant::now();
-                if now > *until.get_or_insert(now + ROOM) {
-                    return Err(error);
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
-            result => return result,
+/// Tries it again while the queue is full.
+#[inline(never)]
+fn when_there_is_room(producer: &AsyncProducer, mut error: ProduceError) -> Result<DeliveryHandle, ProduceError> {
+    let until = Instant::now() + ROOM;
+    while matches!(error.kind(), ProduceErrorKind::BufferOverflow(_)) && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+        match producer.produce_with_handle(error.into_message()) {
+            Err(again) => error = again,
+            handle => return handle,
         }
     }
+    Err(error)
 }
 
 /// Delivers what is there when the buffer is full.

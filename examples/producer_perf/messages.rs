@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::ops::Range;
 
 use ottla::{Message, Topic};
 
@@ -40,15 +41,85 @@ impl Messages {
     }
 
     pub fn get(&self, number: u64) -> Message<'_> {
-        let index = (number % self.count) as usize;
-        let mut message = Message::new(&self.topic, &self.values[index * self.size..][..self.size]);
-        if let Some(key) = self.keys.get(index) {
-            message = message.with_key(key);
+        self.any(Place { number, index: (number % self.count) as usize })
+    }
+
+    /// Every `step`-th of these.
+    pub fn share(&self, numbers: Range<u64>, step: u64) -> Share {
+        let index = (numbers.start % self.count) as usize;
+        Share { numbers, step, index, count: self.count as usize }
+    }
+
+    pub fn kind(&self) -> Kind {
+        match (self.keys.is_empty(), self.partitions) {
+            (true, None) => Kind::Plain,
+            (false, None) => Kind::Keyed,
+            (_, Some(_)) => Kind::Any,
         }
+    }
+
+    #[inline(always)]
+    pub fn plain(&self, Place { index, .. }: Place) -> Message<'_> {
+        Message::new(&self.topic, &self.values[index * self.size..][..self.size])
+    }
+
+    #[inline(always)]
+    pub fn keyed(&self, place: Place) -> Message<'_> {
+        // Before the message: where nothing can panic while there is one, it stays in registers.
+        let key = &self.keys[place.index];
+        self.plain(place).with_key(key)
+    }
+
+    pub fn any(&self, place: Place) -> Message<'_> {
+        let message = if self.keys.is_empty() { self.plain(place) } else { self.keyed(place) };
         match self.partitions {
-            Some(partitions) => message.with_partition((number % partitions as u64) as i32),
+            Some(partitions) => message.with_partition((place.number % partitions as u64) as i32),
             None => message,
         }
+    }
+}
+
+/// What all messages of a run have.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Plain,
+    Keyed,
+    Any,
+}
+
+/// A message, and where it lies.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub number: u64,
+    index: usize,
+}
+
+/// Some of the messages, in their order. Counts where they lie, because to divide for each costs as much as a tenth of
+/// what is measured.
+pub struct Share {
+    /// Those that are left.
+    numbers: Range<u64>,
+    step: u64,
+    /// Where the next one lies, among so many.
+    index: usize,
+    count: usize,
+}
+
+impl Iterator for Share {
+    type Item = Place;
+
+    #[inline]
+    fn next(&mut self) -> Option<Place> {
+        if self.numbers.is_empty() {
+            return None;
+        }
+        let place = Place { number: self.numbers.start, index: self.index };
+        self.numbers.start += self.step;
+        self.index += self.step as usize;
+        while self.index >= self.count {
+            self.index -= self.count;
+        }
+        Some(place)
     }
 }
 

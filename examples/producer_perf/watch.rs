@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ottla::{Delivered, DeliveryError, Message};
+use ottla::{Delivered, DeliveryError};
 
 use crate::measure::quantile;
 
@@ -39,13 +39,9 @@ impl Told {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Makes this message one of the sample, if it is its turn: its tag is the time.
-    pub fn mark<'a>(&self, message: Message<'a>, number: u64) -> Message<'a> {
-        if self.watched && number % SAMPLED == 0 {
-            message.with_tag(self.began.elapsed().as_micros() as u64 | 1)
-        } else {
-            message
-        }
+    /// The tag of a message: the time, if it is one of the sample.
+    pub fn tag(&self, number: u64) -> u64 {
+        if self.watched && number % SAMPLED == 0 { self.began.elapsed().as_micros() as u64 | 1 } else { 0 }
     }
 
     /// A message was delivered alone, and took so long.

@@ -252,6 +252,8 @@ impl Shared {
     fn accept(&self, message: &Message<'_>, slot: Option<Slot<'_>>, wait: Duration) -> Result<u64, ProduceErrorKind> {
         let quietly = match slot {
             Some(slot) => self.accept_quietly_with(message, slot),
+            // Known to the compiler where the message was just made.
+            None if message.key().is_some() => self.accept_keyed_quietly(message),
             None => self.accept_quietly(message),
         };
         match quietly {
@@ -263,6 +265,11 @@ impl Shared {
     #[inline(never)]
     fn accept_quietly(&self, message: &Message<'_>) -> Option<u64> {
         self.gate.offer_quietly(message, clock::timestamp, None)
+    }
+
+    #[inline(never)]
+    fn accept_keyed_quietly(&self, message: &Message<'_>) -> Option<u64> {
+        self.gate.offer_keyed_quietly(message, clock::timestamp, None)
     }
 
     /// Apart from [`accept_quietly`](Self::accept_quietly), which is shorter without.

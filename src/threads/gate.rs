@@ -135,6 +135,17 @@ impl Gate {
         create_time: impl Fn() -> Timestamp,
         slot: Option<Slot<'_>>,
     ) -> Option<u64> {
+        self.offer_keyed_quietly(message, create_time, slot)
+    }
+
+    /// As [`offer_quietly`](Self::offer_quietly), shorter for a message with a key.
+    #[inline(always)]
+    pub fn offer_keyed_quietly(
+        &self,
+        message: &Message<'_>,
+        create_time: impl Fn() -> Timestamp,
+        slot: Option<Slot<'_>>,
+    ) -> Option<u64> {
         match Usual::keyed(message, self.usual_bytes, &create_time) {
             Some(message) => self.state.lock_soon()?.queue.offer_keyed(&message, slot),
             None => self.offer_usual(message, create_time, slot),

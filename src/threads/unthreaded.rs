@@ -157,6 +157,7 @@ impl Unthreaded {
     ) -> Result<u64, ProduceErrorKind> {
         let quietly = match slot {
             Some(slot) => self.offer_quietly_with(message, slot, time),
+            None if message.key().is_some() => self.offer_keyed_quietly(message, time),
             None => self.offer_quietly(message, time),
         };
         match quietly {
@@ -168,6 +169,11 @@ impl Unthreaded {
     #[inline(never)]
     fn offer_quietly(&self, message: &Message<'_>, time: Timestamp) -> Option<u64> {
         self.gate.offer_quietly(message, || time, None)
+    }
+
+    #[inline(never)]
+    fn offer_keyed_quietly(&self, message: &Message<'_>, time: Timestamp) -> Option<u64> {
+        self.gate.offer_keyed_quietly(message, || time, None)
     }
 
     #[inline(never)]
