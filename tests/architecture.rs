@@ -86,7 +86,11 @@ fn one_function_reads_the_wall_clock_and_its_time_goes_into_messages_only() {
     for source in using {
         for at in occurrences(&source.code, "clock::timestamp") {
             let before = &source.code[..at];
-            let asks = ["Checked::new(message, self.producer.max_message_bytes, ", "_quietly(message, "];
+            let asks = [
+                "Checked::new(message, self.producer.max_message_bytes, ",
+                "offer_quietly(message, ",
+                "offer_keyed_quietly(message, ",
+            ];
             let for_a_message = asks.iter().any(|ask| before.ends_with(ask)) || before.ends_with("usual_bytes, ");
             assert!(for_a_message, "{}: for a message without a time only", source.path);
         }

@@ -44,8 +44,8 @@ impl Extras {
     #[inline]
     pub fn push_copy(&mut self, index: u32, entry: &Entry<'_>, slot: Option<Slot<'_>>) {
         if entry.tag != 0 || entry.partition_key.is_some() || slot.is_some() {
-            slot.inspect(|slot| slot.enter());
             self.push(index, entry.tag, entry.partition_key, slot);
+            slot.inspect(|slot| slot.enter());
         }
     }
 
@@ -70,7 +70,7 @@ impl Extras {
 
     /// Calls `tell` for each with a handle that somebody still has, and keeps in mind whether it says that it was told.
     pub fn tell(&mut self, mut tell: impl FnMut(&Extra, Slot<'_>) -> bool) {
-        for extra in &mut self.list {
+        for extra in self.list.iter_mut().filter(|extra| !extra.told) {
             if let Some(slot) = extra.seat.map(|seat| self.pages.slot(seat)).filter(|slot| slot.has_handle()) {
                 extra.told = tell(extra, slot);
             }
@@ -157,13 +157,46 @@ mod tests {
     }
 
     #[test]
+    fn a_message_leaves_each_place_once() {
+        for forget in [true, false] {
+            let [mut lookout] = slot::of_nobody();
+            let (mut first, mut second) = (of(&[(0, &lookout)]), Extras::default());
+            second.push_copy(0, &ENTRY, first.slot(first.first()));
+            if forget {
+                first.forget_before(1);
+            } else {
+                first.clear();
+            }
+            drop(first);
+            assert!(matches!(lookout.look(), Sight::Nothing), "{forget}");
+            drop(second);
+            assert!(matches!(lookout.look(), Sight::Lost));
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_once_and_only_where_somebody_has_the_handle() {
+        let [told, dropped] = slot::of_nobody();
+        let mut extras = of(&[(0, &told), (1, &dropped)]);
+        drop(dropped);
+        for expected in [vec![0], vec![]] {
+            let mut indexes = Vec::new();
+            extras.tell(|extra, _| {
+                indexes.push(extra.index);
+                true
+            });
+            assert_eq!(indexes, expected);
+        }
+        assert_eq!(extras.iter().map(|extra| extra.told).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
     fn a_message_in_two_places_is_lost_with_the_second() {
         let [mut lookout] = slot::of_nobody();
         let (first, mut second) = (of(&[(0, &lookout)]), Extras::default());
-        let entry = Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &[] };
-        second.push_copy(0, &entry, None);
+        second.push_copy(0, &ENTRY, None);
         assert!(second.is_empty(), "nothing is beside this one");
-        second.push_copy(1, &entry, first.slot(first.first()));
+        second.push_copy(1, &ENTRY, first.slot(first.first()));
         drop(first);
         assert!(matches!(lookout.look(), Sight::Nothing));
         drop(second);
@@ -176,5 +209,7 @@ mod tests {
         extras
     }
 
+    const ENTRY: Entry<'_> =
+        Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &[] };
     const RECEIPT: Receipt = Receipt { partition: 3, offset: Some(4), timestamp: None };
 }

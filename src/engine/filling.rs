@@ -125,7 +125,9 @@ impl Filling {
         if chunk.is_empty() {
             chunk.first = ticket;
         }
-        if let Some(plan) = chunk.records.plan(message.create_time.as_millis(), message.tail_len) {
+        let plan = chunk.records.plan(message.create_time.as_millis(), message.tail_len);
+        debug_assert!(plan.is_some(), "what is full was sealed before");
+        if let Some(plan) = plan {
             let mut step = FIRST_BYTES;
             while step < plan.len {
                 step = step.saturating_mul(times);

@@ -48,8 +48,8 @@ pub(super) type Failed = Vec<(u32, DeliveryError)>;
 #[derive(Debug)]
 pub(super) struct Place {
     state: AtomicU32,
-    /// How many slots lead here; counted from 1, because the first one comes with the message.
-    slots: AtomicU32,
+    /// How many chunks, batches and fates have the message. Counted from 1, because the first one takes it as it comes.
+    holders: AtomicU32,
     partition: AtomicI32,
     offset: AtomicI64,
     timestamp: AtomicI64,
@@ -263,15 +263,15 @@ impl Place {
         }
     }
 
-    /// One slot more leads here.
+    /// One more has the message.
     pub fn enter(&self) {
-        self.slots.fetch_add(1, Ordering::Relaxed);
+        self.holders.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One slot fewer leads here. Returns whether the message is lost, because it was the last one.
+    /// One fewer has the message. Returns whether it is lost, because that was the last one.
     #[inline]
     pub fn leave(&self) -> bool {
-        let lost = self.state.load(Ordering::Relaxed) & FATE == 0 && self.slots.fetch_sub(1, Ordering::AcqRel) == 1;
+        let lost = self.state.load(Ordering::Relaxed) & FATE == 0 && self.holders.fetch_sub(1, Ordering::AcqRel) == 1;
         if lost {
             self.end(LOST);
         }
@@ -309,7 +309,7 @@ impl Default for Place {
     fn default() -> Self {
         Self {
             state: AtomicU32::new(0),
-            slots: AtomicU32::new(1),
+            holders: AtomicU32::new(1),
             partition: AtomicI32::new(0),
             offset: AtomicI64::new(0),
             timestamp: AtomicI64::new(0),

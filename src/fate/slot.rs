@@ -59,7 +59,7 @@ pub struct Seat {
 /// takes as long as a dozen stores, is needed once.
 #[derive(Debug, Default)]
 pub struct Filled<'a> {
-    /// One slot of each page; of some pages more, where several callers produce.
+    /// Each page once; some more often, where several callers produce.
     pages: Vec<&'a Arc<Page>>,
 }
 

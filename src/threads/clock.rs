@@ -9,7 +9,6 @@
 
 #[cfg(not(all(test, shuttle)))]
 use std::time::Instant;
-#[cfg(any(test, not(target_os = "linux")))]
 use std::time::SystemTime;
 
 use crate::message::Timestamp;
@@ -40,9 +39,12 @@ thread_local! {
 #[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn timestamp() -> Timestamp {
-    use rustix::time::{ClockId, clock_gettime};
-    let time = clock_gettime(ClockId::RealtimeCoarse);
-    Timestamp::from_millis(time.tv_sec * 1_000 + time.tv_nsec / 1_000_000)
+    use nix::time::{ClockId, clock_gettime};
+    match clock_gettime(ClockId::CLOCK_REALTIME_COARSE) {
+        Ok(time) => Timestamp::from_millis(time.tv_sec() * 1_000 + time.tv_nsec() / 1_000_000),
+        // No kernel is known to lack it.
+        Err(_) => Timestamp::from(SystemTime::now()),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
