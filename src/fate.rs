@@ -38,12 +38,5 @@ pub struct Receipt {
     pub timestamp: Option<Timestamp>,
 }
 
-impl From<&Delivered> for Receipt {
-    fn from(delivered: &Delivered) -> Self {
-        let Delivered { partition, offset, timestamp, .. } = *delivered;
-        Self { partition, offset, timestamp }
-    }
-}
-
 /// What is put into a slot.
 pub type Outcome = Result<Receipt, DeliveryError>;

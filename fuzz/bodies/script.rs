@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
-use ottla::engine::chunk::slot::{self, Filled, Lookout, Sight};
+use ottla::engine::chunk::slot::{self, Lookout, Sight};
 use ottla::engine::extras;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
 use ottla::engine::queue::{Checked, Limits, Queue, Refused};
@@ -310,17 +310,10 @@ impl<'a> Script<'a> {
             self.called.push_back((fate.count(), fate.buffer_bytes()));
         }
         let ids: Vec<u64> = fate.values().map(id_of).collect();
-        let (mut others, mut filled) = (Vec::new(), Filled::default());
-        let mut delivered = ids.iter();
-        fate.for_each_delivered(|receipt, slot| {
-            let id = delivered.next().expect("no more are delivered than there are");
-            match slot {
-                Some(slot) => filled.put(slot, receipt.into()),
-                None => others.push(*id),
-            }
-        });
-        drop(filled);
         fate.tell_handles();
+        let mut others = Vec::new();
+        let mut unheard = ids.iter().filter(|id| !self.handles.contains_key(id));
+        fate.for_each_delivered(|_| others.push(*unheard.next().expect("who has a handle is not told beside it")));
         others.extend(fate.into_errors().iter().map(|error| id_of(error.message().value())));
         let mut others = others.into_iter();
         for id in ids {

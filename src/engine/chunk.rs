@@ -91,8 +91,8 @@ impl Chunk {
         cost: usize,
     ) -> Self {
         let mut chunk = Self { records, cost, ..Self::default() };
-        chunk.note_extra(message.tag, message.partition_key, slot);
         let (create_time, tail) = chunk.records.record_at(0);
+        chunk.note_extra(message.tag, message.partition_key, slot, create_time);
         chunk.note(0, (message.topic, message.partition), (create_time, tail.len()), anywhere);
         chunk
     }
@@ -179,13 +179,16 @@ impl Chunk {
         self.records.append_usual(room, &message.record, message.headers.iter().map(Header::parts))?;
         self.cost += cost;
         let (tag, partition_key) = (message.message.tag, message.partition_key);
-        self.note_extra(tag, partition_key, slot);
+        self.note_extra(tag, partition_key, slot, message.record.create_time());
         Some(())
     }
 
     /// Notes what the message that was just pushed has beside its record.
     #[inline]
-    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
+    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>, create_time: i64) {
+        if let Some(slot) = slot {
+            slot.note_time(create_time);
+        }
         if slot.is_some() || tag != 0 || partition_key.is_some() {
             self.put_extra(tag, partition_key, slot);
         }
@@ -207,7 +210,7 @@ impl Chunk {
     pub(crate) fn push(&mut self, plan: Plan, message: Parts<'_>, slot: Option<Slot<'_>>, anywhere: bool, cost: usize) {
         let index = self.records.count();
         self.records.append_parts(plan, message.key, message.value, message.headers.iter().map(Header::parts));
-        self.note_extra(message.tag, message.partition_key, slot);
+        self.note_extra(message.tag, message.partition_key, slot, plan.create_time());
         self.cost += cost;
         self.note(index, (message.topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
     }

@@ -27,12 +27,12 @@ pub struct Extra {
     pub tag: u64,
     /// What chose the partition in place of the key.
     pub partition_key: Option<Box<[u8]>>,
-    /// Whether its failure was already told to its handle.
+    /// Whether its handle was told its fate.
     pub told: bool,
 }
 
 impl Extras {
-    /// Adds what a message has that comes from its caller.
+    /// Adds what a message has that comes from its caller; its slot knows its time.
     #[inline(always)]
     pub fn push(&mut self, index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
         let seat = slot.map(|slot| self.pages.keep(slot));
@@ -66,6 +66,17 @@ impl Extras {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Tells all with a handle that they were written, the first message with this offset.
+    pub fn deliver(&mut self, partition: i32, base_offset: Option<i64>, log_append_time: Option<i64>) {
+        let waking = self.pages.waking();
+        for extra in self.list.iter_mut().filter(|extra| !extra.told) {
+            let Some(seat) = extra.seat else { continue };
+            let offset = base_offset.map(|base| base.saturating_add(i64::from(extra.index)));
+            waking.deliver(seat, partition, offset, log_append_time);
+            extra.told = true;
+        }
     }
 
     /// Calls `tell` for each with a handle that somebody still has, and keeps in mind whether it says that it was told.
@@ -109,6 +120,12 @@ impl Drop for Extras {
 }
 
 impl Extra {
+    /// Whether the message was given a handle.
+    #[must_use]
+    pub fn has_handle(&self) -> bool {
+        self.seat.is_some()
+    }
+
     /// Bytes that it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -117,7 +134,7 @@ impl Extra {
 }
 
 fn leave(list: &[Extra], pages: &Pages) {
-    list.iter().filter_map(|extra| extra.seat).for_each(|seat| pages.slot(seat).leave());
+    list.iter().filter(|extra| !extra.told).filter_map(|extra| extra.seat).for_each(|seat| pages.slot(seat).leave());
 }
 
 /// What a chunk and a batch keep for a message with a tag, a partition key or a handle, and the place for its fate.
@@ -128,6 +145,7 @@ mod tests {
     use super::*;
     use crate::fate::Receipt;
     use crate::fate::slot::{self, Lookout, Sight};
+    use crate::message::Timestamp;
 
     #[test]
     fn a_message_that_goes_away_without_a_fate_is_lost() {
@@ -175,6 +193,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_is_told_to_each_handle_with_its_offset() {
+        let [mut first, mut second] = slot::of_nobody();
+        [&first, &second].into_iter().zip(5..).for_each(|(lookout, time)| lookout.slot().note_time(time));
+        let mut extras = of(&[(2, &first)]);
+        extras.push(3, 1, None, None);
+        extras.push(4, 1, None, Some(second.slot()));
+        extras.deliver(7, Some(i64::MAX - 3), None);
+        assert_eq!(extras.iter().map(|extra| extra.told).collect::<Vec<_>>(), [true, false, true]);
+        drop(extras);
+        for (lookout, offset, time) in [(&mut first, i64::MAX - 1, 5), (&mut second, i64::MAX, 6)] {
+            let timestamp = Some(Timestamp::from_millis(time));
+            let receipt = Receipt { partition: 7, offset: Some(offset), timestamp };
+            assert!(matches!(lookout.look(), Sight::Fate(Ok(seen)) if seen == receipt));
+        }
+    }
+
+    #[test]
     fn an_error_is_told_once_and_only_where_somebody_has_the_handle() {
         let [told, dropped] = slot::of_nobody();
         let mut extras = of(&[(0, &told), (1, &dropped)]);
@@ -211,5 +246,5 @@ mod tests {
 
     const ENTRY: Entry<'_> =
         Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &[] };
-    const RECEIPT: Receipt = Receipt { partition: 3, offset: Some(4), timestamp: None };
+    const RECEIPT: Receipt = Receipt { partition: 3, offset: Some(4), timestamp: Some(Timestamp::from_millis(5)) };
 }

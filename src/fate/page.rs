@@ -52,6 +52,7 @@ pub(super) struct Place {
     holders: AtomicU32,
     partition: AtomicI32,
     offset: AtomicI64,
+    /// The message's own from the start: to read it out of the batch for the fate would mean to read all records again.
     timestamp: AtomicI64,
     /// How often a fate was put in: a second one could hide the first.
     #[cfg(feature = "_internal")]
@@ -236,17 +237,23 @@ impl Place {
         self.state.load(Ordering::Relaxed) & LET_GO == 0
     }
 
+    /// The time of the message that takes this place.
     #[inline]
-    pub fn deliver(&self, Receipt { partition, offset, timestamp }: Receipt) {
+    pub fn note_time(&self, create_time: i64) {
+        self.timestamp.store(create_time, Ordering::Relaxed);
+    }
+
+    /// `offset` is none if nobody said what was stored.
+    #[inline]
+    pub fn deliver(&self, partition: i32, offset: Option<i64>, log_append_time: Option<i64>) {
         let mut state = DELIVERED;
         self.partition.store(partition, Ordering::Relaxed);
         if let Some(offset) = offset {
             self.offset.store(offset, Ordering::Relaxed);
-            state |= HAS_OFFSET;
+            state |= STORED;
         }
-        if let Some(timestamp) = timestamp {
-            self.timestamp.store(timestamp.as_millis(), Ordering::Relaxed);
-            state |= HAS_TIMESTAMP;
+        if let Some(time) = log_append_time {
+            self.timestamp.store(time, Ordering::Relaxed);
         }
         self.note_fate();
         self.state.store(state, Ordering::Release);
@@ -255,11 +262,11 @@ impl Place {
     /// What [`deliver`](Self::deliver) put in, in this state.
     #[inline]
     pub fn receipt(&self, state: u32) -> Receipt {
-        let value = |has, value: &AtomicI64| (state & has != 0).then(|| value.load(Ordering::Relaxed));
+        let stored = |value: &AtomicI64| (state & STORED != 0).then(|| value.load(Ordering::Relaxed));
         Receipt {
             partition: self.partition.load(Ordering::Relaxed),
-            offset: value(HAS_OFFSET, &self.offset),
-            timestamp: value(HAS_TIMESTAMP, &self.timestamp).map(Timestamp::from_millis),
+            offset: stored(&self.offset),
+            timestamp: stored(&self.timestamp).map(Timestamp::from_millis),
         }
     }
 
@@ -336,7 +343,7 @@ pub(super) const FATE: u32 = 0b11;
 pub(super) const DELIVERED: u32 = 1;
 pub(super) const FAILED: u32 = 2;
 pub(super) const LOST: u32 = 3;
-const HAS_OFFSET: u32 = 1 << 2;
-const HAS_TIMESTAMP: u32 = 1 << 3;
+/// A broker said with which offset the message was stored.
+const STORED: u32 = 1 << 2;
 /// The handle was dropped.
-const LET_GO: u32 = 1 << 4;
+const LET_GO: u32 = 1 << 3;

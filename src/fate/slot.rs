@@ -1,16 +1,18 @@
 //! Where the fate of a message with a handle is put. The message has a [`Slot`], into which the thread that drives the
 //! engine writes once; the caller has a [`Lookout`] onto the same place.
 //!
-//! In the usual case the caller writes nothing there: it reads what the worker has put in. What messages travel in has
+//! In the usual case the caller writes nothing there but the message's time, and reads what the worker has put in. What messages travel in has
 //! one share for all slots of a page, in [`Pages`]: a share for each message would be two atomic operations more.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Outcome;
+#[cfg(any(test, feature = "_internal"))]
+use super::Receipt;
 pub use super::page::Owner;
 use super::page::{self, DELIVERED, FAILED, FATE, Failed, LOST, Page};
-use super::{Outcome, Receipt};
 use crate::error::DeliveryError;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::{Ordering, fence};
@@ -55,13 +57,10 @@ pub struct Seat {
     index: u32,
 }
 
-/// Slots of a batch in which fates were put. Who waits for them is woken when it is dropped, so that a fence, which
-/// takes as long as a dozen stores, is needed once.
-#[derive(Debug, Default)]
-pub struct Filled<'a> {
-    /// Each page once; some more often, where several callers produce.
-    pages: Vec<&'a Arc<Page>>,
-}
+/// Puts fates in. Who waits for them is woken when it is dropped: behind all fates of a batch, because the fence takes as
+/// long as a dozen stores.
+#[derive(Debug)]
+pub struct Waking<'a>(&'a Pages);
 
 /// The next lookout of the thread for this producer; its slot is for a message.
 #[must_use]
@@ -71,11 +70,19 @@ pub fn lookout<O: Owner + 'static>(owner: &Arc<O>) -> Lookout {
     Lookout { page, index, taken: false }
 }
 
-impl<'a> Slot<'a> {
+impl Slot<'_> {
+    /// The time of the message, which is stored with it unless the broker has another one.
+    #[inline]
+    pub fn note_time(self, create_time: i64) {
+        self.page.place(self.index).note_time(create_time);
+    }
+
     /// Puts in where the message was written, and wakes who waits for it.
     #[cfg(any(test, feature = "_internal"))]
-    pub fn deliver(self, receipt: Receipt) {
-        Filled::default().put(self, receipt);
+    pub fn deliver(self, Receipt { partition, offset, timestamp }: Receipt) {
+        let mut pages = Pages::default();
+        let seat = pages.keep(self);
+        pages.waking().deliver(seat, partition, offset, timestamp.map(|time| time.as_millis()));
     }
 
     /// Puts in why the message was not delivered, and wakes who waits for it.
@@ -157,6 +164,12 @@ impl Pages {
         Slot { page: &self.shares[page.get() as usize - 1], index }
     }
 
+    /// To put fates into them.
+    #[must_use]
+    pub fn waking(&self) -> Waking<'_> {
+        Waking(self)
+    }
+
     /// Whether it has any.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -169,21 +182,20 @@ impl Pages {
     }
 }
 
-impl<'a> Filled<'a> {
-    /// Puts in where a message was written.
+impl Waking<'_> {
+    /// Puts in where a message was written. `offset` is none if nobody said what was stored; `log_append_time` is the
+    /// broker's time, where that is stored.
     #[inline]
-    pub fn put(&mut self, slot: Slot<'a>, receipt: Receipt) {
-        slot.page.place(slot.index).deliver(receipt);
-        if self.pages.last().is_none_or(|last| !Arc::ptr_eq(last, slot.page)) {
-            self.pages.push(slot.page);
-        }
+    pub fn deliver(&self, seat: Seat, partition: i32, offset: Option<i64>, log_append_time: Option<i64>) {
+        let Slot { page, index } = self.0.slot(seat);
+        page.place(index).deliver(partition, offset, log_append_time);
     }
 }
 
-impl Drop for Filled<'_> {
+impl Drop for Waking<'_> {
     fn drop(&mut self) {
         fence(Ordering::SeqCst);
-        self.pages.iter().for_each(|page| page.wake());
+        self.0.shares.iter().for_each(|page| page.wake());
     }
 }
 
@@ -384,18 +396,23 @@ mod tests {
 
     #[test]
     fn a_fate_is_seen_as_it_was_put_in_and_once() {
-        let receipts = [
-            Receipt { partition: 0, offset: None, timestamp: None },
-            Receipt { partition: i32::MAX, offset: Some(i64::MAX), timestamp: None },
-            Receipt { partition: -1, offset: Some(-1), timestamp: Some(Timestamp::from_millis(-1)) },
-            Receipt { partition: 1, offset: None, timestamp: Some(Timestamp::from_millis(i64::MIN)) },
+        let cases = [
+            (5, 0, None, None, None),
+            (5, i32::MAX, Some(i64::MAX), None, Some(5)),
+            (i64::MIN, -1, Some(-1), None, Some(i64::MIN)),
+            (5, 1, Some(0), Some(-1), Some(-1)),
+            (5, 1, None, Some(7), None),
         ];
-        let mut lookouts = of_nobody::<4>();
-        for (lookout, receipt) in lookouts.iter_mut().zip(receipts) {
+        let mut lookouts = of_nobody::<5>();
+        let mut pages = Pages::default();
+        for (lookout, (own, partition, offset, log_append_time, _)) in lookouts.iter_mut().zip(cases) {
+            lookout.slot().note_time(own);
             assert!(matches!(lookout.look(), Sight::Nothing));
-            lookout.slot().deliver(receipt);
+            let seat = pages.keep(lookout.slot());
+            pages.waking().deliver(seat, partition, offset, log_append_time);
         }
-        for (lookout, receipt) in lookouts.iter_mut().zip(receipts) {
+        for (lookout, (_, partition, offset, _, time)) in lookouts.iter_mut().zip(cases) {
+            let receipt = Receipt { partition, offset, timestamp: time.map(Timestamp::from_millis) };
             assert!(matches!(lookout.look(), Sight::Fate(Ok(seen)) if seen == receipt));
             assert!(matches!(lookout.look(), Sight::Nothing));
         }
@@ -474,8 +491,10 @@ mod tests {
         let [(kept, mut lookout)] = kept_of_nobody();
         let waiting = spawn(move || lookout.wait(None));
         let broken = panic::catch_unwind(|| {
-            let mut filled = Filled::default();
-            filled.put(kept.slot(), Receipt { partition: 7, offset: None, timestamp: None });
+            let mut pages = Pages::default();
+            let seat = pages.keep(kept.slot());
+            let waking = pages.waking();
+            waking.deliver(seat, 7, None, None);
             panic!("a fault");
         });
         assert!(broken.is_err());

@@ -13,7 +13,7 @@ use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, MaxSteps, Runner};
 
 use crate::fate::Receipt;
-use crate::fate::slot::{self, Filled, Sight};
+use crate::fate::slot::{self, Sight};
 use crate::net::model::{self as net, Broker};
 use crate::sync::model::{self, Time};
 use crate::{
@@ -248,9 +248,9 @@ fn fates_of_one_page_wake_those_who_wait_for_them() {
         let failed = thread::spawn(move || b.wait(None));
         let lost = thread::spawn(move || c.wait(None));
         let dropping = thread::spawn(move || drop((third, d)));
-        Filled::default().put(first.slot(), Receipt { partition: 7, offset: None, timestamp: None });
+        first.slot().deliver(Receipt { partition: 7, offset: None, timestamp: None });
         second.slot().fail(error(2).0).unwrap();
-        Filled::default().put(fourth.slot(), Receipt { partition: 8, offset: None, timestamp: None });
+        fourth.slot().deliver(Receipt { partition: 8, offset: None, timestamp: None });
         assert!(matches!(delivered.join().unwrap(), Sight::Fate(Ok(Receipt { partition: 7, .. }))));
         assert!(matches!(failed.join().unwrap(), Sight::Fate(Err(error)) if error.message().tag() == 2));
         assert!(matches!(lost.join().unwrap(), Sight::Lost));

@@ -48,11 +48,7 @@ pub(super) fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
     let mut used = None;
     match item {
         Item::Fate(fate) if fate.is_delivered() => {
-            fate.for_each_delivered(|delivered, slot| {
-                if slot.is_none() {
-                    call(callback, Ok(delivered));
-                }
-            });
+            fate.for_each_delivered(|delivered| call(callback, Ok(delivered)));
             used = Some(fate);
         }
         Item::Fate(fate) => fate.into_errors().into_iter().for_each(|error| call(callback, Err(error))),

@@ -9,7 +9,6 @@ use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryError, DeliveryErrorKind};
-use crate::fate::slot::Filled;
 use crate::message::Message;
 use crate::sync::channel::Sender;
 
@@ -69,6 +68,10 @@ impl Outlet {
     /// Sends the fates of a batch where they belong. Returns what no callback holds any more.
     pub fn dispatch(&mut self, mut fate: BatchFate, report: &mut Report, now: Instant) -> Called {
         let (messages, bytes) = (fate.count(), fate.buffer_bytes());
+        // Failures whose handle was dropped go on, because nobody would ever see them there.
+        if fate.has_slots() {
+            fate.tell_handles();
+        }
         let Some((kind, _)) = fate.error() else {
             report.totals.delivered += messages as u64;
             return self.delivered(fate);
@@ -85,10 +88,6 @@ impl Outlet {
             }
             Way::Purged => report.totals.failed += messages as u64,
             Way::GivenUp => report.totals.given_up += messages as u64,
-        }
-        // Those whose handle was dropped go on, because nobody would ever see them there.
-        if fate.has_slots() {
-            fate.tell_handles();
         }
         let called = matches!((way, self.abandon), (Way::Failed, _) | (Way::GivenUp, Abandon::ToCallback));
         if called && self.callbacks.is_some() {
@@ -121,14 +120,6 @@ impl Outlet {
     }
 
     fn delivered(&mut self, fate: BatchFate) -> Called {
-        if fate.has_slots() {
-            let mut filled = Filled::default();
-            fate.for_each_delivered(|delivered, slot| {
-                if let Some(slot) = slot {
-                    filled.put(slot, delivered.into());
-                }
-            });
-        }
         if self.callbacks.is_some() {
             return self.call(Item::Fate(fate));
         }

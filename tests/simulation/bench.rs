@@ -228,7 +228,7 @@ impl Bench {
             }
         }
         while let Some(fate) = self.engine.next_fate() {
-            fate.for_each_delivered(|delivered, _| self.delivered.push(delivered.clone()));
+            fate.for_each_delivered(|delivered| self.delivered.push(delivered.clone()));
             self.failed.extend(fate.into_errors());
         }
     }

@@ -50,15 +50,13 @@ impl Meddling {
 
     fn fill_twice(&mut self, fate: &BatchFate) {
         mem::take(&mut self.again).iter().for_each(|kept| kept.slot().fill_again());
-        let now = self.now_and_then;
-        fate.for_each_delivered(|_, slot| {
-            let Some(slot) = slot else { return };
-            if now {
+        for slot in fate.slots().filter(|_| fate.is_delivered()) {
+            if self.now_and_then {
                 slot.fill_again();
             } else {
                 self.again.push(slot.keep());
             }
-        });
+        }
     }
 }
 

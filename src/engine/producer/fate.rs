@@ -6,6 +6,7 @@ use crate::engine::entry;
 use crate::engine::extras::{Extra, Extras};
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
 use crate::fate::Delivered;
+#[cfg(feature = "_internal")]
 use crate::fate::slot::Slot;
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
 use crate::record::batch::Records;
@@ -95,15 +96,21 @@ impl BatchFate {
         self.records.iter().map(|record| record.value)
     }
 
+    /// The slots of the messages, in order, for the simulation.
+    #[cfg(feature = "_internal")]
+    pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        self.extras.iter().filter_map(|extra| self.extras.slot(Some(extra)))
+    }
+
     /// How it ended, for the simulation to falsify.
     #[cfg(feature = "_internal")]
     pub fn outcome_mut(&mut self) -> &mut Outcome {
         &mut self.outcome
     }
 
-    /// Calls `f` for each delivered message in order, with its slot if it has one; not at all if they failed.
+    /// Calls `f` for each delivered message without a handle, in order; not at all if they failed.
     #[inline]
-    pub fn for_each_delivered<'a>(&'a self, mut f: impl FnMut(&Delivered, Option<Slot<'a>>)) {
+    pub fn for_each_delivered(&self, mut f: impl FnMut(&Delivered)) {
         let Ok(ack) = &self.outcome else { return };
         let mut delivered = Delivered {
             topic: self.topic.clone(),
@@ -115,19 +122,28 @@ impl BatchFate {
         let mut extras = self.extras.iter().peekable();
         for (index, create_time) in (0u32..).zip(self.records.create_times()) {
             let extra = extras.next_if(|extra| extra.index == index);
+            if extra.is_some_and(Extra::has_handle) {
+                continue;
+            }
             delivered.offset = ack.base_offset.map(|base| base.saturating_add(i64::from(index)));
             // With acks 0 nobody says what was stored.
             delivered.timestamp =
                 ack.base_offset.map(|_| Timestamp::from_millis(ack.log_append_time.unwrap_or(create_time)));
             delivered.tag = extra.map_or(0, |extra| extra.tag);
-            f(&delivered, self.extras.slot(extra));
+            f(&delivered);
         }
     }
 
-    /// Puts the failures of messages whose handle somebody still has there; they are told then, and `into_errors` leaves
-    /// them out.
+    /// Puts the fates of messages with handles there; failures only where somebody still has the handle, and
+    /// `into_errors` leaves those out then.
     pub fn tell_handles(&mut self) {
-        let Err(why) = &self.outcome else { return };
+        let why = match &self.outcome {
+            Ok(Ack { base_offset, log_append_time }) => {
+                let partition = self.partition.unwrap_or(-1);
+                return self.extras.deliver(partition, *base_offset, *log_append_time);
+            }
+            Err(why) => why,
+        };
         let mut records = (0u32..).zip(self.records.iter());
         self.extras.tell(|extra, slot| {
             let Some((_, record)) = records.find(|(index, _)| *index == extra.index) else { return false };
@@ -197,7 +213,7 @@ mod tests {
         let topic = Topic::new("orders").unwrap();
         let fate = BatchFate::new(topic, Some(0), (batch.finish(), Extras::default()), Ok(ack));
         let mut told = Vec::new();
-        fate.for_each_delivered(|delivered, _| {
+        fate.for_each_delivered(|delivered| {
             told.push((delivered.offset.unwrap(), delivered.timestamp.unwrap().as_millis()));
         });
         assert_eq!(told, [(i64::MAX, i64::MAX), (i64::MAX, 0)]);
