@@ -109,6 +109,30 @@ fn unknown_tags_of_any_size_are_passed_over_without_memory() {
 }
 
 #[test]
+fn a_message_with_a_handle_leaves_nothing_behind_on_the_callers_side() {
+    let client = ottla::Client::builder(["127.0.0.1:9"]).build().expect("a good address");
+    let producer =
+        client.async_producer().max_queue_size(10_000).drop_timeout(Duration::ZERO).build().expect("good options");
+    let topic = Topic::new("orders").expect("a good name");
+    let kept = |message: &dyn Fn() -> Message<'static>| {
+        let produce = || drop(producer.produce_with_handle(message()).expect("there is room"));
+        produce();
+        measure(|| (0..1000).for_each(|_| produce())).count_current
+    };
+    let messages: [&dyn Fn() -> Message<'static>; 4] = [
+        &|| Message::new("orders", "value"),
+        &|| Message::new(topic.clone(), "value"),
+        &|| Message::new("orders", "value").with_key("key"),
+        &|| Message::new("orders".to_owned(), "value").with_header("name", "value"),
+    ];
+    for message in messages {
+        // Pages and chunks are kept, one for many.
+        let kept = kept(message);
+        assert!(kept < 100, "{kept} allocations for 1000 messages");
+    }
+}
+
+#[test]
 fn what_the_fuzzers_kept_costs_no_more_than_the_bound() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/response_decode");
     let mut kept = 0;

@@ -15,7 +15,7 @@ use crate::engine::deadline::Deadline;
 use crate::engine::queue::Checked;
 use crate::error::{DeliveryErrorKind, ProduceError, ProduceErrorKind};
 use crate::fate::slot::{self, Slot};
-use crate::message::{Message, Topic};
+use crate::message::Message;
 use crate::sync::Mutex;
 use crate::threads::delivery::Callback;
 use crate::threads::gate::{Gate, Refusal, Unanswered};
@@ -98,15 +98,13 @@ impl AsyncProducer {
     ///
     /// # Errors
     /// As [`produce`](Self::produce).
-    #[inline]
+    #[inline(always)]
     pub fn produce_with_handle<'a>(&self, message: impl Into<Message<'a>>) -> Result<DeliveryHandle, ProduceError> {
         let mut message = message.into();
-        let topic = match message.check_topic() {
-            Ok(topic) => topic,
-            Err(error) => return Err(ProduceError::new(ProduceErrorKind::InvalidTopic(error), message)),
-        };
-        let borrows = message.only_borrows();
-        match self.shared.accept_with_handle(&message, topic) {
+        // A name becomes a topic that the message owns.
+        let borrows = message.topic.checked().is_some() && message.only_borrows();
+        // Left where it was made, and this inlined for that: to move it would mean to wait until it is written.
+        match self.shared.accept_with_handle(&mut message) {
             Ok(handle) => {
                 if borrows {
                     mem::forget(message);
@@ -240,9 +238,9 @@ impl Shared {
         }
     }
 
-    /// Accepts a message to this topic.
-    #[inline(always)]
-    fn accept_with_handle(&self, message: &Message<'_>, topic: Topic) -> Result<DeliveryHandle, ProduceErrorKind> {
+    #[inline(never)]
+    fn accept_with_handle(&self, message: &mut Message<'_>) -> Result<DeliveryHandle, ProduceErrorKind> {
+        let topic = message.check_topic().map_err(ProduceErrorKind::InvalidTopic)?;
         let lookout = slot::lookout(&self.gate);
         let ticket = self.accept(message, Some(lookout.slot()), self.usual_wait())?;
         Ok(DeliveryHandle::new(lookout, ticket, topic, message.tag))
