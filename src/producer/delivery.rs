@@ -10,6 +10,7 @@ use crate::fate::slot::{Lookout, Sight};
 use crate::fate::{Delivered, Fate, Outcome, Receipt};
 use crate::message::{Message, Topic};
 use crate::threads::clock;
+use crate::threads::watch::Caller;
 
 /// The fate of one message, to wait for: from
 /// [`AsyncProducer::produce_with_handle`](crate::AsyncProducer::produce_with_handle).
@@ -88,7 +89,12 @@ impl DeliveryHandle {
         if self.lookout.forked() {
             return self.try_get().or_else(|handle| Ok(handle.orphaned()));
         }
-        let sight = self.lookout.wait(until.moment());
+        let waiting = Caller::begin();
+        let soon = waiting.watch(until, || match self.lookout.look() {
+            Sight::Nothing => None,
+            sight => Some(sight),
+        });
+        let sight = soon.unwrap_or_else(|| self.lookout.wait(until.moment()));
         self.seen(sight)
     }
 
