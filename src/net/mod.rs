@@ -2,7 +2,7 @@
 //! to wait for them. Never decides when to connect, to send or to give up on an answer: the engine does.
 #![expect(clippy::disallowed_methods, reason = "connecting has a deadline, and a look-up needs a thread of its own")]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::thread;
@@ -34,9 +34,9 @@ pub struct Net {
     waker: Arc<Waker>,
     look_ups: LookUps,
     /// Connections in the making.
-    dials: HashMap<ConnId, Dial>,
-    open: HashMap<ConnId, (Token, Connection)>,
-    tokens: HashMap<Token, ConnId>,
+    dials: BTreeMap<ConnId, Dial>,
+    open: BTreeMap<ConnId, (Token, Connection)>,
+    tokens: BTreeMap<Token, ConnId>,
     next_token: usize,
     /// Open connections that may have bytes to read: the system reports each arrival once only.
     readable: Vec<ConnId>,
@@ -85,9 +85,9 @@ impl Net {
             found: mio::Events::with_capacity(FOUND_AT_ONCE),
             look_ups: LookUps::new(resolver, Arc::clone(&waker)),
             waker,
-            dials: HashMap::new(),
-            open: HashMap::new(),
-            tokens: HashMap::new(),
+            dials: BTreeMap::new(),
+            open: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             next_token: WAKER.0,
             readable: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),

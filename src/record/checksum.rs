@@ -9,6 +9,9 @@
 pub fn join(before: u32, behind: u32, len: usize) -> u32 {
     let (mut shifted, mut len) = (before, len);
     for power in &BYTES {
+        if len == 0 {
+            break;
+        }
         if len & 1 == 1 {
             shifted = times(shifted, *power);
         }

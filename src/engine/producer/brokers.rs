@@ -1,6 +1,6 @@
 //! The links to the brokers: which to open, what their events mean, and requests that any of them can answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ pub struct Brokers {
     pub(super) links: BTreeMap<Peer, Link>,
     pub(super) patience: Patience,
     /// Which link a connection belongs to. A connection that is not here is closed already.
-    conns: HashMap<ConnId, Peer>,
+    conns: BTreeMap<ConnId, Peer>,
     next_conn: u64,
     /// The place in the round of bootstrap addresses and brokers that may be asked for metadata.
     turn: usize,
@@ -45,7 +45,7 @@ impl Brokers {
                 max_idle: client.connections_max_idle,
                 backoff: Backoff { first: client.reconnect_backoff, max: client.reconnect_backoff_max },
             },
-            conns: HashMap::new(),
+            conns: BTreeMap::new(),
             // Anywhere: an engine that takes the place of another must not take the numbers of its connections.
             next_conn: random >> 1,
             turn: random as usize % client.seeds.len().max(1),
