@@ -1,8 +1,9 @@
 //! Where the fate of a message with a handle is put. The message has a [`Slot`], into which the thread that drives the
 //! engine writes once; the caller has a [`Lookout`] onto the same place.
 //!
-//! In the usual case the caller writes nothing there but the message's time, and reads what the worker has put in. What messages travel in has
-//! one share for all slots of a page, in [`Pages`]: a share for each message would be two atomic operations more.
+//! In the usual case the caller writes nothing there but the message's time, and reads what the worker has put in. What
+//! messages travel in has one share for all slots of a page, in [`Pages`]: a share for each message would be two atomic
+//! operations more.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
