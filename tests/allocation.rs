@@ -1,6 +1,7 @@
 //! How much memory hostile bytes can make this process take, counted by an allocator that replaces the system's in this
 //! test alone. A response of n bytes costs at most 128 n + 1 MiB, at its peak and in all that is allocated on the way,
-//! and nothing is reserved for what a size, a length or a count only claims.
+//! and nothing is reserved for what a size, a length or a count only claims. And what a message with a handle leaves
+//! behind on its caller's side.
 
 #[path = "../fuzz/bodies/input.rs"]
 #[allow(dead_code, reason = "not everything that fuzzers use is used here")]

@@ -149,6 +149,7 @@ mod tests {
         assert_eq!(waits_until_the_next(true), 1);
         assert_eq!(waits_until_the_next(false), 2);
     }
+
     #[test]
     fn what_comes_while_a_caller_watches_is_found() {
         let (waiting, waits) = (AtomicU32::new(0), Cell::default());
