@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::metadata;
 use crate::tools::{self, Record};
 
-/// Apache Kafka 4.3.1 with one node or three. Dropping it kills the brokers and removes their data.
+/// Apache Kafka with one node or three, of the version that `OTTLA_KAFKA` names. Dropping it kills the brokers and removes their data.
 pub struct RealKafka {
     nodes: Vec<Node>,
 }
@@ -151,6 +151,11 @@ impl RealKafka {
         tools::dump_batches(&segment)
     }
 
+    /// What a node has logged since its last start.
+    pub fn log(&self, node: usize) -> String {
+        fs::read_to_string(self.nodes[node - 1].log()).unwrap_or_default()
+    }
+
     /// Kills a node as a power failure does (SIGKILL).
     pub fn kill(&mut self, node: usize) {
         self.nodes[node - 1].end("kill");
@@ -209,7 +214,7 @@ impl Node {
     fn format(&self, properties: &str, cluster_id: &str) {
         fs::create_dir_all(&self.folder).expect("the target folder can be written");
         fs::write(self.properties(), properties).expect("the target folder can be written");
-        let output = tools::java(&[])
+        let output = tools::broker_java(&[])
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
             .arg(self.properties())
             .output()
@@ -220,7 +225,7 @@ impl Node {
     fn launch(&mut self) {
         assert!(self.running.is_none(), "node {} runs already", self.address());
         let _ = fs::remove_file(self.log());
-        let broker = tools::java(&["-Xmx512m"]);
+        let broker = tools::broker_java(&["-Xmx512m"]);
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "sh"])
             .arg(self.folder.join("data"))

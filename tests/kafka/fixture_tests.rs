@@ -20,6 +20,13 @@ fn kafkas_own_messages_read_back() {
 }
 
 #[test]
+fn the_brokers_are_of_the_version_that_was_asked_for() {
+    let kafka = RealKafka::shared();
+    let said = format!("Kafka version: {} ", tools::broker_version());
+    assert!(kafka.log(1).lines().any(|line| format!("{line} ").contains(&said)), "no {said}in the broker's log");
+}
+
+#[test]
 fn a_node_keeps_its_data_over_a_kill_and_is_gone_when_dropped() {
     let mut kafka = RealKafka::start(1);
     kafka.create_topic("kept", 1, &[]);

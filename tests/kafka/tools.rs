@@ -1,13 +1,15 @@
 //! Apache Kafka's jars, and its own command line programs: independent readers and writers to compare with.
 //!
-//! Maven fetches the jars once, into cargo's target folder. Nothing here uses ottla.
+//! Maven fetches the jars once, into cargo's target folder. The brokers are of the version that `OTTLA_KAFKA` names, the
+//! programs always of [`PROGRAMS`], which speak to all of them: what they are called and asked differs from version to
+//! version. Nothing here uses ottla.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::thread;
+use std::sync::{Mutex, PoisonError};
+use std::{env, thread};
 
 /// A record as Kafka's console consumer shows it. `None` is null, which differs from empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +32,19 @@ impl Record {
     }
 }
 
-/// A `java` command with Kafka's jars, up to the name of the class.
-pub fn java(options: &[&str]) -> Command {
+/// The version of the brokers: what the environment variable `OTTLA_KAFKA` says, else that of the programs.
+pub fn broker_version() -> String {
+    env::var("OTTLA_KAFKA").unwrap_or_else(|_| PROGRAMS.to_owned())
+}
+
+/// A `java` command with the jars of the brokers' Kafka, up to the name of the class.
+pub fn broker_java(options: &[&str]) -> Command {
+    java(&broker_version(), options)
+}
+
+fn java(version: &str, options: &[&str]) -> Command {
     let mut command = Command::new("java");
-    command.args(options).arg("-cp").arg(jars().join("*"));
+    command.args(options).arg("-cp").arg(jars(version).join("*"));
     command
 }
 
@@ -215,12 +226,9 @@ pub fn field(line: &str, name: &str) -> i64 {
 
 /// One of Kafka's programs, with a small, quickly started JVM that logs warnings only.
 fn program(class: &str) -> Command {
-    let mut command = java(&[
-        "-Xmx256m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    ]);
+    let options =
+        ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"];
+    let mut command = java(PROGRAMS, &options);
     command.arg(class);
     command
 }
@@ -279,25 +287,27 @@ fn parse(line: &[u8]) -> Record {
     }
 }
 
-/// The folder with Kafka's jars; the first call fetches them.
-fn jars() -> &'static Path {
-    static JARS: OnceLock<PathBuf> = OnceLock::new();
-    JARS.get_or_init(|| {
+/// The folder with Kafka's jars of this version; the first call fetches them.
+fn jars(version: &str) -> PathBuf {
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let jars = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kafka-{version}"));
+    // One test fetches, the others wait for it.
+    let _fetching = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !jars.is_dir() {
         need("java", "-version", "Java 17 or newer (Debian: apt-get install default-jdk-headless)");
-        let jars = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!("kafka-", "4.3.1"));
-        if !jars.is_dir() {
-            fetch(&jars);
-        }
-        jars
-    })
+        fetch(version, &jars);
+    }
+    jars
 }
 
 /// Has Maven put Kafka's jars into `jars`: all of them, or the folder does not exist.
-fn fetch(jars: &Path) {
+fn fetch(version: &str, jars: &Path) {
     need("mvn", "--version", "Maven 3 (Debian: apt-get install maven)");
-    let part = jars.with_extension(format!("part-{}", std::process::id()));
+    // Not `with_extension`, which would take the last number of the version for one.
+    let part = jars.with_file_name(format!("kafka-{version}-part-{}", std::process::id()));
     let output = Command::new("mvn")
         .args(["-q", "-B", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/pom.xml")])
+        .arg(format!("-Dkafka.version={version}"))
         .arg("dependency:copy-dependencies")
         .arg(format!("-DoutputDirectory={}", part.display()))
         .stdin(Stdio::null())
@@ -305,7 +315,7 @@ fn fetch(jars: &Path) {
         .expect("mvn was found above");
     assert!(
         output.status.success(),
-        "Maven could not fetch Apache Kafka, is there a network? {}",
+        "Maven could not fetch Apache Kafka {version}, is there a network? {}",
         String::from_utf8_lossy(&output.stdout)
     );
     // Another test process may have been first: its jars are as good.
@@ -323,6 +333,9 @@ fn need(command: &str, asked: &str, what: &str) {
         "the tests with real Kafka need `{command}`: install {what}, or leave out the feature real-kafka"
     );
 }
+
+/// The version of Kafka's own programs, and that of the brokers where nobody asks for another.
+const PROGRAMS: &str = "4.3.1";
 
 // Separators that no test puts into a message: unit, record and group separator, and cancel for null.
 const FIELD: &str = "\u{1f}";
