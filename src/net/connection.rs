@@ -1,10 +1,14 @@
 //! One connected socket: what it has read and what it still has to write. It reads and writes when told to, until the
 //! socket would block (readiness comes as edges), and remembers whether more may be possible.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::sync::Arc;
 
+#[cfg(all(unix, not(target_vendor = "apple")))]
+use libc::MSG_NOSIGNAL;
 use mio::net::TcpStream;
+#[cfg(all(unix, not(target_vendor = "apple")))]
+use socket2::SockRef;
 
 use super::inbox::Inbox;
 use super::outbox::{Outbox, Progress};
@@ -151,9 +155,22 @@ impl Transport {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => stream.write_vectored(slices),
+            Self::Plain(stream) => write_in_silence(stream, slices),
         }
     }
+}
+
+/// Writes, and raises no SIGPIPE if the peer has closed: a program may leave that signal at its default, which ends it,
+/// and `writev`, unlike `send`, cannot be told not to raise it.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn write_in_silence(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    stream.try_io(|| SockRef::from(stream).send_vectored_with_flags(slices, MSG_NOSIGNAL))
+}
+
+/// On Apple's systems the socket itself is told, by mio (`SO_NOSIGPIPE`); Windows has no such signal.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+fn write_in_silence(mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    io::Write::write_vectored(&mut stream, slices)
 }
 
 /// epoll(7): of a stream, a read of less than was asked for has emptied the socket, and what comes later is reported

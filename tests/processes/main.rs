@@ -1,4 +1,4 @@
-//! What becomes of producers when their process forks, exits, or may start no thread. Each test runs its program in a
+//! What becomes of producers when their process forks, exits, gets signals, or may start no thread. Each test runs its program in a
 //! process of its own, where it may do what would harm other tests, and looks at the brokers from outside.
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "threads and clocks are what is tested")]
@@ -7,4 +7,5 @@
 mod apart;
 mod exit;
 mod fork;
+mod signals;
 mod threads_run_out;

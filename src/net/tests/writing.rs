@@ -78,3 +78,27 @@ fn a_peer_that_reads_nothing_stops_the_writes_and_costs_nothing() {
     drop(tell);
     server.join().unwrap();
 }
+
+/// The signal would end a program that has not told the system otherwise.
+#[cfg(unix)]
+#[test]
+fn a_write_to_a_connection_that_the_peer_has_closed_raises_no_signal() {
+    let raised = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&raised)).unwrap();
+    let (address, server) = serve(|mut peer| assert_eq!(read_frame(&mut peer), b"last"));
+    let mut rig = Rig::new();
+    rig.connect(A, &address);
+    assert!(matches!(rig.next(), Event::Connected(A)));
+    rig.send(A, framed(b"last"));
+    server.join().unwrap();
+    // Without a read in between, which would find the end.
+    let broken = loop {
+        rig.send(A, framed(b"unheard"));
+        match rig.events.pop() {
+            Some(Event::Closed(A, ConnectionErrorKind::Io(error))) => break error.kind(),
+            _ => thread::yield_now(),
+        }
+    };
+    assert_eq!(broken, ErrorKind::BrokenPipe);
+    assert!(!raised.load(Ordering::SeqCst));
+}
