@@ -13,7 +13,7 @@ mod produce;
 pub use check::{CheckError, ClusterInfo};
 pub use config::{ConfigError, ConfigProblem, InvalidAddress};
 pub use connection::{ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
-pub use delivery::{DeliveryError, DeliveryErrorKind, DeliveryFailed, Persistence};
+pub use delivery::{DeliveryError, DeliveryErrorKind, Persistence};
 pub use produce::{BufferOverflow, FatalError, InvalidTopic, ProduceError, ProduceErrorKind};
 
 /// A foreign text as part of an error's single line: words with one space between, no control characters.

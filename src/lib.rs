@@ -125,6 +125,6 @@ pub use error::*;
 pub use fate::{Delivered, Fate};
 pub use message::*;
 pub use producer::{
-    AsyncProducer, AsyncProducerBuilder, DeliveryHandle, FlushError, FlushReport, MetadataError, Produce, Producer,
-    ProducerBuilder, ShutdownError, ShutdownReport,
+    AsyncProducer, AsyncProducerBuilder, DeliveryFailed, DeliveryHandle, FlushError, FlushReport, MetadataError,
+    Produce, Producer, ProducerBuilder, ShutdownError, ShutdownReport, Undelivered,
 };

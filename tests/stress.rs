@@ -15,7 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Cluster, Fault, StoredMessage};
-use ottla::{AsyncProducer, Client, DeliveryHandle, Fate, Message, Persistence, ProduceErrorKind, ShutdownReport};
+use ottla::{
+    AsyncProducer, Client, DeliveryError, DeliveryHandle, Fate, Message, Persistence, ProduceErrorKind, ShutdownReport,
+};
 
 #[test]
 fn eight_callers_and_two_shutdowns_leave_every_message_with_one_true_fate() {
@@ -144,7 +146,7 @@ impl<'a> Caller<'a> {
     /// Whether the producer is open.
     fn step(&mut self) -> bool {
         match self.random.below(2000) {
-            0 => self.told.purged.extend(self.producer.purge()),
+            0 => self.told.purged.extend(self.producer.purge().map(DeliveryError::into_message)),
             1..4 => self.flush(),
             4..10 => assert!(self.producer.queue_size() <= 400),
             10..50 => self.producer.deliver_messages(),
@@ -229,7 +231,7 @@ fn check(mut account: Account, told: Vec<Told>, reports: [ShutdownReport; 2], pl
     assert_eq!(counts(&reports[0]), counts(&reports[1]));
     let (delivered, failed, given_up) = counts(&reports[0]);
     assert!(plan.handed_back || given_up == 0);
-    for error in reports.into_iter().flat_map(|report| report.failures.into_iter().chain(report.undelivered)) {
+    for error in reports.into_iter().flat_map(|report| report.failures.chain(report.undelivered)) {
         account.failed(error.message(), error.persistence());
     }
     let mut accepted = HashSet::new();

@@ -115,17 +115,6 @@ pub enum DeliveryErrorKind {
     Internal(String),
 }
 
-/// What [`Producer::deliver_messages`](crate::Producer) could not deliver.
-#[non_exhaustive]
-pub struct DeliveryFailed {
-    /// Messages that failed for good. They left the buffer and are yours.
-    pub failed: Vec<DeliveryError>,
-    /// Messages that stay in the buffer for the next call.
-    pub remaining: usize,
-    /// What kept the remaining messages from being delivered.
-    pub last_error: Option<Arc<DeliveryErrorKind>>,
-}
-
 impl fmt::Display for DeliveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a message to {}", self.message.topic())?;
@@ -222,36 +211,6 @@ impl Error for DeliveryErrorKind {
             Self::Connection(error) => Some(error),
             Self::Fatal(error) => Some(&**error),
             _ => None,
-        }
-    }
-}
-
-impl fmt::Display for DeliveryFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} messages failed, {} stay in the buffer", self.failed.len(), self.remaining)?;
-        match (&self.last_error, self.failed.first()) {
-            (Some(error), _) => write!(f, ", last error: {error}"),
-            (None, Some(error)) => write!(f, ", first error: {}", error.kind()),
-            (None, None) => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for DeliveryFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeliveryFailed")
-            .field("failed", &self.failed)
-            .field("remaining", &self.remaining)
-            .field("last_error", &self.last_error)
-            .finish()
-    }
-}
-
-impl Error for DeliveryFailed {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.last_error {
-            Some(error) => Some(&**error),
-            None => self.failed.first().map(|error| error as &(dyn Error + 'static)),
         }
     }
 }
@@ -372,27 +331,5 @@ mod tests {
         }
         assert_eq!(depth, 3);
         assert!(cause.downcast_ref::<ConnectionError>().is_some(), "{cause}");
-    }
-
-    #[test]
-    fn delivery_failed_counts_and_says_why() {
-        let message = Message::new("orders", "v").into_owned();
-        let error = DeliveryError::new(purged(), Persistence::No, message);
-        let mut failed = DeliveryFailed { failed: vec![error], remaining: 2, last_error: None };
-        assert_text(
-            &failed,
-            "1 messages failed, 2 stay in the buffer, first error: it was taken back (purge or \
-             clear_buffer)",
-        );
-        assert!(failed.source().unwrap().downcast_ref::<DeliveryError>().is_some());
-        failed.last_error = Some(Arc::new(DeliveryErrorKind::Internal("boom".into())));
-        assert_text(
-            &failed,
-            "1 messages failed, 2 stay in the buffer, last error: a fault inside ottla, please \
-             report it: boom",
-        );
-        assert_eq!(failed.source().unwrap().to_string(), "a fault inside ottla, please report it: boom");
-        failed = DeliveryFailed { failed: Vec::new(), remaining: 0, last_error: None };
-        assert_text(&failed, "0 messages failed, 0 stay in the buffer");
     }
 }

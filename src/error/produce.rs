@@ -329,7 +329,6 @@ mod tests {
         fn crosses_threads<T: Send + Sync + 'static>() {}
         crosses_threads::<ProduceError>();
         crosses_threads::<super::super::DeliveryError>();
-        crosses_threads::<super::super::DeliveryFailed>();
         crosses_threads::<super::super::ConfigError>();
         assert!(size_of::<ProduceError>() <= 96, "{}", size_of::<ProduceError>());
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::DeliveryCallback;
 use super::delivery::DeliveryHandle;
 use super::report::{FlushError, FlushReport, MetadataError, ShutdownError, ShutdownReport};
+use super::undelivered::Undelivered;
 use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
 use crate::engine::queue::Checked;
@@ -145,13 +146,13 @@ impl AsyncProducer {
 
     /// Takes back the messages that wait to be sent, and of which no socket ever took a byte. What a connection has got
     /// goes on, also while its socket has not taken the first byte yet, because it may at any moment; and so does what
-    /// was written and waits to be sent again. Those with a handle are not returned: their handles get
-    /// [`Purged`](DeliveryErrorKind::Purged). No callback is called.
+    /// was written and waits to be sent again. All are [`Purged`](DeliveryErrorKind::Purged). Those with a handle are not
+    /// returned: their handles have the error. No callback is called.
     ///
     /// Blocks for the moment that the worker needs. In a forked child it returns nothing.
     #[must_use = "these messages will not be delivered"]
-    pub fn purge(&self) -> Vec<Message<'static>> {
-        if self.shared.gate.forked() { Vec::new() } else { self.shared.gate.purge() }
+    pub fn purge(&self) -> Undelivered {
+        if self.shared.gate.forked() { Undelivered::default() } else { self.shared.gate.purge().into() }
     }
 
     /// Takes no more messages, delivers all that were accepted, and ends the threads. Blocks until every message has
@@ -334,8 +335,8 @@ impl Shared {
             delivered,
             failed,
             given_up,
-            undelivered: remains.undelivered,
-            failures: remains.failures,
+            undelivered: remains.undelivered.into(),
+            failures: remains.failures.into(),
             failures_dropped: remains.failures_dropped,
         })
     }

@@ -8,15 +8,17 @@ mod report;
 #[cfg(all(test, shuttle))]
 mod shuttle;
 mod sync_producer;
+mod undelivered;
 
 pub use async_producer::AsyncProducer;
 pub(crate) use config::DeliveryCallback;
 pub use config::{AsyncProducerBuilder, ProducerBuilder};
 pub use delivery::DeliveryHandle;
-pub use report::{FlushError, FlushReport, MetadataError, ShutdownError, ShutdownReport};
+pub use report::{DeliveryFailed, FlushError, FlushReport, MetadataError, ShutdownError, ShutdownReport};
 pub use sync_producer::Producer;
+pub use undelivered::Undelivered;
 
-use crate::error::{DeliveryFailed, ProduceError};
+use crate::error::ProduceError;
 use crate::message::Message;
 
 /// What all producers do: so that a program can be given any of them, a test double included.
@@ -75,8 +77,11 @@ mod tests {
     fn producers_can_be_shared_and_sent_as_promised() {
         fn shared<T: Send + Sync + Clone>() {}
         fn send<T: Send>() {}
+        fn shared_once<T: Send + Sync + 'static>() {}
         shared::<AsyncProducer>();
         send::<Producer>();
+        shared_once::<Undelivered>();
+        shared_once::<DeliveryFailed>();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What `flush`, `shutdown` and `partitions_for` answer.
+//! What `flush`, `shutdown`, `partitions_for` and `deliver_messages` answer.
 
 use std::error::Error;
 use std::fmt;
@@ -6,7 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{DeliveryError, DeliveryErrorKind, FatalError, InvalidTopic};
+use super::undelivered::Undelivered;
+use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic};
 
 /// What happened to messages while [`AsyncProducer::flush`](crate::AsyncProducer::flush) waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,11 +50,22 @@ pub struct ShutdownReport {
     pub given_up: u64,
     /// Messages that had no fate when the time was up, each saying whether it may be in the log. Only the first call
     /// of `shutdown` gets them.
-    pub undelivered: Vec<DeliveryError>,
+    pub undelivered: Undelivered,
     /// Messages that failed before and that no handle or callback took. Only the first call of `shutdown` gets them.
-    pub failures: Vec<DeliveryError>,
+    pub failures: Undelivered,
     /// Failures that `failures` had no room for: the oldest ones.
     pub failures_dropped: u64,
+}
+
+/// What [`Producer::deliver_messages`](crate::Producer) could not deliver.
+#[non_exhaustive]
+pub struct DeliveryFailed {
+    /// Messages that failed for good. They left the buffer and are yours.
+    pub failed: Undelivered,
+    /// Messages that stay in the buffer for the next call.
+    pub remaining: usize,
+    /// What kept the remaining messages from being delivered.
+    pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
 /// Why `shutdown` did not shut down.
@@ -150,6 +162,36 @@ impl Error for MetadataError {
     }
 }
 
+impl fmt::Display for DeliveryFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages failed, {} stay in the buffer", self.failed.len(), self.remaining)?;
+        match (&self.last_error, self.failed.kind()) {
+            (Some(error), _) => write!(f, ", last error: {error}"),
+            (None, Some(error)) => write!(f, ", first error: {error}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for DeliveryFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliveryFailed")
+            .field("failed", &self.failed)
+            .field("remaining", &self.remaining)
+            .field("last_error", &self.last_error)
+            .finish()
+    }
+}
+
+impl Error for DeliveryFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.last_error {
+            Some(error) => Some(&**error),
+            None => self.failed.kind().map(|kind| kind as &(dyn Error + 'static)),
+        }
+    }
+}
+
 fn because(f: &mut fmt::Formatter<'_>, last: Option<&DeliveryErrorKind>) -> fmt::Result {
     match last {
         Some(error) => write!(f, ", last error: {error}"),
@@ -158,3 +200,32 @@ fn because(f: &mut fmt::Formatter<'_>, last: Option<&DeliveryErrorKind>) -> fmt:
 }
 
 const AFTER_FORK: &str = "the process forked after the producer had started; make a new one in the child";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::producer::Errors;
+    use crate::error::Persistence;
+    use crate::error::tests::assert_text;
+
+    #[test]
+    fn delivery_failed_counts_and_says_why() {
+        let purged = Errors::of(&["v"], DeliveryErrorKind::Purged, Persistence::No);
+        let mut failed = DeliveryFailed { failed: vec![purged].into(), remaining: 2, last_error: None };
+        assert_text(
+            &failed,
+            "1 messages failed, 2 stay in the buffer, first error: it was taken back (purge or \
+             clear_buffer)",
+        );
+        assert!(failed.source().unwrap().downcast_ref::<DeliveryErrorKind>().is_some());
+        failed.last_error = Some(Arc::new(DeliveryErrorKind::Internal("boom".into())));
+        assert_text(
+            &failed,
+            "1 messages failed, 2 stay in the buffer, last error: a fault inside ottla, please \
+             report it: boom",
+        );
+        assert_eq!(failed.source().unwrap().to_string(), "a fault inside ottla, please report it: boom");
+        failed = DeliveryFailed { failed: Undelivered::default(), remaining: 0, last_error: None };
+        assert_text(&failed, "0 messages failed, 0 stay in the buffer");
+    }
+}

@@ -10,15 +10,14 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::AsyncProducerBuilder;
+use super::{AsyncProducerBuilder, DeliveryFailed, Undelivered};
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::engine::chunk::Chunk;
 use crate::engine::deadline::Deadline;
-use crate::engine::producer::{BatchFate, ProducerEngine};
+use crate::engine::producer::{BatchFate, Errors, ProducerEngine};
 use crate::engine::queue::{Checked, Full, Limits, Queue, Refused, Usual};
 use crate::error::{
-    BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, DeliveryFailed,
-    ProduceError, ProduceErrorKind,
+    BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ProduceError, ProduceErrorKind,
 };
 use crate::message::Message;
 use crate::threads::driver::Driver;
@@ -94,19 +93,19 @@ impl Producer {
             return Ok(());
         }
         let last_error = problem.filter(|_| remaining > 0);
-        Err(DeliveryFailed { failed, remaining, last_error })
+        Err(DeliveryFailed { failed: failed.into(), remaining, last_error })
     }
 
     /// Takes everything out of the buffer, each message with whether it may be in the log. Closes the connections.
     #[must_use = "these messages will not be delivered"]
-    pub fn clear_buffer(&mut self) -> Vec<DeliveryError> {
+    pub fn clear_buffer(&mut self) -> Undelivered {
         if self.forked() {
             // What it holds belongs to the parent.
             mem::forget(self.driver.take());
-            return Vec::new();
+            return Undelivered::default();
         }
         if self.queue.held() == 0 {
-            return Vec::new();
+            return Undelivered::default();
         }
         let (mut engine, mut chunks) = match self.driver.take() {
             Some(driver) => driver.dismantle(),
@@ -124,7 +123,7 @@ impl Producer {
         while let Some(fate) = engine.next_fate() {
             self.settle(fate, &mut errors);
         }
-        errors
+        errors.into()
     }
 
     /// How many messages the buffer holds.
@@ -142,7 +141,7 @@ impl Producer {
     /// Closes the connections, and returns what is in the buffer, each message with whether it may be in the log. It
     /// delivers nothing: call [`deliver_messages`](Self::deliver_messages) before.
     #[must_use = "these messages will not be delivered"]
-    pub fn shutdown(mut self) -> Vec<DeliveryError> {
+    pub fn shutdown(mut self) -> Undelivered {
         self.clear_buffer()
     }
 
@@ -187,7 +186,7 @@ impl Producer {
     }
 
     /// Delivers until each message has its fate or the time is up, and returns what is in the way of those left.
-    fn deliver(&mut self, failed: &mut Vec<DeliveryError>) -> Option<Arc<DeliveryErrorKind>> {
+    fn deliver(&mut self, failed: &mut Vec<Errors>) -> Option<Arc<DeliveryErrorKind>> {
         let mut driver = match self.ready_driver() {
             Ok(driver) => driver,
             Err(error) => return Some(Arc::new(self.io_error(error))),
@@ -248,12 +247,12 @@ impl Producer {
     }
 
     /// Gives a delivered batch back, for its memory.
-    fn settle(&mut self, fate: BatchFate, failed: &mut Vec<DeliveryError>) -> Option<BatchFate> {
+    fn settle(&mut self, fate: BatchFate, failed: &mut Vec<Errors>) -> Option<BatchFate> {
         self.queue.release(fate.count() as u64, fate.queue_bytes());
         if fate.is_delivered() {
             return Some(fate);
         }
-        failed.extend(fate.into_errors());
+        failed.push(fate.into_errors());
         None
     }
 

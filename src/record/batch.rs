@@ -289,8 +289,23 @@ impl Records {
 
     /// The encoded records, without the header.
     #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same, to be sent.
+    #[must_use]
     pub fn shared(&self) -> Arc<Vec<u8>> {
         Arc::clone(&self.bytes)
+    }
+
+    /// Where the record that begins at `start` has its tail, and its time.
+    ///
+    /// # Panics
+    /// If no record begins there.
+    #[must_use]
+    pub fn record_at(&self, start: usize) -> (i64, Range<usize>) {
+        span(&self.bytes, start, self.base_timestamp)
     }
 
     /// The header of the batch for this stamp.

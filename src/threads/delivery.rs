@@ -51,7 +51,7 @@ pub(super) fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
             fate.for_each_delivered(|delivered| call(callback, Ok(delivered)));
             used = Some(fate);
         }
-        Item::Fate(fate) => fate.into_errors().into_iter().for_each(|error| call(callback, Err(error))),
+        Item::Fate(fate) => fate.into_errors().for_each(|error| call(callback, Err(error))),
         Item::Finished(upto) => gate.finished(upto),
     }
     if messages > 0 {

@@ -14,7 +14,7 @@ use super::clock;
 use super::state::{Abandon, Delivery, Ended, Flush, Orders, Remains, Report, State, Totals, Unfinished};
 use crate::config::{ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
-use crate::engine::producer::BatchFate;
+use crate::engine::producer::{BatchFate, Errors};
 use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused, Usual};
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, ProduceErrorKind};
 use crate::fate::slot::{Owner, Slot};
@@ -254,7 +254,7 @@ impl Gate {
     }
 
     /// Takes back what was never written. Blocks until the worker has looked, which is soon.
-    pub fn purge(&self) -> Vec<Message<'static>> {
+    pub fn purge(&self) -> Vec<Errors> {
         let mut state = self.state.lock();
         let Some(mine) = state.begin_purge() else { return Vec::new() };
         while state.purges_done < mine {
@@ -455,7 +455,7 @@ impl Gate {
     }
 
     /// What this purge got, once it is done.
-    pub(super) fn end_purge(&self, mine: u64) -> Option<Vec<Message<'static>>> {
+    pub(super) fn end_purge(&self, mine: u64) -> Option<Vec<Errors>> {
         let mut state = self.state.lock();
         (state.purges_done >= mine).then(|| mem::take(&mut state.purged))
     }
@@ -551,6 +551,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::error::Persistence;
     use crate::message::Timestamp;
     use crate::net::Net;
 
@@ -607,7 +608,7 @@ mod tests {
             gate.exchange(&mut report, &mut orders, 0);
             assert_eq!((orders.purges, orders.chunks.len()), (1, 1));
             report.purges_done = Some(1);
-            report.purged.push(Message::new("orders", "v"));
+            report.purged.push(Errors::of(&["v"], DeliveryErrorKind::Purged, Persistence::No));
             gate.exchange(&mut report, &mut orders, 1);
             assert_eq!(purge.join().expect("no panic"), 1);
         });

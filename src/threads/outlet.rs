@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 
 use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
-use crate::engine::producer::BatchFate;
-use crate::error::{DeliveryError, DeliveryErrorKind};
-use crate::message::Message;
+use crate::engine::producer::{BatchFate, Errors};
+use crate::error::DeliveryErrorKind;
 use crate::sync::channel::Sender;
 
 pub(super) struct Outlet {
     /// To the delivery thread, if there is a callback.
     callbacks: Option<Sender<Item>>,
     failures: Failures,
-    undelivered: Vec<DeliveryError>,
+    undelivered: Vec<Errors>,
     log: FailureLog,
     /// Whether what is given up goes to the callback, because nobody reads the report.
     abandon: Abandon,
 }
 
-/// Failures that no handle and no callback took.
+/// Failures that no handle and no callback took, by batches.
 struct Failures {
-    kept: VecDeque<DeliveryError>,
+    kept: VecDeque<Errors>,
+    messages: usize,
     bytes: usize,
     dropped: u64,
     max_messages: usize,
@@ -50,7 +50,7 @@ impl Outlet {
     pub fn new(callbacks: Option<Sender<Item>>, max_messages: usize, max_bytes: usize) -> Self {
         Self {
             callbacks,
-            failures: Failures { kept: VecDeque::new(), bytes: 0, dropped: 0, max_messages, max_bytes },
+            failures: Failures { kept: VecDeque::new(), messages: 0, bytes: 0, dropped: 0, max_messages, max_bytes },
             undelivered: Vec::new(),
             log: FailureLog::default(),
             abandon: Abandon::ToReport,
@@ -95,9 +95,10 @@ impl Outlet {
         }
         let rest = fate.into_errors();
         match way {
-            Way::Failed => rest.into_iter().for_each(|error| self.failures.keep(error)),
-            Way::Purged => report.purged.extend(rest.into_iter().map(DeliveryError::into_message)),
-            Way::GivenUp => self.undelivered.extend(rest),
+            _ if rest.len() == 0 => {}
+            Way::Failed => self.failures.keep(rest),
+            Way::Purged => report.purged.push(rest),
+            Way::GivenUp => self.undelivered.push(rest),
         }
         Called { messages, bytes, fates: Vec::new() }
     }
@@ -138,13 +139,28 @@ impl Outlet {
 }
 
 impl Failures {
-    fn keep(&mut self, error: DeliveryError) {
-        self.bytes += footprint(error.message());
-        self.kept.push_back(error);
-        while self.kept.len() > self.max_messages || self.bytes > self.max_bytes {
-            let Some(oldest) = self.kept.pop_front() else { return };
-            self.bytes -= footprint(oldest.message());
-            self.dropped += 1;
+    fn keep(&mut self, errors: Errors) {
+        self.messages += errors.len();
+        self.bytes += errors.bytes();
+        self.kept.push_back(errors);
+        // The last batch stays: it had room in the queue, too.
+        while self.bytes > self.max_bytes && self.kept.len() > 1 {
+            let dropped = self.kept.front().map_or(0, Errors::len);
+            self.drop_first(dropped);
+        }
+        while self.messages > self.max_messages {
+            self.drop_first(1);
+        }
+    }
+
+    /// Drops so many messages of the oldest batch, which holds its memory until the last of them has gone.
+    fn drop_first(&mut self, messages: usize) {
+        let Some(oldest) = self.kept.front_mut() else { return };
+        self.messages -= oldest.by_ref().take(messages).count();
+        self.dropped += messages as u64;
+        if oldest.len() == 0 {
+            self.bytes -= oldest.bytes();
+            self.kept.pop_front();
         }
     }
 }
@@ -167,19 +183,6 @@ impl FailureLog {
             self.last = Some(now);
         }
     }
-}
-
-/// Bytes that a kept message takes, about.
-fn footprint(message: &Message<'_>) -> usize {
-    let headers: usize = message.headers().map(|(name, value)| 96 + name.len() + value.map_or(0, <[u8]>::len)).sum();
-    // A message and each of its parts is an allocation of its own, of at least 32 bytes as a rule.
-    size_of::<DeliveryError>()
-        + size_of::<Message<'_>>()
-        + 64
-        + headers
-        + message.key().map_or(0, <[u8]>::len)
-        + message.value().map_or(0, <[u8]>::len)
-        + message.partition_key().map_or(0, <[u8]>::len)
 }
 
 const BETWEEN_LINES: Duration = Duration::from_secs(1);

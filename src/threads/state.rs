@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::gate::Refusal;
 use crate::engine::chunk::Chunk;
-use crate::engine::producer::{BatchFate, Released};
+use crate::engine::producer::{BatchFate, Errors, Released};
 use crate::engine::queue::{Full, Phase, Queue};
-use crate::error::{BufferOverflow, DeliveryError, DeliveryErrorKind, FatalError, ProduceErrorKind};
-use crate::message::{Message, Topic};
+use crate::error::{BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
+use crate::message::Topic;
 use crate::sync::Waker;
 
 pub(super) struct State {
@@ -28,7 +28,7 @@ pub(super) struct State {
     pub flushing: u32,
     pub purges: u64,
     pub purges_done: u64,
-    pub purged: Vec<Message<'static>>,
+    pub purged: Vec<Errors>,
     pub asks: Vec<Ask>,
     pub abandon: Option<Abandon>,
     /// Fates whose callbacks have returned since the worker looked.
@@ -67,8 +67,8 @@ pub(crate) struct Totals {
 /// Messages that nobody has taken when the worker ends.
 #[derive(Debug, Default)]
 pub(crate) struct Remains {
-    pub undelivered: Vec<DeliveryError>,
-    pub failures: Vec<DeliveryError>,
+    pub undelivered: Vec<Errors>,
+    pub failures: Vec<Errors>,
     pub failures_dropped: u64,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Report {
     pub spent: Vec<Chunk>,
     pub finished_upto: Option<u64>,
     pub purges_done: Option<u64>,
-    pub purged: Vec<Message<'static>>,
+    pub purged: Vec<Errors>,
     pub answers: Vec<(u32, i32)>,
     /// Topics, and how many partitions they have now.
     pub partitions: Vec<(u32, u32)>,

@@ -20,9 +20,9 @@ use super::worker::Worker;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
 use crate::engine::chunk::Chunk;
 use crate::engine::deadline::Deadline;
-use crate::engine::producer::{Action, BatchFate, ProducerEngine};
+use crate::engine::producer::{Action, BatchFate, Errors, ProducerEngine};
 use crate::engine::queue::{Checked, Queue};
-use crate::error::{DeliveryError, ProduceErrorKind};
+use crate::error::ProduceErrorKind;
 use crate::fate::slot::{self, Lookout, Slot};
 use crate::message::{Message, Timestamp};
 use crate::net::Event;
@@ -77,9 +77,9 @@ pub struct LastReport {
     /// Messages that were delivered, that failed, and that were given up.
     pub counts: Counts,
     /// The messages that were given up.
-    pub undelivered: Vec<DeliveryError>,
+    pub undelivered: Vec<Errors>,
     /// Failures that nobody took.
-    pub failures: Vec<DeliveryError>,
+    pub failures: Vec<Errors>,
     /// How many of these did not fit.
     pub failures_dropped: u64,
 }
@@ -238,7 +238,7 @@ impl Unthreaded {
 
     /// What a purge handed back, once it is done.
     #[must_use]
-    pub fn end_purge(&self, number: u64) -> Option<Vec<Message<'static>>> {
+    pub fn end_purge(&self, number: u64) -> Option<Vec<Errors>> {
         self.gate.end_purge(number)
     }
 

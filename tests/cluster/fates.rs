@@ -122,7 +122,7 @@ fn a_failure_that_nobody_takes_is_in_the_shutdown_report() {
     assert_eq!((flushed.delivered, flushed.failed), (8, 2));
     let report = producer.shutdown().unwrap();
     assert_eq!((report.delivered, report.failed, report.failures.len(), report.failures_dropped), (8, 2, 2, 0));
-    for (error, tag) in report.failures.into_iter().zip([3, 8]) {
+    for (error, tag) in report.failures.zip([3, 8]) {
         assert_eq!(error.persistence(), Persistence::No);
         let message = error.into_message();
         assert_eq!((message.topic(), message.tag(), message.partition()), ("orders", tag, Some(9)));

@@ -109,7 +109,8 @@ fn a_throttled_producer_waits_for_that_broker_and_fails_nothing() {
     let began = Instant::now();
     let report = producer.shutdown_within(ms(100)).unwrap();
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    assert_eq!((report.given_up, report.undelivered[0].persistence()), (1, Persistence::No));
+    let persistence: Vec<_> = report.undelivered.iter().map(|error| error.persistence()).collect();
+    assert_eq!((report.given_up, &persistence[..]), (1, &[Persistence::No][..]));
 }
 
 #[test]

@@ -118,7 +118,12 @@ fn purge_hands_back_whole_messages_and_leaves_what_was_written() {
     }
     let purged = producer.purge();
     assert_eq!((purged.len(), producer.queue_size()), (5, 0));
-    for (message, tag) in purged.into_iter().zip(0..) {
+    for (error, tag) in purged.zip(0..) {
+        assert_eq!(
+            (error.kind().to_string(), error.persistence()),
+            (DeliveryErrorKind::Purged.to_string(), Persistence::No)
+        );
+        let message = error.into_message();
         assert_eq!((message.topic(), message.tag(), message.value()), ("orders", tag, Some(&b"v"[..])));
         assert_eq!((message.key(), message.partition_key()), (Some(&b"k"[..]), Some(&b"p"[..])));
         assert_eq!(message.create_time(), Some(time));

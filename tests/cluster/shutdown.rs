@@ -122,7 +122,7 @@ fn shutdown_with_the_brokers_down_ends_in_time_and_hands_back_every_message() {
         let took = began.elapsed();
         assert_eq!((report.delivered, report.failed, report.given_up), (0, 0, 500));
         assert_eq!(tags(&report), (0..500).collect::<Vec<_>>());
-        for error in &report.undelivered {
+        for error in report.undelivered.iter() {
             assert_eq!(error.persistence(), Persistence::No);
             assert!(matches!(error.kind(), DeliveryErrorKind::ShutDown { last: Some(_) }), "{error}");
             assert!(cluster.bootstrap().contains(&*connection(error.kind()).address));

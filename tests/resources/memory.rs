@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Fault};
-use ottla::{AsyncProducer, AsyncProducerBuilder, Message, Produce, ProduceErrorKind};
+use ottla::{AsyncProducer, AsyncProducerBuilder, Message, Produce, ProduceErrorKind, Undelivered};
 
 use crate::common::*;
 use crate::processes::{resident, resident_peak};
@@ -28,7 +28,8 @@ fn a_queue_full_of_tiny_messages_while_the_brokers_are_down() {
         assert!(accepted > 500_000, "{accepted} messages");
         let more = fill_up(&producer, &Message::new("orders", "v"), QUEUE);
         growth.assert_within(QUEUE, "tiny messages");
-        assert_eq!(producer.purge().len() as u64, accepted + more);
+        assert_eq!(taken_one_by_one(producer.purge()), accepted + more);
+        growth.assert_within(QUEUE, "purged tiny messages");
     });
 }
 
@@ -47,7 +48,10 @@ fn a_queue_full_of_tagged_messages_of_two_hundred_partitions() {
         });
         assert!(accepted > 100_000, "{accepted} messages");
         growth.assert_within(QUEUE, "tagged messages");
-        assert_eq!(producer.shutdown_within(Duration::ZERO).unwrap().given_up, accepted);
+        let report = producer.shutdown_within(Duration::ZERO).unwrap();
+        assert_eq!(report.given_up, accepted);
+        taken_one_by_one(report.undelivered);
+        growth.assert_within(QUEUE, "tagged messages that were given up");
     });
 }
 
@@ -62,7 +66,8 @@ fn a_queue_full_of_large_messages_while_the_brokers_are_down() {
         assert!((30..=34).contains(&accepted), "{accepted} messages");
         let more = fill_up(&producer, &Message::new("orders", &value), QUEUE);
         growth.assert_within(QUEUE, "large messages");
-        assert_eq!(producer.purge().len() as u64, accepted + more);
+        assert_eq!(taken_one_by_one(producer.purge()), accepted + more);
+        growth.assert_within(QUEUE, "purged large messages");
     });
 }
 
@@ -153,7 +158,16 @@ fn failing<'a>(address: &str, message: impl Fn(u64) -> Message<'a> + Sync) {
     growth.assert_within(2 * QUEUE, "failures");
     let report = producer.shutdown().unwrap();
     assert_eq!(report.failed, accepted);
-    assert_eq!(report.failures.len() as u64 + report.failures_dropped, accepted);
+    assert_eq!(taken_one_by_one(report.failures) + report.failures_dropped, accepted);
+    growth.assert_within(2 * QUEUE, "failures that are read");
+}
+
+/// Looks at each message that is handed back, and returns how many there were.
+fn taken_one_by_one(undelivered: Undelivered) -> u64 {
+    let len = undelivered.len() as u64;
+    let taken = undelivered.filter(|error| error.message().topic() == "orders").count() as u64;
+    assert_eq!(taken, len);
+    taken
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use ottla::engine::chunk::slot::Lookout;
 use ottla::engine::deadline::Deadline;
+use ottla::engine::producer::Errors;
 use ottla::threads::unthreaded::{Counts, Flushing};
-use ottla::{Message, Persistence, ProduceErrorKind};
+use ottla::{Message, ProduceErrorKind};
 
 use crate::check::{Anomaly, Said};
 use crate::ledger::{Eyes, Sent, id_of, told_of};
@@ -306,10 +307,10 @@ impl World {
         }
     }
 
-    fn purged(&mut self, caller: usize, purged: Vec<Message<'static>>) {
-        self.tell(|| format!("{caller} has purged {} messages", purged.len()));
-        for message in purged {
-            self.say(id_of(message.value()), (Said::Failed(Persistence::No), None));
+    fn purged(&mut self, caller: usize, purged: Vec<Errors>) {
+        self.tell(|| format!("{caller} has purged {} messages", purged.iter().map(Errors::len).sum::<usize>()));
+        for error in purged.into_iter().flatten() {
+            self.say(id_of(error.message().value()), (Said::Failed(error.persistence()), None));
         }
     }
 
@@ -335,7 +336,7 @@ impl World {
             // Who drops a producer reads no report.
             self.ended.untold = if ending.report { report.failures_dropped } else { u64::MAX };
             if ending.report {
-                for error in report.undelivered.into_iter().chain(report.failures) {
+                for error in report.undelivered.into_iter().chain(report.failures).flatten() {
                     let (id, told) = told_of(error);
                     self.say(id, told);
                 }

@@ -1,5 +1,6 @@
 //! The shared fate of a batch's messages, on its way to handles, callbacks and reports.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::entry;
@@ -10,7 +11,7 @@ use crate::fate::Delivered;
 use crate::fate::slot::Slot;
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
 use crate::record::batch::Records;
-use crate::record::batch_reader::Record;
+use crate::record::tail::Tail;
 
 /// Messages of one partition that share a fate.
 #[derive(Debug)]
@@ -78,9 +79,8 @@ impl BatchFate {
     #[must_use]
     pub fn queue_bytes(&self) -> usize {
         let mut extras = self.extras.iter().peekable();
-        let cost = |(index, tail): (u32, std::ops::Range<usize>)| {
-            entry::cost(tail.len(), extras.next_if(|extra| extra.index == index))
-        };
+        let cost =
+            |(index, tail): (u32, Range<usize>)| entry::cost(tail.len(), extras.next_if(|extra| extra.index == index));
         (0u32..).zip(self.records.tails()).map(cost).sum()
     }
 
@@ -144,28 +144,21 @@ impl BatchFate {
             }
             Err(why) => why,
         };
-        let mut records = (0u32..).zip(self.records.iter());
+        let mut spans = (0u32..).zip(self.records.create_times().zip(self.records.tails()));
         self.extras.tell(|extra, slot| {
-            let Some((_, record)) = records.find(|(index, _)| *index == extra.index) else { return false };
-            let error = failure((&self.topic, self.partition), record, Some(extra), why);
+            let Some((_, span)) = spans.find(|(index, _)| *index == extra.index) else { return false };
+            let error = failure((&self.topic, self.partition), (&self.records, span), Some(extra), why);
             // The handle may have gone meanwhile.
             slot.fail(error).is_ok()
         });
     }
 
-    /// The failed messages in order, without those whose handles were told; none if they were delivered.
+    /// The failed messages, without those whose handles were told; none if they were delivered.
     #[must_use]
-    pub fn into_errors(self) -> Vec<DeliveryError> {
-        let Err(why) = self.outcome else { return Vec::new() };
-        let mut extras = self.extras.iter().peekable();
-        let mut errors = Vec::with_capacity(self.records.count() as usize);
-        for (index, record) in (0u32..).zip(self.records.iter()) {
-            let extra = extras.next_if(|extra| extra.index == index);
-            if extra.is_none_or(|extra| !extra.told) {
-                errors.push(failure((&self.topic, self.partition), record, extra, &why));
-            }
-        }
-        errors
+    pub fn into_errors(self) -> Errors {
+        let left =
+            if self.outcome.is_ok() { 0 } else { self.count() - self.extras.iter().filter(|it| it.told).count() };
+        Errors { fate: self, cursor: Cursor { index: 0, at: 0, extra: 0, left } }
     }
 
     /// The buffer, for the next batch, if nothing else uses it.
@@ -175,22 +168,106 @@ impl BatchFate {
     }
 }
 
+/// The failed messages of a batch in their order: each is decoded when its turn comes, because owned messages take many
+/// times the memory of their records, if they are small.
+#[derive(Debug)]
+pub struct Errors {
+    fate: BatchFate,
+    cursor: Cursor,
+}
+
+/// How far the messages of a batch were read.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    /// The next message, and where its record begins.
+    index: u32,
+    at: usize,
+    /// Which of the extras is the next.
+    extra: usize,
+    /// How many are still to come.
+    left: usize,
+}
+
+impl Errors {
+    /// Messages of these values, for tests.
+    #[cfg(test)]
+    pub fn of(values: &[&str], kind: DeliveryErrorKind, persistence: Persistence) -> Self {
+        let mut batch = crate::record::batch::BatchBuilder::default();
+        for value in values {
+            let mut tail = Vec::new();
+            crate::record::tail::put(&mut tail, None, Some(value.as_bytes()), std::iter::empty());
+            batch.append(0, &tail);
+        }
+        let topic = Topic::new("orders").expect("a good name");
+        let parts = (batch.finish(), Extras::default());
+        BatchFate::new(topic, None, parts, Err((Arc::new(kind), persistence))).into_errors()
+    }
+
+    /// Why the messages were not delivered.
+    #[must_use]
+    pub fn kind(&self) -> Option<&Arc<DeliveryErrorKind>> {
+        self.fate.error().map(|(kind, _)| kind)
+    }
+
+    /// Bytes of memory that they hold until the last one was taken.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.fate.buffer_bytes()
+    }
+
+    /// Copies of those that are still to come.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = DeliveryError> {
+        let mut cursor = self.cursor;
+        (0..cursor.left).map(move |_| cursor.next_of(&self.fate).expect("so many are left"))
+    }
+}
+
+impl Iterator for Errors {
+    type Item = DeliveryError;
+
+    fn next(&mut self) -> Option<DeliveryError> {
+        self.cursor.next_of(&self.fate)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.cursor.left, Some(self.cursor.left))
+    }
+}
+
+impl ExactSizeIterator for Errors {}
+
+impl Cursor {
+    fn next_of(&mut self, fate: &BatchFate) -> Option<DeliveryError> {
+        self.left = self.left.checked_sub(1)?;
+        let why = fate.outcome.as_ref().err()?;
+        loop {
+            let (create_time, tail) = fate.records.record_at(self.at);
+            let extra = fate.extras.get(self.extra).filter(|extra| extra.index == self.index);
+            self.at = tail.end;
+            self.index += 1;
+            self.extra += usize::from(extra.is_some());
+            if extra.is_none_or(|extra| !extra.told) {
+                let record = (&fate.records, (create_time, tail));
+                return Some(failure((&fate.topic, fate.partition), record, extra, why));
+            }
+        }
+    }
+}
+
 /// A message of a batch that failed.
 fn failure(
     (topic, partition): (&Topic, Option<i32>),
-    record: Record<'_>,
+    (records, (create_time, tail)): (&Records, (i64, Range<usize>)),
     extra: Option<&Extra>,
     (kind, persistence): &(Arc<DeliveryErrorKind>, Persistence),
 ) -> DeliveryError {
+    let Tail { key, value, headers } = Tail::read(&records.bytes()[tail]).expect("append wrote every record whole");
     let owned = |bytes: Option<&[u8]>| bytes.map(|bytes| Payload::from(bytes.to_vec()));
-    let mut message = Message::bare(topic.clone().into(), owned(record.value), owned(record.key));
-    message.headers = record
-        .headers
-        .flatten()
-        .map(|(name, value)| Header { name: name.to_owned().into(), value: owned(value) })
-        .collect();
+    let mut message = Message::bare(topic.clone().into(), owned(value), owned(key));
+    message.headers =
+        headers.flatten().map(|(name, value)| Header { name: name.to_owned().into(), value: owned(value) }).collect();
     message.partition = partition;
-    message.create_time = Some(Timestamp::from_millis(record.timestamp));
+    message.create_time = Some(Timestamp::from_millis(create_time));
     if let Some(extra) = extra {
         message.tag = extra.tag;
         message.partition_key = owned(extra.partition_key.as_deref());

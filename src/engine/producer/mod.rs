@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::fate::BatchFate;
+pub use self::fate::{BatchFate, Errors};
 pub use self::partition::Freed;
 #[cfg(feature = "_internal")]
 pub use self::{fate::Ack, metadata::Cluster};
@@ -527,7 +527,7 @@ mod tests {
         let salvage = engine.salvage("a test");
         assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len() });
         let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");
-        let error = fate.into_errors().remove(0);
+        let error = fate.into_errors().next().expect("one message");
         assert_eq!(
             (error.persistence(), error.message().tag(), error.message().partition()),
             (Persistence::No, 7, Some(3))
