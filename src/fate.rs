@@ -16,8 +16,8 @@ pub struct Delivered {
     pub partition: i32,
     /// The offset in the partition; `None` with `required_acks` none, where no broker answers.
     pub offset: Option<i64>,
-    /// The time stored with the message: its own, or the broker's where the topic says so; `None` with
-    /// `required_acks` none.
+    /// The time stored with the message: its own, or the broker's where the topic is known to store that
+    /// (`message.timestamp.type`); `None` with `required_acks` none.
     pub timestamp: Option<Timestamp>,
     /// The tag that the message was given, or 0.
     pub tag: u64,

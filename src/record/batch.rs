@@ -64,6 +64,12 @@ impl BatchBuilder {
         self.count as u32
     }
 
+    /// The latest time of its records, in milliseconds.
+    #[must_use]
+    pub fn max_create_time(&self) -> i64 {
+        self.max_timestamp
+    }
+
     /// Whether it has no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -285,6 +291,12 @@ impl Records {
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count as u32
+    }
+
+    /// The latest time of its records, in milliseconds.
+    #[must_use]
+    pub fn max_create_time(&self) -> i64 {
+        self.max_timestamp
     }
 
     /// The encoded records, without the header.

@@ -1,9 +1,10 @@
 //! What becomes of a message, as handles and reports tell it.
 
+use std::sync::mpsc;
 use std::time::{Instant, SystemTime};
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{DeliveryErrorKind, DeliveryHandle, Message, Persistence, RequiredAcks, Timestamp, Topic};
+use ottla::{Delivered, DeliveryErrorKind, DeliveryHandle, Message, Persistence, RequiredAcks, Timestamp, Topic};
 
 use crate::common::*;
 
@@ -28,6 +29,32 @@ fn a_delivered_message_says_where_it_is_and_when() {
     let age = Timestamp::from(SystemTime::now()).as_millis() - fate.timestamp.unwrap().as_millis();
     assert!((0..60_000).contains(&age), "{age}");
     assert_eq!(producer.shutdown().unwrap().delivered, 5);
+}
+
+#[test]
+fn a_batch_that_was_sent_twice_is_told_with_its_own_times() {
+    let cluster = cluster(1);
+    let times = [1_600_000_003_000, 1_600_000_001_000, 1_600_000_002_000].map(Timestamp::from_millis);
+    let messages = || times.map(|time| Message::new("orders", "v").with_create_time(time));
+    let lose_an_answer = || cluster.inject(Fault::on(Api::Produce).times(1).cut_after());
+
+    let producer = async_producer(&cluster).build().unwrap();
+    let lost = lose_an_answer();
+    let handles = messages().map(|message| producer.produce_with_handle(message).unwrap());
+    let told = DeliveryHandle::wait_all(handles).into_iter().map(|fate| fate.unwrap().timestamp.unwrap());
+    assert_eq!((told.collect::<Vec<_>>(), lost.hits()), (times.to_vec(), 1), "by handle");
+    assert_eq!(producer.shutdown().unwrap().delivered, 3);
+
+    let (send, told) = mpsc::channel();
+    let callback = move |fate: Result<&Delivered, _>| send.send(fate.unwrap().timestamp.unwrap()).unwrap();
+    let producer = async_producer(&cluster).on_delivery(callback).build().unwrap();
+    let lost = lose_an_answer();
+    for message in messages() {
+        producer.produce(message).unwrap();
+    }
+    assert_eq!(producer.shutdown().unwrap().delivered, 3);
+    assert_eq!((told.iter().collect::<Vec<_>>(), lost.hits()), (times.to_vec(), 1), "by callback");
+    assert_eq!(cluster.messages("orders").len(), 6, "each is there once");
 }
 
 #[test]

@@ -390,6 +390,31 @@ fn any_create_time_goes_into_a_batch_with_any_other() {
 }
 
 #[test]
+fn a_repeat_is_told_with_the_times_that_are_stored() {
+    // The answer to a repeat has a time on any topic: where messages keep their own, the greatest of the batch.
+    for (append_time, known) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut bench = Bench::with(
+            1,
+            |cluster| if append_time { cluster.log_append_time_topic("a", 1) } else { cluster.topic("a", 1) },
+            |config| config.retry_backoff = secs(1),
+        );
+        if known {
+            bench.append(&Message::new("a", "first"));
+            bench.pass(secs(5));
+        }
+        bench.cluster.inject(Fault::on(Api::Produce).times(1).error_after(7));
+        for age in [3000, 1000, 2000] {
+            let time = Timestamp::from_millis(1_700_000_000_000 - age);
+            bench.append(&Message::new("a", age.to_string()).with_create_time(time));
+        }
+        bench.pass(secs(5));
+        let stored: Vec<_> = bench.cluster.messages("a").iter().map(|message| Some(message.timestamp)).collect();
+        let told: Vec<_> = bench.delivered.iter().map(|delivered| delivered.timestamp).collect();
+        assert_eq!(told, stored, "append time: {append_time}, known: {known}");
+    }
+}
+
+#[test]
 fn no_batch_is_larger_than_it_may_be() {
     let limit = 2000;
     let configure = |config: &mut ProducerConfig| {

@@ -168,12 +168,12 @@ impl ProducerEngine {
         if verdict.action != Action::Delivered {
             return self.refused((peer, random), topic, request, (result, verdict), now);
         }
-        let ack = Ack {
-            base_offset: (result.base_offset >= 0).then_some(result.base_offset),
-            log_append_time: (result.log_append_time >= 0).then_some(result.log_append_time),
-        };
-        let partition = self.topics.get_mut(topic as usize)?.partition(result.index)?;
-        let freed = partition.delivered(partition.find(request.0, request.1)?, ack, &mut self.settled);
+        let state = self.topics.get_mut(topic as usize)?;
+        let index = state.partition(result.index)?.find(request.0, request.1)?;
+        let log_append_time = state.stored_time((result.index, index), result.log_append_time);
+        let base_offset = (result.base_offset >= 0).then_some(result.base_offset);
+        let partition = state.partition(result.index)?;
+        let freed = partition.delivered(index, Ack { base_offset, log_append_time }, &mut self.settled);
         self.outbox.free(freed);
         self.settle();
         self.touch(topic, result.index, now);

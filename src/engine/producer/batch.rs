@@ -157,6 +157,15 @@ impl Batch {
         }
     }
 
+    /// The latest time of its messages, in milliseconds.
+    #[must_use]
+    pub fn max_create_time(&self) -> i64 {
+        match &self.body {
+            Body::Open(builder) => builder.max_create_time(),
+            Body::Sealed(records) => records.max_create_time(),
+        }
+    }
+
     /// Bytes that it holds in the buffer once it was sent.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {

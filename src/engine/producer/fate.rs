@@ -31,7 +31,7 @@ pub type Outcome = Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>;
 pub struct Ack {
     /// Offset of the first message.
     pub base_offset: Option<i64>,
-    /// The broker's time, where the topic stores that instead of the message's.
+    /// The broker's time, where the topic is known to store that instead of the message's.
     pub log_append_time: Option<i64>,
 }
 

@@ -29,6 +29,8 @@ pub struct TopicState {
     pub alarm: Option<Instant>,
     /// In how many metadata responses in a row a leader epoch older than ours was seen (without topic ids).
     pub stale: u32,
+    /// Whether its messages are known to be stored with the broker's time (`message.timestamp.type`).
+    pub stamps: bool,
     /// Messages that came before the metadata did, in runs that became due together.
     pub parked: VecDeque<(Chunk, Instant)>,
     /// Whether a message came since brokers told of it last.
@@ -54,6 +56,7 @@ impl TopicState {
             missing_since: None,
             alarm: None,
             stale: 0,
+            stamps: false,
             parked: VecDeque::new(),
             used: false,
             asked_in: 0,
@@ -71,6 +74,19 @@ impl TopicState {
     /// The partition with this number.
     pub fn partition(&mut self, number: i32) -> Option<&mut Partition> {
         usize::try_from(number).ok().and_then(|index| self.partitions.get_mut(index))
+    }
+
+    /// The time with which a batch in flight was stored, if that is the broker's and not each message's own. `told` is
+    /// what the broker says in its acknowledgement, or -1.
+    ///
+    /// To a repeat it says a time on any topic: where messages keep their own, the greatest of the batch.
+    pub fn stored_time(&mut self, (number, index): (i32, usize), told: i64) -> Option<i64> {
+        let batch = self.partitions.get(number as usize)?.batch(index)?;
+        let told = (told >= 0).then_some(told);
+        if !batch.unproven {
+            self.stamps = told.is_some();
+        }
+        told.filter(|told| self.stamps || *told != batch.max_create_time())
     }
 
     /// The partition for so many bytes that any will do for, if `wants` says that it wants them; else it is nobody's
