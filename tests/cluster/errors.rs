@@ -81,9 +81,10 @@ fn survives(cluster: &Cluster, round: usize, fault: Fault, code: i16) {
 
 #[test]
 fn an_error_that_cannot_go_away_fails_its_messages_and_no_others() {
+    use Persistence::{No, Possibly};
     let cluster = cluster(2);
     let producer = async_producer(&cluster).build().unwrap();
-    for (code, persistence) in [(29, Persistence::No), (43, Persistence::No), (42, Persistence::Possibly)] {
+    for (code, persistence) in [(17, No), (21, No), (29, No), (42, No), (43, No), (44, Possibly)] {
         let _refused = cluster.inject(Fault::on(Api::Produce).partition(0).times(1).error(code));
         let handles: Vec<_> = (0..6)
             .map(|n| producer.produce_with_handle(Message::new("orders", "v").with_partition(n % 2)).unwrap())
@@ -100,7 +101,7 @@ fn an_error_that_cannot_go_away_fails_its_messages_and_no_others() {
         assert!(fate.is_ok(), "error {code}: {fate:?}");
     }
     let report = producer.shutdown().unwrap();
-    assert_eq!((report.delivered, report.failed), (12, 9));
+    assert_eq!((report.delivered, report.failed), (24, 18));
 }
 
 #[test]

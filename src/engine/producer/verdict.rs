@@ -83,6 +83,8 @@ impl Verdict {
             | ErrorCode::CONCURRENT_TRANSACTIONS
             | ErrorCode::THROTTLING_QUOTA_EXCEEDED => (Action::Retry, false),
 
+            // KIP-516: a broker resolves the id before it appends, and looks for the partition by name afterwards.
+            ErrorCode::UNKNOWN_TOPIC_ID => (Action::Refresh, true),
             // These can come after the append: a leader may lose its place while it waits for its followers.
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
             | ErrorCode::LEADER_NOT_AVAILABLE
@@ -93,7 +95,6 @@ impl Verdict {
             | ErrorCode::LISTENER_NOT_FOUND
             | ErrorCode::FENCED_LEADER_EPOCH
             | ErrorCode::UNKNOWN_LEADER_EPOCH
-            | ErrorCode::UNKNOWN_TOPIC_ID
             | ErrorCode::INCONSISTENT_TOPIC_ID => (Action::Refresh, false),
 
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => (Action::Split, true),
@@ -109,16 +110,17 @@ impl Verdict {
             ErrorCode::TOPIC_AUTHORIZATION_FAILED
             | ErrorCode::UNSUPPORTED_VERSION
             | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
-            | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE => (Action::Fail, true),
-            ErrorCode::INVALID_TOPIC_EXCEPTION
+            | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
+            | ErrorCode::INVALID_TOPIC_EXCEPTION
             | ErrorCode::INVALID_REQUIRED_ACKS
-            | ErrorCode::INVALID_REQUEST
-            | ErrorCode::POLICY_VIOLATION => (Action::Fail, false),
+            | ErrorCode::INVALID_REQUEST => (Action::Fail, true),
+            // No code of Kafka's own speaks of a policy here, so nobody says when another broker's would.
+            ErrorCode::POLICY_VIOLATION => (Action::Fail, false),
 
-            ErrorCode::CLUSTER_AUTHORIZATION_FAILED | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => {
-                (Action::Fatal, true)
-            }
-            ErrorCode::PRODUCER_FENCED => (Action::Fatal, false),
+            // The epoch is compared before the append.
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            | ErrorCode::PRODUCER_FENCED => (Action::Fatal, true),
 
             _ => (Action::RetryOnce, false),
         };
@@ -174,7 +176,8 @@ pub fn advice(code: ErrorCode) -> &'static str {
             "fewer replicas are in sync than min.insync.replicas of the topic; bring brokers back"
         }
         ErrorCode::REQUEST_TIMED_OUT => {
-            "the replicas did not confirm within ack_timeout; check the load of the brokers, or raise it"
+            "the replicas did not confirm within ack_timeout; check the load of the brokers, and that as many replicas \
+             are in sync as min.insync.replicas of the topic asks for"
         }
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::INCONSISTENT_TOPIC_ID => {
             "check that the topic still exists"
@@ -192,7 +195,8 @@ pub fn advice(code: ErrorCode) -> &'static str {
         }
         ErrorCode::INVALID_RECORD => "a compacted topic takes no message without a key; else see the broker's log",
         ErrorCode::INVALID_TIMESTAMP => {
-            "check create_time and the clocks: see message.timestamp.after.max.ms of the topic"
+            "check create_time and the clocks (message.timestamp.after.max.ms of the topic), and, where the topic is \
+             compacted, that there is a key"
         }
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
         | ErrorCode::INVALID_PRODUCER_EPOCH
@@ -200,8 +204,9 @@ pub fn advice(code: ErrorCode) -> &'static str {
             "the broker does not have what this producer wrote last; if that repeats, check the replicas of the topic"
         }
         ErrorCode::TOPIC_AUTHORIZATION_FAILED => "grant this client Describe and Write on the topic",
-        ErrorCode::UNSUPPORTED_VERSION | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT => "upgrade the brokers",
-        ErrorCode::UNSUPPORTED_COMPRESSION_TYPE => "choose a compression_codec that the brokers know",
+        ErrorCode::UNSUPPORTED_VERSION
+        | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
+        | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE => "upgrade the brokers",
         ErrorCode::INVALID_TOPIC_EXCEPTION => "check its name; topics that Kafka keeps for itself cannot be written to",
         ErrorCode::INVALID_REPLICATION_FACTOR => "there are fewer brokers than a new topic has replicas",
         ErrorCode::POLICY_VIOLATION => "ask those who run the cluster what its policy allows",
@@ -311,6 +316,22 @@ mod tests {
     }
 
     #[test]
+    fn advice_names_only_options_that_there_are() {
+        let options = concat!(
+            include_str!("../../client.rs"),
+            include_str!("../../producer/options.rs"),
+            include_str!("../../producer/config.rs"),
+            include_str!("../../message.rs"),
+        );
+        for text in codes().flat_map(|code| [advice(code), fatal_advice(code)]) {
+            for word in text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_').filter(|it| it.contains('_')) {
+                let there = [format!("fn {word}("), format!("fn with_{word}(")];
+                assert!(there.iter().any(|it| options.contains(it)), "{word} in {text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_may_follow_an_append_proves_nothing() {
         for code in [
             ErrorCode::NOT_LEADER_OR_FOLLOWER,
@@ -328,7 +349,7 @@ mod tests {
     #[test]
     fn only_these_prove_that_nothing_was_appended() {
         let proving: Vec<i16> = (-2..300).filter(|code| Verdict::of(ErrorCode(*code)).proves_not_appended).collect();
-        assert_eq!(proving, [2, 10, 18, 19, 29, 31, 32, 35, 43, 45, 47, 53, 59, 76, 87]);
+        assert_eq!(proving, [2, 10, 17, 18, 19, 21, 29, 31, 32, 35, 42, 43, 45, 47, 53, 59, 76, 87, 90, 100]);
     }
 
     #[test]
