@@ -81,7 +81,8 @@ pub enum DeliveryErrorKind {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The topic was deleted and made anew while the message was under way.
+    /// The topic was deleted and made anew after the message was sent, and no answer said what became of it: it may be in
+    /// the log of the old one. What was not in that goes to the new one, and does not fail.
     TopicRecreated {
         /// The topic.
         topic: Topic,

@@ -28,6 +28,8 @@ pub struct ClusterState {
     pub(super) topics: BTreeMap<String, Topic>,
     pub(super) faults: Faults,
     pub(super) next_producer_id: i64,
+    /// How many clusters were here before.
+    pub(super) replaced: u64,
     topics_made: u64,
     requests: VecDeque<SeenRequest>,
     /// Grows whenever a fetch that waits should look again.
@@ -136,7 +138,8 @@ impl ClusterState {
             brokers: (1..=brokers).zip(ports).map(broker).collect(),
             topics: BTreeMap::new(),
             faults: Faults::default(),
-            next_producer_id: 1000,
+            next_producer_id: FIRST_PRODUCER_ID,
+            replaced: 0,
             topics_made: 0,
             requests: VecDeque::new(),
             news: 0,
@@ -259,6 +262,16 @@ impl ClusterState {
     #[cfg(feature = "_internal")]
     pub fn heal(&mut self) {
         self.faults = Faults::default();
+    }
+
+    /// Another cluster takes the place of this one, at the same addresses: it has its own id, no topics, and gives the
+    /// producer ids out again.
+    #[cfg(feature = "_internal")]
+    pub fn replace(&mut self) {
+        self.replaced += 1;
+        self.topics.clear();
+        self.next_producer_id = FIRST_PRODUCER_ID;
+        self.note_news();
     }
 
     /// The requests that came, the oldest first; the last 10,000.
@@ -425,6 +438,8 @@ fn refuse(node: i32, why: &dyn std::fmt::Display) -> Reply {
 }
 
 const REQUESTS_KEPT: usize = 10_000;
+
+const FIRST_PRODUCER_ID: i64 = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,10 @@
 //! Topics and partitions that are not there, come, and go.
 
+use std::sync::mpsc;
 use std::time::Instant;
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{DeliveryErrorKind, DeliveryHandle, Message, MetadataError, Persistence};
+use ottla::{DeliveryErrorKind, DeliveryHandle, Message, MetadataError, Partitioner, Persistence};
 
 use crate::common::*;
 
@@ -102,15 +103,52 @@ fn a_topic_made_anew_under_its_name_gets_what_follows() {
     assert_eq!(producer.flush(LONG).unwrap().delivered, 10);
     assert!(cluster.delete_topic("orders"));
     cluster.create_topic("orders", 2);
-    // The first attempt goes to the old topic, and its refusal does not prove that it was not written there.
-    let first = producer.produce_with_handle(Message::new("orders", "first").with_key("k")).unwrap().wait();
-    let lost = first.map_or_else(|error| usize::from(error.persistence() == Persistence::Possibly), |_| 0);
     for n in 0..10 {
         producer.produce(Message::new("orders", n.to_string()).with_key("k")).unwrap();
     }
-    assert_eq!(producer.shutdown().unwrap().delivered as usize, 21 - lost);
-    let stored = cluster.messages("orders");
-    assert_in_order(&stored[1 - lost..], 10);
+    assert_eq!(producer.shutdown().unwrap().delivered, 20);
+    assert_in_order(&cluster.messages("orders"), 10);
+}
+
+#[test]
+fn a_topic_made_anew_loses_no_message_of_either_producer() {
+    // By id and by name, with as many partitions and with more.
+    for (produce, partitions) in [(13, 8), (13, 12), (12, 8), (12, 12)] {
+        let cluster = Cluster::builder().topic("orders", 8).auto_create(false).api_version(Api::Produce, 0, produce);
+        let cluster = cluster.start().unwrap();
+        let anew = || {
+            assert!(cluster.delete_topic("orders"));
+            cluster.create_topic("orders", partitions);
+        };
+        let message = |n: usize| Message::new("orders", (n / 8).to_string()).with_key((n % 8).to_string());
+        let (send, told) = mpsc::channel();
+        let producer = async_producer(&cluster)
+            .streaming()
+            .partitioner(Partitioner::custom(|input| (input.key.unwrap()[0] - b'0').into()))
+            .on_delivery(move |fate| send.send(fate.map(|_| ())).unwrap())
+            .build()
+            .unwrap();
+        (0..800).for_each(|n| producer.produce(message(n)).unwrap());
+        assert_eq!(producer.flush(LONG).unwrap().delivered, 800);
+        anew();
+        (0..4000).for_each(|n| producer.produce(message(n)).unwrap());
+        assert_eq!(producer.shutdown().unwrap().failed, 0, "Produce {produce}");
+        let failed: Vec<_> = told.iter().filter_map(Result::err).collect();
+        assert!(failed.is_empty(), "Produce {produce}: {failed:?}");
+        assert_in_order(&cluster.messages("orders"), 4000);
+
+        let mut producer = sync_producer(&cluster).build().unwrap();
+        for n in 4000..4100 {
+            producer.produce(message(n)).unwrap();
+        }
+        producer.deliver_messages().unwrap();
+        anew();
+        for n in 0..400 {
+            producer.produce(message(n)).unwrap();
+        }
+        producer.deliver_messages().unwrap();
+        assert_in_order(&cluster.messages("orders"), 400);
+    }
 }
 
 #[test]

@@ -181,6 +181,18 @@ impl RealKafka {
         }
     }
 
+    /// Kills all nodes, and starts others at the same addresses: a cluster of its own, with nothing in it.
+    pub fn replace(&mut self) {
+        let cluster_id = new_cluster_id();
+        for node in &mut self.nodes {
+            node.end("kill");
+            let _ = fs::remove_dir_all(node.folder.join("data"));
+            let properties = fs::read_to_string(node.properties()).expect("written when it was first formatted");
+            node.format(&properties, &cluster_id);
+        }
+        self.restart_all(&(1..=self.nodes.len()).collect::<Vec<_>>());
+    }
+
     /// Freezes a node (SIGSTOP): its connections stay open, and nothing answers.
     pub fn pause(&self, node: usize) {
         self.nodes[node - 1].signal("STOP");

@@ -6,6 +6,7 @@
 // Real brokers run on the real clock, and so do their tests.
 #![expect(clippy::disallowed_methods, reason = "these tests wait for processes and sockets")]
 
+mod anew;
 mod delivery;
 mod failover;
 mod fixture;

@@ -180,6 +180,13 @@ impl Bench {
         self.on_the_way.len()
     }
 
+    /// The oldest request that is on its way arrives.
+    pub fn let_one_arrive(&mut self) {
+        if let Some((conn, request)) = self.on_the_way.pop_front() {
+            self.answer(conn, &request);
+        }
+    }
+
     /// What is on its way arrives, in order.
     pub fn arrive(&mut self) {
         for (conn, request) in std::mem::take(&mut self.on_the_way) {

@@ -6,7 +6,7 @@ use ottla::testing::{Api, Fault};
 use ottla::wire::error_code::ErrorCode;
 
 use crate::worker::Break;
-use crate::world::{Happening, TROUBLE, World};
+use crate::world::{Happening, Story, TROUBLE, World};
 
 impl World {
     /// Chooses what happens in a run.
@@ -17,6 +17,17 @@ impl World {
             let caller = self.below(self.callers.len() as u64) as usize;
             self.at(at, Happening::Call(caller));
         }
+        match self.story {
+            Story::Any => self.plan_faults(),
+            Story::Anew => self.plan_anew(),
+        }
+        self.at(TROUBLE + Duration::from_secs(9), Happening::Repair);
+        // What is produced from now on has no reason to wait.
+        self.at(TROUBLE + Duration::from_secs(12), Happening::LastCall);
+        self.at(TROUBLE + Duration::from_secs(60) + 2 * self.client.socket_timeout, Happening::Settled);
+    }
+
+    fn plan_faults(&mut self) {
         if self.below(8) == 0 {
             let at = self.within(TROUBLE);
             self.at(at, Happening::Delete);
@@ -47,10 +58,6 @@ impl World {
             };
             self.at(at, happening);
         }
-        self.at(TROUBLE + Duration::from_secs(9), Happening::Repair);
-        // What is produced from now on has no reason to wait.
-        self.at(TROUBLE + Duration::from_secs(12), Happening::LastCall);
-        self.at(TROUBLE + Duration::from_secs(60) + 2 * self.client.socket_timeout, Happening::Settled);
     }
 
     fn plan_panics(&mut self) {

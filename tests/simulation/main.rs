@@ -13,6 +13,7 @@
 //!
 //! So that it is known to find bugs, some are planted, one at a time (`planted`).
 
+mod anew;
 mod answers;
 mod bench;
 mod callers;
@@ -39,7 +40,7 @@ use std::time::Instant;
 
 use check::{Anomaly, Problem};
 use planted::Bug;
-use world::{Outcome, World};
+use world::{Outcome, Story, World};
 
 /// Seeds that every test run tries.
 const SEEDS: u64 = 2_000;
@@ -48,10 +49,7 @@ const SEEDS_A_SECOND: f64 = 1_000.0;
 
 #[test]
 fn every_message_has_one_fate_and_the_logs_agree() {
-    let (first, count) = match (number("OTTLA_SIM_SEED"), number("OTTLA_SIM_SEEDS")) {
-        (Some(seed), _) => (seed, 1),
-        (None, count) => (0, count.unwrap_or(SEEDS)),
-    };
+    let (first, count) = seeds();
     let (mut failures, mut accepted, mut overflows) = (Vec::new(), 0, 0);
     let mut blamed = 0;
     let began = now();
@@ -73,6 +71,22 @@ fn every_message_has_one_fate_and_the_logs_agree() {
     if !cfg!(debug_assertions) && number("OTTLA_SIM_SEEDS").is_some() {
         assert!(speed >= SEEDS_A_SECOND, "{speed:.0} seeds a second");
     }
+}
+
+#[test]
+fn what_is_made_anew_gets_every_message_that_was_not_in_the_old_one_once_and_in_order() {
+    let (first, count) = seeds();
+    let (mut failures, mut accepted) = (Vec::new(), 0);
+    for seed in first..first + count {
+        let outcome = run_about(seed, Story::Anew, None);
+        accepted += outcome.accepted;
+        if !outcome.problems.is_empty() {
+            println!("seed {seed}: {}", in_one_line(&outcome.problems));
+            failures.push(seed);
+        }
+    }
+    println!("made anew: {count} seeds, {} failures, {accepted} messages accepted", failures.len());
+    assert!(failures.is_empty(), "run one again with OTTLA_SIM_SEED={}", failures[0]);
 }
 
 #[test]
@@ -105,8 +119,12 @@ fn planted_bugs_are_found() {
 }
 
 fn run(seed: u64, bug: Option<Bug>) -> Outcome {
+    run_about(seed, Story::Any, bug)
+}
+
+fn run_about(seed: u64, story: Story, bug: Option<Bug>) -> Outcome {
     worker::hush_planned_panics();
-    let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, bug).run()));
+    let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, story, bug).run()));
     run.unwrap_or_else(|_| {
         let problems = vec![Problem::new(Anomaly::Panic, "in the simulation")];
         Outcome { problems, trace: 0, accepted: 0, overflows: 0, blamed: 0 }
@@ -120,6 +138,14 @@ fn now() -> Instant {
 
 fn in_one_line(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The first seed to try, and how many.
+fn seeds() -> (u64, u64) {
+    match (number("OTTLA_SIM_SEED"), number("OTTLA_SIM_SEEDS")) {
+        (Some(seed), _) => (seed, 1),
+        (None, count) => (0, count.unwrap_or(SEEDS)),
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
 use ottla::engine::backoff::Random;
-use ottla::testing::Cluster;
 use ottla::testing::state::ClusterState;
+use ottla::testing::{Api, Cluster, ClusterBuilder};
 
-use crate::world::{FIRST_PORT, NAMES, TOPICS};
+use crate::world::{FIRST_PORT, NAMES, Story, TOPICS};
 
 pub struct Setup {
     pub cluster: ClusterState,
@@ -24,10 +24,12 @@ pub struct Setup {
     pub compacted: bool,
     /// Whether the seeds are names that lead to the brokers wherever they are; only then brokers change their address.
     pub names: bool,
+    /// Whether topics are named in requests, and not told by their ids.
+    pub by_name: bool,
 }
 
 impl Setup {
-    pub fn draw(random: &mut Random) -> Self {
+    pub fn draw(random: &mut Random, story: Story) -> Self {
         let mut below = |most: u64| (random.draw() >> 20) % most;
         let brokers = 1 + below(3) as i32;
         let partitions = 1 + below(3) as i32;
@@ -45,7 +47,12 @@ impl Setup {
             builder = builder.max_message_bytes(300);
         }
         let auto_create = below(6) > 0;
-        let cluster = ClusterState::new(builder.auto_create(auto_create), &ports).expect("the topics are good");
+        builder = builder.auto_create(auto_create);
+        let versions = if story == Story::Anew { below(3) } else { 0 };
+        if story == Story::Anew {
+            builder = two_topics(Cluster::builder().brokers(brokers), partitions, versions);
+        }
+        let cluster = ClusterState::new(builder, &ports).expect("the topics are good");
         let names = below(3) == 0;
         let first = if names { NAMES } else { FIRST_PORT };
         let seed = |at| BrokerAddress { host: "127.0.0.1".into(), port: first + at };
@@ -63,6 +70,12 @@ impl Setup {
         producer.unknown_topic_grace = Duration::from_secs([1, 30][below(2) as usize]);
         if below(8) == 0 {
             producer.max_retries = Some(below(4) as u32);
+        }
+        if story == Story::Anew {
+            // Answers are late, but in time.
+            client.socket_timeout = Duration::from_secs(30);
+            producer.delivery_timeout = Duration::from_secs(120);
+            (producer.unknown_topic_grace, producer.max_retries) = (Duration::from_secs(30), None);
         }
         let queue = QueueConfig {
             max_queue_size: [1, 4, 20, 1000, 1000][below(5) as usize],
@@ -83,8 +96,20 @@ impl Setup {
             auto_create,
             callbacks,
             callers,
-            compacted,
+            compacted: compacted && story != Story::Anew,
             names,
+            by_name: versions > 0,
         }
     }
+}
+
+/// Both topics, which nobody makes by asking for them; told by their ids, by name though they have ids, or without any.
+fn two_topics(mut builder: ClusterBuilder, partitions: i32, versions: u64) -> ClusterBuilder {
+    if versions > 0 {
+        builder = builder.api_version(Api::Produce, 0, 12);
+    }
+    if versions > 1 {
+        builder = builder.api_version(Api::Metadata, 0, 9);
+    }
+    builder.topic(TOPICS[0], partitions).topic(TOPICS[1], partitions).auto_create(false)
 }

@@ -71,6 +71,11 @@ pub enum Load {
 }
 
 impl World {
+    /// What is on its way reaches nobody any more.
+    pub fn deafen(&mut self) {
+        self.wires.values_mut().for_each(|wire| wire.deaf = true);
+    }
+
     pub fn carry(&mut self, asked: Asked) {
         let action = match asked {
             Asked::Do(action) => action,

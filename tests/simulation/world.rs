@@ -34,7 +34,21 @@ pub const TROUBLE: Duration = Duration::from_secs(30);
 /// By then everything must have its fate.
 const END: Duration = Duration::from_secs(600);
 
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Story {
+    /// Whatever may go wrong.
+    Any,
+    /// Topics and whole clusters are made anew.
+    Anew,
+}
+
 pub struct World {
+    pub story: Story,
+    /// Whether topics are named in requests, and not told by their ids.
+    pub by_name: bool,
+    /// Whether no connection is lost, and no topic is made anew with fewer partitions.
+    pub calm: bool,
     pub random: Random,
     pub start: Instant,
     pub now: Instant,
@@ -121,6 +135,10 @@ pub enum Happening {
     Move,
     Refuse,
     Delete,
+    /// A topic is deleted, and some time later made anew, or the whole cluster is.
+    Recreate,
+    Make(usize, i32),
+    ClusterAnew,
     Break(Break),
     ShutDown(usize),
     Repair,
@@ -143,12 +161,12 @@ pub struct Outcome {
 }
 
 impl World {
-    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+    pub fn new(seed: u64, story: Story, bug: Option<Bug>) -> Self {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
         for _ in 0..4 {
             random.draw();
         }
-        let setup = Setup::draw(&mut random);
+        let setup = Setup::draw(&mut random, story);
         let Setup { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, .. } = setup;
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
@@ -157,6 +175,9 @@ impl World {
         let callback = callbacks.then(|| ledger.callback());
         let side = Unthreaded::new(Arc::clone(&client), Arc::clone(&producer), &queue, callback, random.draw());
         let mut world = Self {
+            story,
+            by_name: setup.by_name,
+            calm: false,
             random,
             start,
             now: start,
@@ -257,6 +278,7 @@ impl World {
             untold: self.ended.untold,
         };
         self.problems.extend(check(&self.ledger.sent, &logs, rules));
+        self.check_calm();
         self.check_counts();
         let (held, bytes) = self.side.queue(|queue| (queue.held(), queue.bytes()));
         if held > 0 || bytes > 0 {
@@ -296,6 +318,13 @@ impl World {
         if counts.delivered < told || counts.delivered > most {
             self.wrong(Anomaly::WrongCount, format!("{counts:?}, but {told} to {most} were delivered"));
         }
+    }
+
+    /// Deletes a topic, and keeps in mind what is in it.
+    pub fn delete(&mut self, topic: usize) {
+        let log = self.log_of(topic);
+        self.gone.push(log);
+        self.cluster.delete_topic(TOPICS[topic]);
     }
 
     fn log_of(&self, topic: usize) -> Vec<Stored> {
@@ -359,15 +388,18 @@ impl World {
             Happening::Refuse => self.refuse(),
             Happening::Delete => {
                 let topic = self.below(2) as usize;
-                let log = self.log_of(topic);
-                self.gone.push(log);
-                self.cluster.delete_topic(TOPICS[topic]);
+                self.delete(topic);
                 if self.below(2) == 0 {
                     // Made anew at once, perhaps of another size.
                     let partitions = 1 + self.below(4) as i32;
                     self.cluster.make_topic(TOPICS[topic], partitions);
                 }
             }
+            Happening::Recreate => self.recreate(),
+            Happening::Make(topic, partitions) => {
+                self.cluster.make_topic(TOPICS[topic], partitions);
+            }
+            Happening::ClusterAnew => self.cluster_anew(),
             Happening::Break(how) => {
                 self.breaking = Some(how);
                 self.wake();
@@ -392,7 +424,7 @@ impl World {
     fn settled(&mut self) {
         let engine = self.side.engine();
         let (unfinished, held) = (engine.unfinished(), engine.held());
-        if self.auto_create && unfinished > 0 {
+        if (self.auto_create || self.story == Story::Anew) && unfinished > 0 {
             self.wrong(Anomaly::NoOutcome, format!("{unfinished} wait for nothing"));
         }
         if unfinished == 0 && !self.stopped && !self.side.has_calls() && held != Freed::default() {

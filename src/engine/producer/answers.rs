@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use super::ProducerEngine;
 use super::fate::Ack;
 use super::partition;
-use super::verdict::{Action, Verdict, fatal_advice};
+use super::verdict::{Action, Doubt, Verdict, fatal_advice};
 use crate::config::BrokerAddress;
 use crate::engine::connection::in_flight::{Purpose, Request};
 use crate::engine::connection::{Link, Peer};
 use crate::engine::deadline::Deadline;
-use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, Persistence};
+use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::wire::frame::{ConnId, CorrelationId};
 use crate::wire::produce::{self, PartitionResult, ProduceResponse};
 use crate::wire::{Api, api_versions, init_producer_id, metadata};
@@ -139,7 +139,7 @@ impl ProducerEngine {
             }
             self.note_error(why, now);
         }
-        // A topic that was made anew since has another id, and its partitions wait for nothing of the old one.
+        // A topic that was made anew since may have fewer partitions.
         let mut awaited = |(topic, partition): (u32, i32)| {
             let partition = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(partition));
             partition.is_some_and(|partition| partition.find(number.0, number.1).is_some())
@@ -180,7 +180,7 @@ impl ProducerEngine {
         None
     }
 
-    /// What follows from a refusal, which it returns.
+    /// What follows from a refusal, which it returns unless it was expected.
     fn refused(
         &mut self,
         (peer, random): (Peer, u64),
@@ -208,22 +208,23 @@ impl ProducerEngine {
         let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
         let index = partition.find(conn, correlation)?;
         let batch = partition.batch(index)?;
-        let (count, doubtful) = (batch.count(), batch.unproven || batch.ghost);
-        let proves = verdict.proves_not_appended;
+        let (count, doubtful) = (batch.count(), batch.doubt != Doubt::None || batch.ghost);
+        // Of a topic that is known to be gone nothing else is expected.
+        let (doubt, expected) = (verdict.doubt, partition.is_anew());
         let settled = &mut self.settled;
         let freed = match verdict.action {
             Action::Delivered => unreachable!("that is no refusal"),
             Action::Retry => {
                 let until = partition.pause_after(index, pause);
-                partition.retry(index, proves, Arc::clone(&why), until, settled)
+                partition.retry(index, doubt, Arc::clone(&why), until, settled)
             }
             Action::Refresh => {
                 let moved = partition.has_moved_since(index);
                 let until = partition.pause_after(index, pause);
-                let freed = partition.retry(index, proves, Arc::clone(&why), until, settled);
+                let freed = partition.retry(index, doubt, Arc::clone(&why), until, settled);
                 match result.current_leader {
                     // A newer leader ends the pause.
-                    Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch => {
+                    Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch && !expected => {
                         partition.lead_by(leader, epoch);
                     }
                     // It speaks of a leader that was left already.
@@ -242,12 +243,12 @@ impl ProducerEngine {
             Action::Records if !doubtful => {
                 let culprits = culprits_in_order(&result, count);
                 if culprits.is_empty() || culprits.len() as u32 >= count {
-                    partition.refuse(index, proves, &why, settled)
+                    partition.refuse(index, doubt, &why, settled)
                 } else {
                     partition.replace(index, |batch| {
                         let (kept, refused) = batch.cut(count, |at| culprits.iter().all(|(bad, _)| *bad != at));
                         for (batch, (_, text)) in refused.into_iter().zip(&culprits) {
-                            let outcome = Err((broker_error(*text), Persistence::No));
+                            let outcome = Err((broker_error(*text), batch.persistence(false)));
                             settled.push(partition::settled((topic, number), batch, outcome));
                         }
                         kept
@@ -256,10 +257,10 @@ impl ProducerEngine {
             }
             Action::NextEpoch => {
                 let until = partition.pause_after(index, pause);
-                partition.out_of_order(index, proves, &why, until, settled)
+                partition.out_of_order(index, doubt, &why, until, settled)
             }
             Action::Split | Action::Records | Action::Fail | Action::Fatal => {
-                partition.refuse(index, proves, &why, settled)
+                partition.refuse(index, doubt, &why, settled)
             }
         };
         self.outbox.free(freed);
@@ -268,7 +269,7 @@ impl ProducerEngine {
         if verdict.action == Action::Fatal {
             self.fail_for_good((*why).clone(), fatal_advice(result.error), now);
         }
-        Some(why)
+        (!expected).then_some(why)
     }
 
     /// No answer will come for these.

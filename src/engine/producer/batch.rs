@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::verdict::Doubt;
 use crate::engine::deadline::Deadline;
 use crate::engine::entry::Entry;
 use crate::engine::extras::Extras;
-use crate::error::DeliveryErrorKind;
+use crate::error::{DeliveryErrorKind, Persistence};
 use crate::fate::slot::Slot;
 use crate::record::batch::{BatchBuilder, Records, Stamp};
 use crate::record::tail;
@@ -38,8 +39,10 @@ pub struct Batch {
     pub attempts: u32,
     /// Whether its first byte was ever accepted by a socket.
     pub written: bool,
-    /// Whether an attempt ended without proof that it appended nothing.
-    pub unproven: bool,
+    /// What its attempts leave open, under the stamp that it has.
+    pub doubt: Doubt,
+    /// Whether it may be in the log of a topic that was deleted and has another of its name now.
+    pub in_deleted: bool,
     /// Whether its messages were already reported, possibly written: it is only kept to settle its sequence.
     pub ghost: bool,
     /// Whether a broker answered it with a code that nobody knows.
@@ -95,7 +98,8 @@ impl Batch {
             sent_to: (-1, -1),
             attempts: 0,
             written: false,
-            unproven: false,
+            doubt: Doubt::None,
+            in_deleted: false,
             ghost: false,
             puzzled: false,
             restamp: false,
@@ -208,12 +212,18 @@ impl Batch {
         }
     }
 
+    /// Whether its messages may be in a log, if an attempt under its stamp did or did not leave a doubt.
+    #[must_use]
+    pub fn persistence(&self, doubtful: bool) -> Persistence {
+        if doubtful || self.in_deleted { Persistence::Possibly } else { Persistence::No }
+    }
+
     /// Makes it as if it was never sent, for the next epoch.
     pub fn forget_stamp(&mut self) {
         self.stamp = None;
         self.header = None;
         self.restamp = false;
-        self.unproven = false;
+        self.doubt = Doubt::None;
         self.state = State::Waiting;
     }
 
@@ -240,10 +250,12 @@ impl Batch {
     pub fn cut(self, most: u32, keep: impl Fn(u32) -> bool) -> (Vec<Self>, Vec<Self>) {
         let (first_ticket, due, deadline) = (self.first_ticket, self.due, self.deadline);
         let (attempts, written, last_error) = (self.attempts, self.written, self.last_error.clone());
+        let in_deleted = self.in_deleted;
         let (records, extras) = self.into_parts();
         let fresh = || {
             let mut batch = Self::new(Vec::new(), first_ticket, due, deadline);
             (batch.attempts, batch.written, batch.last_error) = (attempts, written, last_error.clone());
+            batch.in_deleted = in_deleted;
             batch
         };
         let (mut kept, mut refused): (Vec<Self>, Vec<Self>) = (Vec::new(), Vec::new());

@@ -19,6 +19,8 @@ use crate::wire::{Api, init_producer_id};
 pub struct Identity {
     needed: bool,
     current: Option<Epoch>,
+    /// The last one that it had from a cluster that was replaced by another.
+    former: Option<Epoch>,
     asked: Option<ConnId>,
     not_before: Deadline,
     failures: u32,
@@ -26,8 +28,8 @@ pub struct Identity {
 
 impl Identity {
     pub(super) fn new(config: &ProducerConfig) -> Self {
-        let (current, asked) = (None, None);
-        Self { needed: config.idempotent, current, asked, not_before: Deadline::NEVER, failures: 0 }
+        let (current, former, asked) = (None, None, None);
+        Self { needed: config.idempotent, current, former, asked, not_before: Deadline::NEVER, failures: 0 }
     }
 
     /// The id and epoch, once there is one. `Err` if one is needed and not there.
@@ -51,6 +53,22 @@ impl Identity {
     /// could be taken for a repeat, and its messages be lost.
     pub(super) fn leave_epoch(&mut self) {
         let _ = self.after(self.current);
+    }
+
+    /// Asks for another id with the next message; an answer that is under way is not for it.
+    pub(super) fn forget(&mut self) {
+        self.former = self.current.take().or(self.former);
+        (self.asked, self.not_before, self.failures) = (None, Deadline::NEVER, 0);
+    }
+
+    /// A broker gave this one. A cluster gives out the ids of the one before it again, and may have taken batches under
+    /// that before the producer knew: then a first sequence could be taken for a repeat, and its messages be lost.
+    fn take(&mut self, given: Epoch) {
+        self.current = Some(given);
+        if let Some(former) = self.former.filter(|former| former.producer_id == given.producer_id) {
+            self.current = Some(Epoch { epoch: former.epoch.max(given.epoch), ..given });
+            self.leave_epoch();
+        }
     }
 
     pub(super) fn lost(&mut self, conn: ConnId) {
@@ -90,11 +108,13 @@ impl ProducerEngine {
         answer: &init_producer_id::InitProducerIdResponse,
         now: Instant,
     ) {
-        self.identity.asked = None;
+        if self.identity.asked.take().is_none() {
+            return;
+        }
         if answer.error == ErrorCode::NONE && answer.producer_id >= 0 && answer.epoch >= 0 {
             self.identity.failures = 0;
             self.identity.not_before = Deadline::NEVER;
-            self.identity.current = Some(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
+            self.identity.take(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
             return;
         }
         let verdict = IdVerdict::of(answer.error);

@@ -10,7 +10,7 @@ use super::{ProducerEngine, set_alarm};
 use crate::config::BrokerAddress;
 use crate::engine::connection::{Link, Peer};
 use crate::engine::deadline::Deadline;
-use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, Persistence};
 use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::error_code::ErrorCode;
@@ -27,8 +27,8 @@ pub struct Cluster {
     pub brokers: Vec<(i32, BrokerAddress)>,
 }
 
-/// Without topic ids nobody can tell a stale epoch from that of a topic that was made anew; after so many answers
-/// the epoch is believed.
+/// Without topic ids nobody can tell a stale answer from one about a topic that was made anew; after so many an older
+/// epoch, or a smaller number of partitions, is believed.
 const STALE_ANSWERS: u32 = 5;
 
 impl ProducerEngine {
@@ -122,6 +122,11 @@ impl ProducerEngine {
         if let Peer::Seed(_) = peer {
             self.leave_seed(peer, &listed, now);
         }
+        if let (Some(before), Some(id)) = (self.refresh.cluster_id(), &answer.cluster_id) {
+            if before != *id {
+                self.meet_cluster(&before, id, now);
+            }
+        }
         self.refresh.cluster =
             Some(Cluster { id: answer.cluster_id.clone(), controller: answer.controller, brokers: listed });
     }
@@ -181,31 +186,32 @@ impl ProducerEngine {
     }
 
     fn take_partitions(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
-        let before = self.topics[index as usize].partitions.len();
-        let recreated = matches!((self.topics[index as usize].id, answer.id), (Some(old), Some(new)) if old != new);
-        if recreated {
-            self.recreate(index, answer.partitions.len(), now);
-        }
-        let rules = self.rules;
-        let topic = &mut self.topics[index as usize];
-        (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
-        topic.used = false;
-        if let Some(id) = answer.id {
-            if let Some(old) = topic.id.replace(id).filter(|old| *old != id) {
-                self.by_id.remove(&old);
-            }
-            self.by_id.insert(id, index);
-        }
         // Numbers have no gaps in Kafka and come once; an answer with a gap is believed up to it, one that repeats
         // itself is believed the first time.
         let mut found: Vec<&PartitionMetadata> = answer.partitions.iter().collect();
         found.sort_by_key(|partition| partition.index);
         found.dedup_by_key(|partition| partition.index);
         let count = (0i32..).zip(&found).take_while(|(number, partition)| partition.index == *number).count();
+        let state = &mut self.topics[index as usize];
+        let before = state.partitions.len();
+        let another = matches!((state.id, answer.id), (Some(old), Some(new)) if old != new);
+        // No topic loses partitions, so without ids this tells that it was made anew.
+        let shrunk = answer.id.is_none() && count == found.len() && count < before;
+        if std::mem::take(&mut state.replaced) || another || (shrunk && state.stale >= STALE_ANSWERS) {
+            self.recreate(index, answer.id, count, now);
+        }
+        let rules = self.rules;
+        let topic = &mut self.topics[index as usize];
+        (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
+        topic.used = false;
+        if let Some(id) = answer.id {
+            topic.id = Some(id);
+            self.by_id.insert(id, index);
+        }
         while topic.partitions.len() < count {
             topic.partitions.push(Partition::new(rules, (index, topic.partitions.len() as i32)));
         }
-        let mut stale = false;
+        let mut stale = shrunk && topic.partitions.len() > count;
         for (partition, answer) in topic.partitions.iter_mut().zip(&found[..count]) {
             let older = answer.leader_epoch >= 0 && answer.leader_epoch < partition.leader_epoch;
             let has_leader = answer.leader >= 0 && TopicVerdict::has_leader(answer.error);
@@ -239,29 +245,76 @@ impl ProducerEngine {
     /// What waits for a partition that is gone fails, also where it was not the caller who chose it: a batch does not
     /// remember that, and messages that were placed anew would come behind later ones of the same thread. They come
     /// back without a partition, so that they can be produced again.
-    fn recreate(&mut self, index: u32, count: usize, now: Instant) {
-        let name = self.topics[index as usize].name.clone();
-        log::warn!("topic {name} was deleted and made anew; what was under way to the old one may be lost");
+    fn recreate(&mut self, index: u32, id: Option<[u8; 16]>, count: usize, now: Instant) {
+        self.rename(index, id);
+        let topic = &mut self.topics[index as usize];
+        let (name, before) = (topic.name.clone(), topic.partitions.len());
+        topic.stamps = false;
+        if before > 0 {
+            log::warn!("topic {name} was deleted and made anew; what is not in the old one goes to the new one");
+        }
+        if count < before {
+            self.identity.leave_epoch();
+        }
         let why = Arc::new(DeliveryErrorKind::TopicRecreated { topic: name.clone() });
-        for number in 0..self.topics[index as usize].partitions.len() {
-            let (partition, settled) = (&mut self.topics[index as usize].partitions[number], self.settled.len());
-            let mut freed = partition.recreated(&why, &mut self.settled);
-            if number >= count {
-                let why = Arc::new(DeliveryErrorKind::UnknownPartition {
-                    topic: name.clone(),
-                    partition: number as i32,
-                    count: count as i32,
-                });
-                freed.add(partition.fail_all(&why, &mut self.settled));
-                self.settled.iter_mut().skip(settled).for_each(|it| it.number.1 = -1);
-            }
+        for number in 0..before {
+            let partition = &mut self.topics[index as usize].partitions[number];
+            partition.recreated(&why);
             partition.lead_by(-1, -1);
-            self.outbox.free(freed);
-            self.settle();
+            if number >= count {
+                let (partition, count) = (number as i32, count as i32);
+                let gone = DeliveryErrorKind::UnknownPartition { topic: name.clone(), partition, count };
+                self.close_partition(index, number, &Arc::new(gone), &why);
+            }
             self.touch(index, number as i32, now);
         }
         self.topics[index as usize].partitions.truncate(count);
-        self.identity.leave_epoch();
+    }
+
+    /// A topic has another id. Answers that are under way speak of the one before.
+    fn rename(&mut self, index: u32, id: Option<[u8; 16]>) {
+        let topic = &mut self.topics[index as usize];
+        if !topic.partitions.iter().any(Partition::is_in_flight) {
+            for former in topic.former_ids.drain(..).filter(|former| topic.id != Some(*former)) {
+                self.by_id.remove(&former);
+            }
+        }
+        topic.former_ids.retain(|former| Some(*former) != id);
+        topic.former_ids.extend(topic.id.take().filter(|old| Some(*old) != id));
+    }
+
+    /// Fails what is in a partition that is gone: with `anew` what may be in the log, which is gone as well.
+    fn close_partition(
+        &mut self,
+        index: u32,
+        number: usize,
+        gone: &Arc<DeliveryErrorKind>,
+        anew: &Arc<DeliveryErrorKind>,
+    ) {
+        let before = self.settled.len();
+        let freed = self.topics[index as usize].partitions[number].fail_all(gone, &mut self.settled);
+        for settled in self.settled.iter_mut().skip(before) {
+            settled.number.1 = -1;
+            if let Err((why, Persistence::Possibly)) = &mut settled.outcome {
+                *why = Arc::clone(anew);
+            }
+        }
+        self.outbox.free(freed);
+        self.settle();
+    }
+
+    /// Another cluster is where the one before was, with other topics under the same names, and with producer ids of its
+    /// own: the one that this producer has may be given to another.
+    fn meet_cluster(&mut self, before: &str, id: &str, now: Instant) {
+        log::warn!("cluster {} is in the place of cluster {}", id.escape_debug(), before.escape_debug());
+        self.identity.forget();
+        for index in 0..self.topics.len() {
+            self.topics[index].replaced = true;
+            for number in 0..self.topics[index].partitions.len() {
+                self.topics[index].partitions[number].lead_by(-1, -1);
+                self.touch(index as u32, number as i32, now);
+            }
+        }
     }
 
     /// The topic is gone: fails what its partitions hold, and forgets them.

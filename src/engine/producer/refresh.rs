@@ -75,6 +75,11 @@ impl Refresh {
         self.wanted = true;
     }
 
+    /// The id of the cluster, as it was told last.
+    pub(super) fn cluster_id(&self) -> Option<Box<str>> {
+        self.cluster.as_ref()?.id.clone()
+    }
+
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted && self.asked.is_none()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::partition::Partition;
+use super::verdict::Doubt;
 use crate::engine::chunk::Chunk;
 use crate::engine::partitioner::sticky::Sticky;
 use crate::error::DeliveryErrorKind;
@@ -17,6 +18,10 @@ pub struct TopicState {
     pub name: Topic,
     /// Its id, where the cluster has ids.
     pub id: Option<[u8; 16]>,
+    /// Its ids before, while answers about them may come.
+    pub former_ids: Vec<[u8; 16]>,
+    /// Whether it is of a cluster that was replaced by another: what is told of it next is told of another topic.
+    pub replaced: bool,
     /// By number; empty until metadata is there.
     pub partitions: Vec<Partition>,
     /// Numbers of the partitions that have a leader.
@@ -50,6 +55,8 @@ impl TopicState {
         Self {
             name,
             id: None,
+            former_ids: Vec::new(),
+            replaced: false,
             partitions: Vec::new(),
             available: Vec::new(),
             sticky: Sticky::default(),
@@ -83,7 +90,7 @@ impl TopicState {
     pub fn stored_time(&mut self, (number, index): (i32, usize), told: i64) -> Option<i64> {
         let batch = self.partitions.get(number as usize)?.batch(index)?;
         let told = (told >= 0).then_some(told);
-        if !batch.unproven {
+        if batch.doubt == Doubt::None {
             self.stamps = told.is_some();
         }
         told.filter(|told| self.stamps || *told != batch.max_create_time())

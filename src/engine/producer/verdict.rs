@@ -8,10 +8,21 @@ use crate::wire::error_code::ErrorCode;
 pub struct Verdict {
     /// What to do.
     pub action: Action,
-    /// Whether the code proves that this attempt appended nothing. It says nothing of earlier attempts.
-    pub proves_not_appended: bool,
+    /// What the code leaves open of this attempt. It says nothing of earlier attempts.
+    pub doubt: Doubt,
     /// What the user can do about it.
     pub advice: &'static str,
+}
+
+/// Where an attempt that was not acknowledged may have appended the batch all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// Nowhere: this is proven.
+    None,
+    /// In no topic that is there now under its name, but perhaps in one that was deleted.
+    Deleted,
+    /// Anywhere.
+    Any,
 }
 
 /// What to do with a refused batch.
@@ -69,11 +80,11 @@ impl Verdict {
     /// The verdict for a code in a Produce response.
     #[must_use]
     pub fn of(code: ErrorCode) -> Self {
-        let (action, proves_not_appended) = match code {
+        let (action, doubt) = match code {
             // No current broker answers DUPLICATE_SEQUENCE_NUMBER: a repeat of the last five gets NONE.
-            ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => (Action::Delivered, false),
+            ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => (Action::Delivered, Doubt::Any),
 
-            ErrorCode::CORRUPT_MESSAGE | ErrorCode::NOT_ENOUGH_REPLICAS => (Action::Retry, true),
+            ErrorCode::CORRUPT_MESSAGE | ErrorCode::NOT_ENOUGH_REPLICAS => (Action::Retry, Doubt::None),
             ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
             | ErrorCode::REQUEST_TIMED_OUT
             | ErrorCode::NETWORK_EXCEPTION
@@ -81,13 +92,14 @@ impl Verdict {
             | ErrorCode::COORDINATOR_NOT_AVAILABLE
             | ErrorCode::NOT_COORDINATOR
             | ErrorCode::CONCURRENT_TRANSACTIONS
-            | ErrorCode::THROTTLING_QUOTA_EXCEEDED => (Action::Retry, false),
+            | ErrorCode::THROTTLING_QUOTA_EXCEEDED => (Action::Retry, Doubt::Any),
 
             // KIP-516: a broker resolves the id before it appends, and looks for the partition by name afterwards.
-            ErrorCode::UNKNOWN_TOPIC_ID => (Action::Refresh, true),
-            // These can come after the append: a leader may lose its place while it waits for its followers.
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-            | ErrorCode::LEADER_NOT_AVAILABLE
+            ErrorCode::UNKNOWN_TOPIC_ID => (Action::Refresh, Doubt::None),
+            // These can come after the append: a topic may be deleted while its leader waits for the followers, and a
+            // leader may lose its place.
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => (Action::Refresh, Doubt::Deleted),
+            ErrorCode::LEADER_NOT_AVAILABLE
             | ErrorCode::NOT_LEADER_OR_FOLLOWER
             | ErrorCode::BROKER_NOT_AVAILABLE
             | ErrorCode::REPLICA_NOT_AVAILABLE
@@ -95,17 +107,17 @@ impl Verdict {
             | ErrorCode::LISTENER_NOT_FOUND
             | ErrorCode::FENCED_LEADER_EPOCH
             | ErrorCode::UNKNOWN_LEADER_EPOCH
-            | ErrorCode::INCONSISTENT_TOPIC_ID => (Action::Refresh, false),
+            | ErrorCode::INCONSISTENT_TOPIC_ID => (Action::Refresh, Doubt::Any),
 
-            ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => (Action::Split, true),
+            ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => (Action::Split, Doubt::None),
             // KIP-467: the broker names the records that it refuses.
-            ErrorCode::INVALID_RECORD | ErrorCode::INVALID_TIMESTAMP => (Action::Records, true),
+            ErrorCode::INVALID_RECORD | ErrorCode::INVALID_TIMESTAMP => (Action::Records, Doubt::None),
 
             // KIP-360: the broker lost or never had the state that the sequence needs.
             // All three are found before the append.
             ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
             | ErrorCode::INVALID_PRODUCER_EPOCH
-            | ErrorCode::UNKNOWN_PRODUCER_ID => (Action::NextEpoch, true),
+            | ErrorCode::UNKNOWN_PRODUCER_ID => (Action::NextEpoch, Doubt::None),
 
             ErrorCode::TOPIC_AUTHORIZATION_FAILED
             | ErrorCode::UNSUPPORTED_VERSION
@@ -113,18 +125,18 @@ impl Verdict {
             | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
             | ErrorCode::INVALID_TOPIC_EXCEPTION
             | ErrorCode::INVALID_REQUIRED_ACKS
-            | ErrorCode::INVALID_REQUEST => (Action::Fail, true),
+            | ErrorCode::INVALID_REQUEST => (Action::Fail, Doubt::None),
             // No code of Kafka's own speaks of a policy here, so nobody says when another broker's would.
-            ErrorCode::POLICY_VIOLATION => (Action::Fail, false),
+            ErrorCode::POLICY_VIOLATION => (Action::Fail, Doubt::Any),
 
             // The epoch is compared before the append.
             ErrorCode::CLUSTER_AUTHORIZATION_FAILED
             | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-            | ErrorCode::PRODUCER_FENCED => (Action::Fatal, true),
+            | ErrorCode::PRODUCER_FENCED => (Action::Fatal, Doubt::None),
 
-            _ => (Action::RetryOnce, false),
+            _ => (Action::RetryOnce, Doubt::Any),
         };
-        Self { action, proves_not_appended, advice: advice(code) }
+        Self { action, doubt, advice: advice(code) }
     }
 }
 
@@ -342,13 +354,20 @@ mod tests {
             ErrorCode::UNKNOWN_SERVER_ERROR,
             ErrorCode(9999),
         ] {
-            assert!(!Verdict::of(code).proves_not_appended, "{}", code.name());
+            assert_ne!(Verdict::of(code).doubt, Doubt::None, "{}", code.name());
         }
     }
 
     #[test]
+    fn only_one_tells_that_the_topic_is_not_there_and_may_follow_an_append() {
+        let deleted: Vec<&str> =
+            codes().filter(|code| Verdict::of(*code).doubt == Doubt::Deleted).map(ErrorCode::name).collect();
+        assert_eq!(deleted, ["UNKNOWN_TOPIC_OR_PARTITION"]);
+    }
+
+    #[test]
     fn only_these_prove_that_nothing_was_appended() {
-        let proving: Vec<i16> = (-2..300).filter(|code| Verdict::of(ErrorCode(*code)).proves_not_appended).collect();
+        let proving: Vec<i16> = (-2..300).filter(|code| Verdict::of(ErrorCode(*code)).doubt == Doubt::None).collect();
         assert_eq!(proving, [2, 10, 17, 18, 19, 21, 29, 31, 32, 35, 42, 43, 45, 47, 53, 59, 76, 87, 90, 100]);
     }
 

@@ -26,7 +26,7 @@ pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &
     let response = MetadataResponse::default()
         .with_throttle_time_ms(context.hits.throttle_ms)
         .with_brokers(state.live_brokers().map(broker).collect())
-        .with_cluster_id(Some(text(CLUSTER_ID)))
+        .with_cluster_id(Some(text(&format!("{CLUSTER}{}", state.replaced))))
         .with_controller_id(controller.into())
         .with_topics(topics);
     context.answer(&response)
@@ -112,7 +112,8 @@ fn partition(state: &ClusterState, index: i32, partition: &Partition) -> Metadat
         .with_offline_replicas(nodes(&down))
 }
 
-const CLUSTER_ID: &str = "ottla-testing-cluster0";
+/// Followed by how many clusters were there before.
+const CLUSTER: &str = "ottla-testing-cluster";
 
 #[cfg(test)]
 mod tests {

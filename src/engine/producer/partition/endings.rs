@@ -1,35 +1,39 @@
 //! How the messages of a partition end other than by an answer: too old, purged, given up, or the topic is gone.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Batch, Freed, Gap, Partition, Settled, State, freed, settled};
+use super::{Batch, Doubt, Freed, Gap, Partition, Settled, State, freed, settled};
 use crate::engine::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 
 impl Partition {
-    /// The topic was made anew: what was sent to the old one and not answered is possibly in nobody's log.
-    pub fn recreated(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
-        let mut freed_here = Freed::default();
-        let mut kept = VecDeque::new();
-        for mut batch in std::mem::take(&mut self.flight) {
-            freed_here.add(freed(&batch));
-            if batch.ghost {
-                continue;
-            }
-            if batch.unproven || batch.is_in_flight() {
-                out.push(settled(self.number, *batch, Err((Arc::clone(why), Persistence::Possibly))));
-            } else {
-                batch.forget_stamp();
-                kept.push_back(batch);
+    /// The topic was made anew (KIP-516): what was sent to the old one is waited for; then all that is not in its log
+    /// goes to the new one, in order and under another epoch, and what may be fails with `why`.
+    ///
+    /// Without sequences nothing tells what is in a log, and all that is not acknowledged goes again.
+    pub fn recreated(&mut self, why: &Arc<DeliveryErrorKind>) {
+        let clean = self.gap == Gap::Clean;
+        for batch in &mut self.flight {
+            // Nobody leads the new one as yet, so whatever comes of the old leader is late.
+            batch.sent_to = (-1, -1);
+            if self.rules.idempotent {
+                if clean && batch.restamp {
+                    batch.doubt = Doubt::None;
+                }
+                batch.restamp = true;
             }
         }
-        kept.append(&mut self.unsent);
-        self.unsent = kept;
-        (self.epoch, self.next_sequence) = (None, 0);
-        (self.proven, self.gap, self.retry_at) = (false, Gap::None, Deadline::NEVER);
-        freed_here
+        if self.rules.idempotent {
+            (self.gap, self.anew) = (Gap::Unknown, Some(Arc::clone(why)));
+        }
+        (self.proven, self.failures, self.retry_at) = (false, 0, Deadline::NEVER);
+    }
+
+    /// Whether answers that come are about a topic that is gone.
+    #[must_use]
+    pub fn is_anew(&self) -> bool {
+        self.anew.is_some()
     }
 
     /// Fails what is too old. `why` makes the error from the last one of the batch.
@@ -55,7 +59,8 @@ impl Partition {
         while self.unsent.front().is_some_and(|batch| batch.deadline.passed(now)) {
             if let Some(batch) = self.unsent.pop_front() {
                 let why = why(batch.last_error.as_ref());
-                out.push(settled(self.number, *batch, Err((why, Persistence::No))));
+                let persistence = batch.persistence(false);
+                out.push(settled(self.number, *batch, Err((why, persistence))));
             }
         }
         freed_here
@@ -90,15 +95,16 @@ impl Partition {
             if batch.ghost {
                 continue;
             }
-            let unproven = if batch.restamp { batch.unproven && unknown_gap } else { batch.unproven };
+            let unproven = batch.doubt != Doubt::None && (!batch.restamp || unknown_gap);
             // What no socket took yet may still leave.
-            let persistence = if unproven || batch.is_in_flight() { Persistence::Possibly } else { Persistence::No };
+            let persistence = batch.persistence(unproven || batch.is_in_flight());
             out.push(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
         }
         for batch in std::mem::take(&mut self.unsent) {
-            out.push(settled(self.number, *batch, Err((Arc::clone(why), Persistence::No))));
+            let persistence = batch.persistence(false);
+            out.push(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
         }
-        (self.epoch, self.next_sequence, self.proven, self.gap) = (None, 0, false, Gap::None);
+        (self.epoch, self.next_sequence, self.proven, self.gap, self.anew) = (None, 0, false, Gap::None, None);
         freed_here
     }
 

@@ -8,6 +8,9 @@
 //! A batch whose fate nobody knows is never sent under another sequence. When its time is up its messages are
 //! reported as possibly written, and it stays as a *ghost*: sent again under its old sequence while later batches
 //! need that, and dropped, with a new epoch, once none does.
+//!
+//! A topic that is made anew (KIP-516) has another log. Once all that is in flight is answered, what the old one did not
+//! get goes to the new one, in order and under the next epoch; what it may have got is reported as possibly written.
 
 mod beginnings;
 mod endings;
@@ -21,6 +24,7 @@ pub use self::beginnings::Arrival;
 use super::batch::{Batch, Queued, State};
 use super::dispatch::Place;
 use super::fate::{Ack, Outcome};
+use super::verdict::Doubt;
 use crate::engine::deadline::Deadline;
 use crate::engine::extras::Extras;
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -52,6 +56,8 @@ pub struct Partition {
     /// time: a broker without state accepts any first sequence, so a second batch could overtake a refused first.
     proven: bool,
     gap: Gap,
+    /// Set from the moment when its topic is known to have been made anew until what was sent to the old one is answered.
+    anew: Option<Arc<DeliveryErrorKind>>,
     failures: u32,
     retry_at: Deadline,
 }
@@ -142,6 +148,7 @@ impl Partition {
             next_sequence: 0,
             proven: false,
             gap: Gap::None,
+            anew: None,
             failures: 0,
             retry_at: Deadline::NEVER,
         }
@@ -253,6 +260,10 @@ impl Partition {
     /// The batch in flight at `index` was appended.
     pub fn delivered(&mut self, index: usize, ack: Ack, out: &mut Vec<Settled>) -> Freed {
         let Some(batch) = self.flight.remove(index) else { return Freed::default() };
+        // By its name a topic that is made anew takes any first sequence: what was let past cannot follow.
+        for past in self.flight.iter_mut().take(index).filter(|past| past.doubt == Doubt::Deleted) {
+            past.doubt = Doubt::Any;
+        }
         self.proven = true;
         self.failures = 0;
         self.retry_at = Deadline::NEVER;
@@ -267,14 +278,14 @@ impl Partition {
     pub fn retry(
         &mut self,
         index: usize,
-        proves_not_appended: bool,
+        doubt: Doubt,
         why: Arc<DeliveryErrorKind>,
         retry_at: Deadline,
         out: &mut Vec<Settled>,
     ) -> Freed {
         let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
         batch.state = State::Waiting;
-        batch.unproven |= !proves_not_appended;
+        batch.doubt = batch.doubt.max(doubt);
         batch.last_error = Some(Arc::clone(&why));
         let attempts = batch.attempts;
         let exhausted = self.rules.max_retries.is_some_and(|max| attempts > max) && !batch.ghost;
@@ -297,10 +308,10 @@ impl Partition {
     ) -> Freed {
         let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
         if !std::mem::replace(&mut batch.puzzled, true) {
-            return self.retry(index, false, why, retry_at, out);
+            return self.retry(index, Doubt::Any, why, retry_at, out);
         }
         batch.state = State::Waiting;
-        batch.unproven = true;
+        batch.doubt = Doubt::Any;
         self.proven = false;
         self.retry_at = retry_at;
         self.give_up(index, &why, out)
@@ -339,7 +350,10 @@ impl Partition {
     ) -> Freed {
         match self.find(conn, correlation) {
             // The connection has its own pause before it is opened again.
-            Some(index) => self.retry(index, !started, Arc::clone(why), Deadline::NEVER, out),
+            Some(index) => {
+                let doubt = if started { Doubt::Any } else { Doubt::None };
+                self.retry(index, doubt, Arc::clone(why), Deadline::NEVER, out)
+            }
             None => Freed::default(),
         }
     }
@@ -349,8 +363,8 @@ impl Partition {
         let unknown_gap = self.gap == Gap::Unknown;
         let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
         let in_flight = batch.is_in_flight();
-        let unknown = if batch.restamp { batch.unproven && unknown_gap } else { batch.unproven } || in_flight;
-        let persistence = if unknown { Persistence::Possibly } else { Persistence::No };
+        let unknown = in_flight || (batch.doubt != Doubt::None && (!batch.restamp || unknown_gap));
+        let persistence = batch.persistence(unknown);
         if !batch.ghost {
             let parts = batch.report();
             let queued = std::mem::take(&mut batch.queued);
@@ -364,21 +378,21 @@ impl Partition {
         self.leave(index, gap)
     }
 
-    /// The broker refused the batch at `index` for good. `proves_not_appended` speaks of this attempt.
+    /// The broker refused the batch at `index` for good. `doubt` speaks of this attempt.
     pub fn refuse(
         &mut self,
         index: usize,
-        proves_not_appended: bool,
+        doubt: Doubt,
         why: &Arc<DeliveryErrorKind>,
         out: &mut Vec<Settled>,
     ) -> Freed {
         let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
         batch.state = State::Waiting;
-        batch.unproven |= !proves_not_appended;
-        let unproven = batch.unproven;
+        batch.doubt = batch.doubt.max(doubt);
+        let unproven = batch.doubt != Doubt::None;
         if !batch.ghost {
             let parts = batch.report();
-            let persistence = if unproven { Persistence::Possibly } else { Persistence::No };
+            let persistence = batch.persistence(unproven);
             let queued = std::mem::take(&mut batch.queued);
             out.push(Settled { number: self.number, parts, outcome: Err((Arc::clone(why), persistence)), queued });
         }
@@ -394,32 +408,32 @@ impl Partition {
     pub fn out_of_order(
         &mut self,
         index: usize,
-        proves_not_appended: bool,
+        doubt: Doubt,
         why: &Arc<DeliveryErrorKind>,
         retry_at: Deadline,
         out: &mut Vec<Settled>,
     ) -> Freed {
         if !self.rules.idempotent {
             // It has no sequence that could be wrong.
-            return self.retry(index, proves_not_appended, Arc::clone(why), retry_at, out);
+            return self.retry(index, doubt, Arc::clone(why), retry_at, out);
         }
         let first = self.flight.iter().take(index).all(|batch| batch.is_in_flight());
         let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
         batch.state = State::Waiting;
         batch.last_error = Some(Arc::clone(why));
-        batch.unproven |= !proves_not_appended;
+        batch.doubt = batch.doubt.max(doubt);
         let attempts = batch.attempts;
         self.proven = false;
         if batch.restamp || !first {
             return Freed::default();
         }
         self.retry_at = retry_at;
-        if batch.unproven || batch.ghost {
-            return self.refuse(index, proves_not_appended, why, out);
+        if batch.doubt != Doubt::None || batch.ghost {
+            return self.refuse(index, doubt, why, out);
         }
         if self.rules.max_retries.is_some_and(|max| attempts > max) {
             let why = Arc::new(DeliveryErrorKind::RetriesExhausted { attempts, last: Arc::clone(why) });
-            return self.refuse(index, proves_not_appended, &why, out);
+            return self.refuse(index, doubt, &why, out);
         }
         self.open_gap(index, Gap::Clean);
         Freed::default()
@@ -494,19 +508,23 @@ impl Partition {
     /// again, in order.
     pub fn adopt(&mut self, epoch: Option<Epoch>, out: &mut Vec<Settled>) -> Freed {
         let unknown = self.gap == Gap::Unknown;
+        let anew = self.anew.take();
+        // What is at most in the log of a topic that is gone goes to the new one.
+        let harmless = if anew.is_some() { Doubt::Deleted } else { Doubt::None };
         let mut freed_here = Freed::default();
         while let Some(mut batch) = self.flight.pop_back() {
             freed_here.add(freed(&batch));
             if batch.ghost {
                 continue;
             }
-            if batch.unproven && unknown {
-                let why = batch.last_error.clone().unwrap_or_else(|| {
+            if unknown && batch.doubt > harmless {
+                let why = anew.clone().or_else(|| batch.last_error.clone()).unwrap_or_else(|| {
                     Arc::new(DeliveryErrorKind::Internal("a batch of unknown fate has no error".to_owned()))
                 });
                 out.push(settled(self.number, *batch, Err((why, Persistence::Possibly))));
                 continue;
             }
+            batch.in_deleted |= unknown && batch.doubt == Doubt::Deleted;
             batch.forget_stamp();
             self.unsent.push_front(batch);
         }

@@ -78,14 +78,14 @@ impl Bench {
         self.touch();
     }
 
-    fn retriable(&mut self, request: CorrelationId, proves: bool) {
+    fn retriable(&mut self, request: CorrelationId, doubt: Doubt) {
         let index = self.at(request);
-        self.partition.retry(index, proves, why(), Deadline::NEVER, &mut self.settled);
+        self.partition.retry(index, doubt, why(), Deadline::NEVER, &mut self.settled);
         self.touch();
     }
 
     fn out_of_order(&mut self, request: CorrelationId) {
-        self.partition.out_of_order(self.at(request), true, &why(), Deadline::NEVER, &mut self.settled);
+        self.partition.out_of_order(self.at(request), Doubt::None, &why(), Deadline::NEVER, &mut self.settled);
         self.touch();
     }
 
@@ -95,13 +95,19 @@ impl Bench {
     }
 
     fn refuse(&mut self, request: CorrelationId) {
-        self.partition.refuse(self.at(request), true, &why(), &mut self.settled);
+        self.partition.refuse(self.at(request), Doubt::None, &why(), &mut self.settled);
         self.touch();
     }
 
     fn expire(&mut self) {
         self.now += Duration::from_secs(200);
         self.partition.expire(self.now, |_| why(), &mut self.settled);
+        self.touch();
+    }
+
+    /// The topic was made anew.
+    fn recreate(&mut self) {
+        self.partition.recreated(&why());
         self.touch();
     }
 
@@ -149,7 +155,7 @@ fn five() -> (Bench, Vec<CorrelationId>) {
 #[test]
 fn a_failed_batch_goes_again_before_those_behind_it() {
     let (mut bench, five) = five();
-    bench.retriable(five[0], true);
+    bench.retriable(five[0], Doubt::None);
     assert!(bench.send().is_empty(), "four are still in flight");
     for request in &five[1..] {
         bench.out_of_order(*request);
@@ -191,7 +197,7 @@ fn a_refused_batch_fails_alone_and_those_behind_it_take_the_next_epoch() {
 #[test]
 fn a_refusal_waits_for_what_is_before_it() {
     let (mut bench, five) = five();
-    bench.retriable(five[0], false);
+    bench.retriable(five[0], Doubt::Any);
     bench.refuse(five[1]);
     for request in &five[2..] {
         bench.out_of_order(*request);
@@ -290,9 +296,9 @@ fn retries_end_with_max_retries() {
     let mut bench = Bench::with(|rules| rules.max_retries = Some(1));
     bench.append(1);
     let first = bench.send();
-    bench.retriable(first[0], true);
+    bench.retriable(first[0], Doubt::None);
     let second = bench.send();
-    bench.retriable(second[0], true);
+    bench.retriable(second[0], Doubt::None);
     assert_eq!(bench.fates(), "0-");
     assert!(bench.partition.is_idle());
 }
@@ -420,7 +426,7 @@ fn a_purge_leaves_what_was_written_under_the_epoch_before() {
     let sent = bench.send();
     let index = bench.partition.find(CONN, sent[0]).unwrap();
     let why = Arc::new(DeliveryErrorKind::Purged);
-    bench.partition.out_of_order(index, true, &why, Deadline::NEVER, &mut bench.settled);
+    bench.partition.out_of_order(index, Doubt::None, &why, Deadline::NEVER, &mut bench.settled);
     assert!(bench.partition.needs_epoch(&mut Freed::default()));
     bench.partition.adopt(Some(SECOND), &mut bench.settled);
     bench.partition.purge(&why, &mut bench.settled);
@@ -443,4 +449,86 @@ fn an_idle_partition_that_was_busy_takes_less_than_a_kibibyte() {
     let room = bench.partition.unsent.capacity() + bench.partition.flight.capacity();
     let bytes = size_of::<Partition>() + room * size_of::<Box<Batch>>();
     assert!(bytes <= 1024, "{bytes} bytes");
+}
+
+#[test]
+fn what_was_not_appended_to_a_topic_that_is_gone_goes_to_the_new_one_in_order() {
+    for doubt in [Doubt::None, Doubt::Deleted] {
+        let (mut bench, five) = five();
+        for request in &five[..2] {
+            bench.retriable(*request, doubt);
+        }
+        bench.recreate();
+        // What else was sent to the old one is answered before anything goes to the new one.
+        assert_eq!(bench.send(), []);
+        bench.retriable(five[2], doubt);
+        bench.ack(five[3]);
+        bench.out_of_order(five[4]);
+        let expected: &[(i16, i32)] =
+            if doubt == Doubt::None { &[(1, 0), (1, 1), (1, 2), (1, 3), (1, 4)] } else { &[] };
+        let mut again = bench.send();
+        assert_eq!(again.len(), 1, "one alone, until the new one took it");
+        bench.ack(again[0]);
+        again.extend(bench.send());
+        if doubt == Doubt::None {
+            assert_eq!(bench.stamps(&again[1..]), expected[1..]);
+        }
+        for request in &again[1..] {
+            bench.ack(*request);
+        }
+        // By name, the fourth went to the new one, and what it was let past cannot follow.
+        let fates = if doubt == Doubt::None { "0+ 1+ 2+ 3+ 4+ 5+ 6+" } else { "0+ 1? 2? 3? 4+ 5+ 6+" };
+        assert_eq!(bench.fates(), fates);
+        assert!(bench.partition.is_idle());
+    }
+}
+
+#[test]
+fn what_may_be_in_the_log_of_a_topic_that_is_gone_does_not_go_to_the_new_one() {
+    let (mut bench, five) = five();
+    bench.lose(five[0]);
+    bench.retriable(five[1], Doubt::Deleted);
+    bench.recreate();
+    bench.lose(five[2]);
+    for request in &five[3..] {
+        bench.retriable(*request, Doubt::None);
+    }
+    assert_eq!(bench.fates(), "0+ 1? 3?");
+    let again = bench.send();
+    assert_eq!(bench.stamps(&again), [(1, 0)]);
+    bench.ack(again[0]);
+    let rest = bench.send();
+    assert_eq!(bench.stamps(&rest), [(1, 1), (1, 2), (1, 3)]);
+    rest.iter().for_each(|request| bench.refuse(*request));
+    assert_eq!(bench.fates(), "0+ 1? 2+ 3? 4- 5- 6-");
+}
+
+#[test]
+fn what_may_be_in_an_old_log_is_said_to_be_until_it_is_delivered() {
+    let fail_all = |bench: &mut Bench| {
+        bench.partition.fail_all(&why(), &mut bench.settled);
+    };
+    for end in [Bench::expire, fail_all] {
+        let (mut bench, five) = five();
+        bench.retriable(five[0], Doubt::Deleted);
+        five[1..].iter().for_each(|request| bench.retriable(*request, Doubt::None));
+        bench.recreate();
+        end(&mut bench);
+        assert_eq!(bench.fates(), "0+ 1? 2- 3- 4- 5- 6-");
+    }
+}
+
+#[test]
+fn a_producer_without_sequences_sends_all_that_was_not_acknowledged_to_the_new_topic() {
+    let mut bench = Bench::with(|rules| (rules.idempotent, rules.max_in_flight) = (false, 1));
+    bench.append(2);
+    let first = bench.send();
+    bench.recreate();
+    bench.lose(first[0]);
+    for _ in 0..2 {
+        let sent = bench.send();
+        assert_eq!(sent.len(), 1);
+        bench.ack(sent[0]);
+    }
+    assert_eq!(bench.fates(), "0+ 1+");
 }
