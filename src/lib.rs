@@ -126,5 +126,5 @@ pub use fate::{Delivered, Fate};
 pub use message::*;
 pub use producer::{
     AsyncProducer, AsyncProducerBuilder, DeliveryFailed, DeliveryHandle, FlushError, FlushReport, MetadataError,
-    Produce, Producer, ProducerBuilder, ShutdownError, ShutdownReport, Undelivered,
+    Produce, Producer, ProducerBuilder, PurgeError, ShutdownError, ShutdownReport, Undelivered,
 };

@@ -5,14 +5,17 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use ottla::testing::{Api, Cluster, Fault};
 use ottla::{Client, DeliveryErrorKind, DeliveryHandle, Message, Partitioner, Persistence, ProduceErrorKind};
 
-/// So many of the engine's next lines panic.
+/// So many of the next lines panic that come from `FROM`.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
+static FROM: Mutex<&str> = Mutex::new(ENGINE);
+const ENGINE: &str = "ottla::engine";
 
 struct PanickingLogger;
 
@@ -22,7 +25,7 @@ impl Log for PanickingLogger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let inside = record.target().starts_with("ottla::engine");
+        let inside = record.target().starts_with(*FROM.lock().unwrap_or_else(PoisonError::into_inner));
         let left = PANICS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         assert!(!inside || left.is_err(), "a fault of the test");
         if !inside && left.is_ok() {
@@ -39,7 +42,9 @@ fn a_fault_in_the_worker_loses_nothing_and_hangs_nobody() {
     log::set_max_level(LevelFilter::Debug);
 
     what_was_never_written_survives_a_fault();
-    a_worker_that_only_faults_ends_the_producer();
+    a_worker_that_only_faults_ends_the_producer(ENGINE);
+    a_worker_that_only_faults_ends_the_producer("ottla");
+    a_panicking_callback_and_logger_cost_no_other_callback();
     the_sync_producer_survives_a_fault();
     what_was_written_is_possibly_there_and_the_rest_goes_out();
 }
@@ -64,7 +69,8 @@ fn what_was_never_written_survives_a_fault() {
     assert_eq!(handle.wait().unwrap_err().message().tag(), 100);
 }
 
-fn a_worker_that_only_faults_ends_the_producer() {
+fn a_worker_that_only_faults_ends_the_producer(from: &'static str) {
+    *FROM.lock().unwrap() = from;
     let producer = client().async_producer().build().unwrap();
     for n in 0..10 {
         producer.produce(Message::new("orders", "v").with_tag(n)).unwrap();
@@ -75,8 +81,29 @@ fn a_worker_that_only_faults_ends_the_producer() {
     let error = producer.produce(Message::new("orders", "late")).unwrap_err();
     let ProduceErrorKind::Fatal(fatal) = error.kind() else { panic!("{error}") };
     assert!(matches!(&fatal.cause, DeliveryErrorKind::Internal(what) if what.contains("a fault of the test")));
+    *FROM.lock().unwrap() = ENGINE;
     let report = producer.shutdown().unwrap();
     assert_eq!((report.delivered + report.failed + report.given_up, report.undelivered.len()), (10, 10));
+}
+
+fn a_panicking_callback_and_logger_cost_no_other_callback() {
+    let cluster = Cluster::builder().topic("orders", 1).start().unwrap();
+    let client = Client::builder([cluster.bootstrap()]).build().unwrap();
+    let (send, told) = mpsc::channel();
+    let builder = client.async_producer().on_delivery(move |fate| {
+        send.send(fate.unwrap().tag).unwrap();
+        std::panic::panic_any(Bomb);
+    });
+    let producer = builder.build().unwrap();
+    for n in 0..10 {
+        producer.produce(Message::new("orders", "v").with_tag(n)).unwrap();
+    }
+    *FROM.lock().unwrap() = "ottla::threads::delivery";
+    panic_times(10);
+    let report = producer.shutdown_within(Duration::from_secs(20)).unwrap();
+    *FROM.lock().unwrap() = ENGINE;
+    assert_eq!((report.delivered, PANICS.load(Ordering::Relaxed)), (10, 0));
+    assert_eq!(told.iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
 }
 
 fn the_sync_producer_survives_a_fault() {
@@ -92,7 +119,7 @@ fn the_sync_producer_survives_a_fault() {
     assert_eq!(producer.shutdown().len(), 10);
 }
 
-/// What a partitioner panics with is dropped on the worker, where nothing catches this.
+/// Panics when it is dropped. What a partitioner panics with is dropped on the worker, where nothing catches this.
 struct Bomb;
 
 impl Drop for Bomb {

@@ -62,7 +62,7 @@ fn messages_after_shutdown_come_back() {
     let error = producer.produce(Message::new("orders", "late")).unwrap_err();
     assert!(matches!(error.kind(), ProduceErrorKind::Closed), "{error}");
     assert_eq!(error.into_message().value(), Some(&b"late"[..]));
-    assert!(producer.purge().is_empty());
+    assert!(producer.purge().unwrap().is_empty());
     assert_eq!(producer.flush(ms(10)).unwrap(), FlushReport::default());
 }
 
@@ -111,7 +111,7 @@ fn purge_takes_back_what_waits_and_handles_get_purged() {
             producer.deliver_messages();
         }
     }
-    let mut tags: Vec<u64> = producer.purge().map(|error| error.message().tag()).collect();
+    let mut tags: Vec<u64> = producer.purge().unwrap().map(|error| error.message().tag()).collect();
     tags.sort_unstable();
     assert_eq!(tags, (0..20).collect::<Vec<_>>());
     let error = handle.wait().unwrap_err();
@@ -241,7 +241,7 @@ fn waiting_inside_a_callback_is_refused_and_producing_does_not_block() {
                 producer.produce(Message::new("orders", "from inside")).unwrap();
                 let error = producer.produce(Message::new("orders", "v")).unwrap_err();
                 assert!(error.is_buffer_overflow());
-                send.send(producer.purge().len()).unwrap();
+                send.send(producer.purge().unwrap().len()).unwrap();
             }
         })
         .build()

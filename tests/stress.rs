@@ -146,7 +146,7 @@ impl<'a> Caller<'a> {
     /// Whether the producer is open.
     fn step(&mut self) -> bool {
         match self.random.below(2000) {
-            0 => self.told.purged.extend(self.producer.purge().map(DeliveryError::into_message)),
+            0 => self.told.purged.extend(self.producer.purge().unwrap().map(DeliveryError::into_message)),
             1..4 => self.flush(),
             4..10 => assert!(self.producer.queue_size() <= 400),
             10..50 => self.producer.deliver_messages(),

@@ -110,6 +110,9 @@ pub enum DeliveryErrorKind {
         /// The last error met on the way, if there was one.
         last: Option<Arc<Self>>,
     },
+    /// A handle was waited for on the producer's worker, in a partitioner, a logger or a panic hook. The message goes on;
+    /// its fate is as that of one without a handle.
+    OnWorker,
     /// The producer cannot go on.
     Fatal(Arc<FatalError>),
     /// A fault inside ottla, which is a bug: please report it with the text.
@@ -185,6 +188,10 @@ impl fmt::Display for DeliveryErrorKind {
                 f.write_str("the producer was shut down first")?;
                 because(f, last.as_deref(), "; call shutdown and give it more time")
             }
+            Self::OnWorker => f.write_str(
+                "its handle was waited for on the producer's worker (in a partitioner, a logger or a panic hook), which \
+                 is to deliver it; look there with try_get",
+            ),
             Self::Fatal(error) => fmt::Display::fmt(error, f),
             Self::Internal(what) => {
                 let what = OneLine(what);
@@ -275,6 +282,11 @@ mod tests {
                 Kind::ShutDown { last: Some(purged()) },
                 "the producer was shut down first, last error: it was taken back (purge or \
                  clear_buffer)",
+            ),
+            (
+                Kind::OnWorker,
+                "its handle was waited for on the producer's worker (in a partitioner, a logger or a panic hook), which \
+                 is to deliver it; look there with try_get",
             ),
             (
                 Kind::Fatal(Arc::new(FatalError { cause: Kind::Purged, advice: "try again" })),

@@ -22,6 +22,8 @@ use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 pub trait Owner: Send + Sync {
     /// The message with this ticket leaves now.
     fn due(&self, ticket: u64);
+    /// Whether this is the thread that gives messages their fates, and that must not wait for one.
+    fn works_here(&self) -> bool;
     /// The process in which its threads run; 0 before they start.
     fn process(&self) -> u32;
 }

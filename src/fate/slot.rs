@@ -315,6 +315,10 @@ struct Nobody;
 impl Owner for Nobody {
     fn due(&self, _ticket: u64) {}
 
+    fn works_here(&self) -> bool {
+        false
+    }
+
     fn process(&self) -> u32 {
         std::process::id()
     }
@@ -477,6 +481,10 @@ mod tests {
         struct Idle;
         impl Owner for Idle {
             fn due(&self, _ticket: u64) {}
+
+            fn works_here(&self) -> bool {
+                false
+            }
 
             fn process(&self) -> u32 {
                 0

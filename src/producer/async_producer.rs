@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::DeliveryCallback;
 use super::delivery::DeliveryHandle;
-use super::report::{FlushError, FlushReport, MetadataError, ShutdownError, ShutdownReport};
+use super::report::{FlushError, FlushReport, MetadataError, PurgeError, ShutdownError, ShutdownReport};
 use super::undelivered::Undelivered;
 use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
@@ -21,7 +21,7 @@ use crate::sync::Mutex;
 use crate::threads::delivery::Callback;
 use crate::threads::gate::{Gate, Refusal, Unanswered};
 use crate::threads::state::{Abandon, Ended, Totals};
-use crate::threads::{self, Threads, clock};
+use crate::threads::{self, Role, Threads, clock};
 
 /// Sends messages from threads of its own: `produce` queues a message and returns.
 ///
@@ -129,14 +129,17 @@ impl AsyncProducer {
     /// # Errors
     /// - [`FlushError::Timeout`]: some have none yet; they go on.
     /// - [`FlushError::InCallback`]: it was called inside a delivery callback of this producer.
+    /// - [`FlushError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's worker.
     /// - [`FlushError::AfterFork`]: the process forked; make a new producer in the child.
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         let gate = &self.shared.gate;
         if gate.forked() {
             return Err(FlushError::AfterFork);
         }
-        if threads::serves(gate.number()) {
-            return Err(FlushError::InCallback);
+        match threads::role(gate.number()) {
+            Some(Role::Delivery) => return Err(FlushError::InCallback),
+            Some(Role::Worker) => return Err(FlushError::OnWorker),
+            None => {}
         }
         match gate.flush(timeout) {
             Ok(Totals { delivered, failed, given_up }) => Ok(FlushReport { delivered, failed: failed + given_up }),
@@ -149,21 +152,35 @@ impl AsyncProducer {
     /// was written and waits to be sent again. All are [`Purged`](DeliveryErrorKind::Purged). Those with a handle are not
     /// returned: their handles have the error. No callback is called.
     ///
-    /// Blocks for the moment that the worker needs. In a forked child it returns nothing.
-    #[must_use = "these messages will not be delivered"]
-    pub fn purge(&self) -> Undelivered {
-        if self.shared.gate.forked() { Undelivered::default() } else { self.shared.gate.purge().into() }
+    /// Blocks for the moment that the worker needs, for at most 5 s.
+    ///
+    /// # Errors
+    /// - [`PurgeError::Timeout`]: a partitioner, a logger or a panic hook blocks the worker.
+    /// - [`PurgeError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's worker.
+    /// - [`PurgeError::AfterFork`]: the process forked; the messages are the parent's.
+    pub fn purge(&self) -> Result<Undelivered, PurgeError> {
+        let gate = &self.shared.gate;
+        if gate.forked() {
+            return Err(PurgeError::AfterFork);
+        }
+        if threads::role(gate.number()) == Some(Role::Worker) {
+            return Err(PurgeError::OnWorker);
+        }
+        gate.purge(PURGE_WITHIN).map(Undelivered::from).ok_or(PurgeError::Timeout(PURGE_WITHIN))
     }
 
     /// Takes no more messages, delivers all that were accepted, and ends the threads. Blocks until every message has
     /// its fate and every callback has returned, or until `shutdown_timeout` has passed if one is set; without, each
-    /// message has its fate at the latest when its `delivery_timeout` has passed.
+    /// message has its fate at the latest when its `delivery_timeout` has passed. A callback or a partitioner that never
+    /// returns is waited for without end, unless there is a `shutdown_timeout`.
     ///
     /// It may be called again, and from several threads: all calls wait for the same end and get the counts, and the
     /// first gets the messages.
     ///
     /// # Errors
     /// - [`ShutdownError::InCallback`]: it was called inside a delivery callback of this producer.
+    /// - [`ShutdownError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's
+    ///   worker.
     /// - [`ShutdownError::AfterFork`]: the process forked; the producer belongs to the parent.
     #[doc(alias = "close")]
     pub fn shutdown(&self) -> Result<ShutdownReport, ShutdownError> {
@@ -173,6 +190,10 @@ impl AsyncProducer {
     /// As [`shutdown`](Self::shutdown), but what has no fate after `timeout` is given up and comes back in the report,
     /// each message with whether it may be in the log; messages with a handle go there. A callback that is still
     /// running then is not waited for.
+    ///
+    /// The worker is given 2 s more to hand them back. If it does not, because a partitioner, a logger or a panic hook
+    /// never returns to it, its messages are [`out_of_reach`](ShutdownReport::out_of_reach), a line in the log says so,
+    /// and its thread is left behind.
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown).
@@ -200,12 +221,17 @@ impl AsyncProducer {
     /// # Errors
     /// - [`MetadataError::Timeout`]: no broker told in time; a topic that does not exist ends here too.
     /// - [`MetadataError::InvalidTopic`]: no topic can have this name.
+    /// - [`MetadataError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's
+    ///   worker.
     /// - [`MetadataError::Closed`], [`MetadataError::AfterFork`], [`MetadataError::Fatal`]: make a new producer.
     /// - [`MetadataError::Start`]: the system had no thread or descriptor left.
     pub fn partitions_for(&self, topic: &str, timeout: Duration) -> Result<i32, MetadataError> {
         let gate = &self.shared.gate;
         if gate.forked() {
             return Err(MetadataError::AfterFork);
+        }
+        if threads::role(gate.number()) == Some(Role::Worker) {
+            return Err(MetadataError::OnWorker);
         }
         loop {
             return Err(match gate.partitions(topic, timeout) {
@@ -286,7 +312,7 @@ impl Shared {
         wait: Duration,
     ) -> Result<u64, ProduceErrorKind> {
         let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
-        let wait = if !wait.is_zero() && threads::serves(self.gate.number()) { Duration::ZERO } else { wait };
+        let wait = if !wait.is_zero() && threads::role(self.gate.number()).is_some() { Duration::ZERO } else { wait };
         loop {
             match self.gate.offer(&mut checked, slot, wait) {
                 Ok(ticket) => return Ok(ticket),
@@ -317,16 +343,20 @@ impl Shared {
         if gate.forked() {
             return Err(ShutdownError::AfterFork);
         }
-        if threads::serves(gate.number()) {
-            return Err(ShutdownError::InCallback);
+        match threads::role(gate.number()) {
+            Some(Role::Delivery) => return Err(ShutdownError::InCallback),
+            Some(Role::Worker) => return Err(ShutdownError::OnWorker),
+            None => {}
         }
         let first = gate.claim();
         let until = timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(clock::now(), timeout));
         gate.close();
         if !gate.wait_ended(Ended::All, until) {
             gate.abandon(Abandon::ToReport);
-            // Soon: the worker waits for nothing but its sockets.
-            gate.wait_ended(Ended::Worker, Deadline::NEVER);
+            // Soon: the worker waits for nothing but its sockets, unless code of the user's holds it.
+            if !gate.wait_ended(Ended::Worker, Deadline::after(clock::now(), HAND_BACK_WITHIN)) {
+                return Ok(self.leave_behind(first));
+            }
         }
         self.join();
         let remains = if first { gate.take_remains() } else { Default::default() };
@@ -335,10 +365,26 @@ impl Shared {
             delivered,
             failed,
             given_up,
+            out_of_reach: 0,
             undelivered: remains.undelivered.into(),
             failures: remains.failures.into(),
             failures_dropped: remains.failures_dropped,
         })
+    }
+
+    /// What is known while the worker does not come to its end.
+    fn leave_behind(&self, first: bool) -> ShutdownReport {
+        let gate = &self.gate;
+        if first {
+            gate.disclaim();
+        }
+        let (Totals { delivered, failed, given_up }, out_of_reach) = gate.counts();
+        log::warn!(
+            "{out_of_reach} messages cannot be handed back by shutdown: the worker did not end within \
+             {HAND_BACK_WITHIN:?} of its time, a partitioner, a logger or a panic hook blocks it; its thread is left behind"
+        );
+        let given_up = given_up + out_of_reach;
+        ShutdownReport { delivered, failed, given_up, out_of_reach, ..Default::default() }
     }
 
     fn join(&self) {
@@ -363,7 +409,7 @@ impl Drop for Shared {
         }
         let gate = &self.gate;
         gate.close();
-        if threads::serves(gate.number()) {
+        if threads::role(gate.number()).is_some() {
             return;
         }
         let now = clock::now();
@@ -393,5 +439,8 @@ impl fmt::Debug for AsyncProducer {
     }
 }
 
+/// The worker needs a moment of it; the rest is for a machine with much to do.
+const PURGE_WITHIN: Duration = Duration::from_secs(5);
+const HAND_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// How long the last clone's drop waits for what was given up to reach handles and callbacks.
 const AFTER_DROP: Duration = Duration::from_millis(200);

@@ -42,6 +42,10 @@ impl DeliveryHandle {
     /// in the buffer until their callback has returned: with a full buffer this one does not leave meanwhile, and
     /// fails when its `delivery_timeout` has passed. Prefer to end the callback, and learn the fate by another one.
     ///
+    /// On the producer's worker, which calls partitioners, and loggers and panic hooks too, it would wait for itself: it
+    /// returns [`OnWorker`](DeliveryErrorKind::OnWorker) at once. While such a call never returns, no message gets a fate,
+    /// and no timeout passes but that of [`wait_timeout`](Self::wait_timeout).
+    ///
     /// # Errors
     /// The message was not delivered; it comes back in the error.
     #[doc(alias = "join")]
@@ -49,11 +53,13 @@ impl DeliveryHandle {
         if let Sight::Fate(outcome) = self.lookout.look() {
             return self.told(outcome);
         }
-        self.make_due();
+        if !self.make_due() {
+            return self.refused();
+        }
         self.wait_until(Deadline::NEVER).unwrap_or_else(Self::orphaned)
     }
 
-    /// As [`wait`](Self::wait), for at most `timeout`.
+    /// As [`wait`](Self::wait), for at most `timeout`; on the producer's worker it does not wait.
     ///
     /// # Errors
     /// The handle itself, if the message has no fate yet.
@@ -61,7 +67,9 @@ impl DeliveryHandle {
         if let Sight::Fate(outcome) = self.lookout.look() {
             return Ok(self.told(outcome));
         }
-        self.make_due();
+        if !self.make_due() {
+            return Err(self);
+        }
         self.wait_until(Deadline::after(clock::now(), timeout))
     }
 
@@ -77,15 +85,18 @@ impl DeliveryHandle {
     /// Makes all these messages leave now, together, and blocks until each has its fate. In their order.
     pub fn wait_all(handles: impl IntoIterator<Item = Self>) -> Vec<Fate> {
         let handles: Vec<Self> = handles.into_iter().collect();
-        handles.iter().for_each(Self::make_due);
+        for handle in &handles {
+            handle.make_due();
+        }
         handles.into_iter().map(Self::wait).collect()
     }
 
-    fn make_due(&self) {
+    /// Returns whether the fate may be waited for here.
+    fn make_due(&self) -> bool {
         // Without a producer it has its fate.
-        if let Some(producer) = self.lookout.owner().filter(|_| !self.lookout.forked()) {
-            producer.due(self.ticket);
-        }
+        let Some(producer) = self.lookout.owner().filter(|_| !self.lookout.forked()) else { return true };
+        producer.due(self.ticket);
+        !producer.works_here()
     }
 
     fn wait_until(mut self, until: Deadline) -> Result<Fate, Self> {
@@ -123,10 +134,18 @@ impl DeliveryHandle {
         } else {
             "the message was lost"
         };
+        self.unknown(DeliveryErrorKind::Internal(what.to_owned()))
+    }
+
+    /// It would wait for the thread that it is on. The fate goes on as if nobody had the handle.
+    fn refused(self) -> Fate {
+        self.unknown(DeliveryErrorKind::OnWorker)
+    }
+
+    fn unknown(self, kind: DeliveryErrorKind) -> Fate {
         let mut message = Message::bare(self.topic.into(), None, None);
         message.tag = self.tag;
-        let kind = Arc::new(DeliveryErrorKind::Internal(what.to_owned()));
-        Err(DeliveryError::new(kind, Persistence::Possibly, message))
+        Err(DeliveryError::new(Arc::new(kind), Persistence::Possibly, message))
     }
 }
 

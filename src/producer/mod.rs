@@ -14,7 +14,7 @@ pub use async_producer::AsyncProducer;
 pub(crate) use config::DeliveryCallback;
 pub use config::{AsyncProducerBuilder, ProducerBuilder};
 pub use delivery::DeliveryHandle;
-pub use report::{DeliveryFailed, FlushError, FlushReport, MetadataError, ShutdownError, ShutdownReport};
+pub use report::{DeliveryFailed, FlushError, FlushReport, MetadataError, PurgeError, ShutdownError, ShutdownReport};
 pub use sync_producer::Producer;
 pub use undelivered::Undelivered;
 

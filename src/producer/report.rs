@@ -1,4 +1,4 @@
-//! What `flush`, `shutdown`, `partitions_for` and `deliver_messages` answer.
+//! What `flush`, `purge`, `shutdown`, `partitions_for` and `deliver_messages` answer.
 
 use std::error::Error;
 use std::fmt;
@@ -32,7 +32,22 @@ pub enum FlushError {
     },
     /// It was called inside a delivery callback of the same producer, for which it would have to wait.
     InCallback,
+    /// It was called on the worker of the same producer, inside a partitioner, a logger or a panic hook.
+    OnWorker,
     /// The process forked after this producer had started; make a new one in the child.
+    AfterFork,
+}
+
+/// Why `purge` took nothing back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PurgeError {
+    /// The worker did not come to it in this time: a partitioner, a logger or a panic hook blocks it. If it comes to it
+    /// later, the next call gets the messages.
+    Timeout(Duration),
+    /// It was called on the worker of the same producer, inside a partitioner, a logger or a panic hook.
+    OnWorker,
+    /// The process forked after this producer had started: the messages are the parent's.
     AfterFork,
 }
 
@@ -46,8 +61,13 @@ pub struct ShutdownReport {
     pub delivered: u64,
     /// Messages that failed before, and purged ones.
     pub failed: u64,
-    /// How many messages had no fate when the time was up. They are in `undelivered`, or in the error of their handle.
+    /// How many messages had no fate when the time was up. They are in `undelivered`, or in the error of their handle,
+    /// but for those that are `out_of_reach`.
     pub given_up: u64,
+    /// How many of `given_up` could not be handed back, because a partitioner, a logger or a panic hook never returned to
+    /// the worker that has them. Its thread is left behind. If it returns, they are given up, their handles learn it,
+    /// and the next call of `shutdown` gets the others. 0 unless the worker is blocked.
+    pub out_of_reach: u64,
     /// Messages that had no fate when the time was up, each saying whether it may be in the log. Only the first call
     /// of `shutdown` gets them.
     pub undelivered: Undelivered,
@@ -74,6 +94,8 @@ pub struct DeliveryFailed {
 pub enum ShutdownError {
     /// It was called inside a delivery callback of the same producer, for which it would have to wait.
     InCallback,
+    /// It was called on the worker of the same producer, inside a partitioner, a logger or a panic hook.
+    OnWorker,
     /// The process forked after this producer had started: it belongs to the parent.
     AfterFork,
 }
@@ -93,6 +115,8 @@ pub enum MetadataError {
     InvalidTopic(InvalidTopic),
     /// `shutdown` was called.
     Closed,
+    /// It was called on the worker of the same producer, inside a partitioner, a logger or a panic hook.
+    OnWorker,
     /// The process forked after this producer had started; make a new one in the child.
     AfterFork,
     /// A thread of the producer could not start.
@@ -109,6 +133,7 @@ impl fmt::Display for FlushError {
                 because(f, last_error.as_deref())
             }
             Self::InCallback => f.write_str("flush was called inside a delivery callback"),
+            Self::OnWorker => write!(f, "flush {ON_WORKER}"),
             Self::AfterFork => f.write_str(AFTER_FORK),
         }
     }
@@ -125,14 +150,31 @@ impl Error for FlushError {
 
 impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InCallback => "shutdown was called inside a delivery callback",
-            Self::AfterFork => AFTER_FORK,
-        })
+        match self {
+            Self::InCallback => f.write_str("shutdown was called inside a delivery callback"),
+            Self::OnWorker => write!(f, "shutdown {ON_WORKER}"),
+            Self::AfterFork => f.write_str(AFTER_FORK),
+        }
     }
 }
 
 impl Error for ShutdownError {}
+
+impl fmt::Display for PurgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(after) => write!(
+                f,
+                "the producer's worker did not come to a purge within {after:?}; a partitioner, a logger or a panic hook \
+                 blocks it"
+            ),
+            Self::OnWorker => write!(f, "purge {ON_WORKER}"),
+            Self::AfterFork => f.write_str(AFTER_FORK),
+        }
+    }
+}
+
+impl Error for PurgeError {}
 
 impl fmt::Display for MetadataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,6 +185,7 @@ impl fmt::Display for MetadataError {
             }
             Self::InvalidTopic(error) => fmt::Display::fmt(error, f),
             Self::Closed => f.write_str("the producer was shut down"),
+            Self::OnWorker => write!(f, "partitions_for {ON_WORKER}"),
             Self::AfterFork => f.write_str(AFTER_FORK),
             Self::Start(error) => write!(f, "the producer's threads did not start: {error}"),
             Self::Fatal(error) => fmt::Display::fmt(error, f),
@@ -199,6 +242,8 @@ fn because(f: &mut fmt::Formatter<'_>, last: Option<&DeliveryErrorKind>) -> fmt:
     }
 }
 
+const ON_WORKER: &str = "was called on the producer's own worker (in a partitioner, a logger or a panic hook); call it \
+                         from a thread of yours";
 const AFTER_FORK: &str = "the process forked after the producer had started; make a new one in the child";
 
 #[cfg(test)]

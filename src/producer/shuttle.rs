@@ -129,7 +129,7 @@ fn who_waits_for_room_is_told_of_a_shutdown_long_before_its_end() {
 fn flush_returns_only_after_what_preceded_it_and_purge_takes_the_rest() {
     check(Time::Stands, Broker::Answers, || {
         let producer = builder().delivery_interval(Duration::from_secs(1)).max_queue_size(3).build().unwrap();
-        let purging = spawn(&producer, |producer| producer.purge());
+        let purging = spawn(&producer, |producer| producer.purge().unwrap());
         let missing = each(2, &producer, |caller, producer| {
             for n in 0..2 {
                 producer.produce_timeout(message(caller, n), Duration::MAX).unwrap();
@@ -153,7 +153,7 @@ fn two_callers_purge_at_once_and_each_message_goes_to_one() {
     check(Time::Stands, Broker::Silent, || {
         let producer = builder().build().unwrap();
         (0..3).for_each(|n| producer.produce(message(0, n)).unwrap());
-        let purged = each(2, &producer, |_, producer| producer.purge().len());
+        let purged = each(2, &producer, |_, producer| producer.purge().unwrap().len());
         assert_eq!((purged.iter().sum::<usize>(), producer.queue_size()), (3, 0));
         assert_eq!(producer.shutdown().unwrap().failed, 3);
     });
@@ -398,7 +398,7 @@ fn the_sums_match_when_time_passes_and_connections_are_cut() {
         let producer = builder().max_queue_size(3).delivery_interval(Duration::from_millis(5)).build().unwrap();
         let purging = spawn(&producer, |producer| {
             drop(producer.flush(TIMEOUT));
-            producer.purge()
+            producer.purge().unwrap()
         });
         let closing = spawn(&producer, |producer| {
             thread::yield_now();

@@ -299,7 +299,7 @@ fn step(
     match result {
         Ok(Ok(step)) => Ok(step),
         Ok(Err(error)) => Err(format!("the sockets cannot be waited for: {error}")),
-        Err(panic) => Err(panic_text(&*panic)),
+        Err(panic) => Err(panic_text(panic)),
     }
 }
 

@@ -31,10 +31,13 @@ impl<T> Mutex<T> {
 
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.lock_soon().unwrap_or_else(|| {
-            let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            MutexGuard { mutex: self, held: Some(held) }
-        })
+        self.lock_soon().unwrap_or_else(|| self.join())
+    }
+
+    /// The lock, in its turn among those that wait for it: for who has stood back before.
+    pub fn join(&self) -> MutexGuard<'_, T> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { mutex: self, held: Some(held) }
     }
 
     /// The lock, unless it is held each time that it is tried for a while. Holders here are so quick that a lock which is

@@ -95,6 +95,10 @@ impl<T> Mutex<T> {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.join()
+    }
+
+    pub fn join(&self) -> MutexGuard<'_, T> {
         MutexGuard { mutex: self, held: Some(self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())) }
     }
 }

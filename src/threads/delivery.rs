@@ -1,11 +1,10 @@
 //! The delivery thread: calls the user's callback, so that a slow one delays neither sockets nor deadlines. Runs only
 //! if a callback was registered. A panic in the callback is caught and logged, and the next message is told.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::gate::Gate;
-use super::{panic_text, serve};
+use super::{Role, contain, serve};
 use crate::engine::producer::BatchFate;
 use crate::error::DeliveryError;
 use crate::fate::Delivered;
@@ -34,12 +33,14 @@ impl Item {
 }
 
 /// The thread's whole life. Ends when the worker has, after the last callback.
-pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, callback: &mut Callback) {
+pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, mut callback: Callback) {
     let _end = EndOfDelivery(gate);
-    serve(gate.number());
+    serve(gate.number(), Role::Delivery);
     for item in items {
-        tell(gate, item, callback);
+        tell(gate, item, &mut callback);
     }
+    // Before the end is told: what it captured may wait for as long as it likes, and nobody who has a limit joins it.
+    let _ = contain(|| drop(callback));
 }
 
 /// Calls the callback for all that the item holds, and then gives its places back.
@@ -60,8 +61,8 @@ pub(super) fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
 }
 
 fn call(callback: &mut Callback, fate: Result<&Delivered, DeliveryError>) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(fate))) {
-        log::error!("the delivery callback panicked: {}", panic_text(&*panic));
+    if let Err(panic) = contain(|| callback(fate)) {
+        let _ = contain(|| log::error!("the delivery callback panicked: {panic}"));
     }
 }
 

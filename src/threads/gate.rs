@@ -10,8 +10,8 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock;
 use super::state::{Abandon, Delivery, Ended, Flush, Orders, Remains, Report, State, Totals, Unfinished};
+use super::{Role, clock, role};
 use crate::config::{ProducerConfig, QueueConfig};
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::{BatchFate, Errors};
@@ -184,7 +184,7 @@ impl Gate {
                         self.timer.notify_one();
                     }
                     if accepted.wake {
-                        state.wake_unlocked();
+                        leave_and_wake(state);
                     }
                     return Ok(accepted.ticket);
                 }
@@ -216,10 +216,11 @@ impl Gate {
     }
 
     /// The lock; nothing in a forked child that inherited it locked, where nobody would ever unlock it. Whoever must be
-    /// waited for costs more than a look at the process id.
+    /// waited for costs more than a look at the process id. Who comes here without having it has stood back for it in
+    /// `offer_quietly`.
     fn lock_unless_forked(&self) -> Option<MutexGuard<'_, State>> {
-        let soon = self.state.lock_soon();
-        if soon.is_some() || self.forked() { soon } else { Some(self.state.lock()) }
+        let soon = self.state.try_lock();
+        if soon.is_some() || self.forked() { soon } else { Some(self.state.join()) }
     }
 
     /// Makes the message with this ticket leave now.
@@ -227,7 +228,7 @@ impl Gate {
         let mut state = self.state.lock();
         state.awaited = true;
         if state.queue.due(ticket) {
-            state.wake_unlocked();
+            leave_and_wake(state);
         }
     }
 
@@ -235,7 +236,7 @@ impl Gate {
     pub fn deliver(&self) {
         let mut state = self.state.lock();
         if state.queue.deliver() {
-            state.wake_unlocked();
+            leave_and_wake(state);
         }
     }
 
@@ -253,14 +254,19 @@ impl Gate {
         state.flushed(&flush)
     }
 
-    /// Takes back what was never written. Blocks until the worker has looked, which is soon.
-    pub fn purge(&self) -> Vec<Errors> {
+    /// Takes back what was never written. Blocks until the worker has looked, for at most `timeout`; what it takes back
+    /// later is for the next call.
+    pub fn purge(&self, timeout: Duration) -> Option<Vec<Errors>> {
+        let until = Deadline::after(clock::now(), timeout);
         let mut state = self.state.lock();
-        let Some(mine) = state.begin_purge() else { return Vec::new() };
+        let Some(mine) = state.begin_purge() else { return Some(Vec::new()) };
         while state.purges_done < mine {
-            self.done.wait(&mut state);
+            if until.passed(clock::now()) {
+                return None;
+            }
+            wait_until(&self.done, &mut state, until);
         }
-        mem::take(&mut state.purged)
+        Some(mem::take(&mut state.purged))
     }
 
     /// How many partitions the topic has. Blocks until a broker told, for at most `timeout`.
@@ -303,14 +309,14 @@ impl Gate {
         state.queue.close();
         self.room.notify_all();
         self.timer.notify_all();
-        state.tell();
+        tell_and_leave(state);
     }
 
     /// Makes the worker give up what has no fate.
     pub fn abandon(&self, to: Abandon) {
         let mut state = self.state.lock();
         state.abandon.get_or_insert(to);
-        state.tell();
+        tell_and_leave(state);
     }
 
     /// Blocks until the worker, or all threads, have ended, and returns whether they have.
@@ -332,12 +338,23 @@ impl Gate {
         !mem::replace(&mut self.state.lock().claimed, true)
     }
 
+    /// The next call is the first again.
+    pub fn disclaim(&self) {
+        self.state.lock().claimed = false;
+    }
+
     pub fn take_remains(&self) -> Remains {
         mem::take(&mut self.state.lock().remains)
     }
 
     pub fn totals(&self) -> Totals {
         self.state.lock().totals
+    }
+
+    /// How many messages ended which way, and how many did not.
+    pub fn counts(&self) -> (Totals, u64) {
+        let state = self.state.lock();
+        (state.totals, state.unfinished().messages)
     }
 
     pub fn unfinished(&self) -> Unfinished {
@@ -399,7 +416,7 @@ impl Gate {
         state.called.messages += messages;
         state.called.bytes += bytes;
         state.called.fates.extend(fate);
-        state.tell();
+        tell_and_leave(state);
     }
 
     /// The callbacks of all messages with tickets below this have returned.
@@ -466,7 +483,30 @@ impl Gate {
     }
 }
 
-/// Waking is a system call: it happens with the lock released for that time.
+/// Wakes the worker, which counts as woken. That is a system call, and its failure is a line in the log: neither has the
+/// lock, and it is not taken again only to be left.
+fn leave_and_wake(state: MutexGuard<'_, State>) {
+    if let Some(waker) = state.waker.clone() {
+        drop(state);
+        wake(&waker);
+    }
+}
+
+fn wake(waker: &Waker) {
+    if let Err(error) = waker.wake() {
+        log::error!("the worker cannot be woken ({error}); it goes on at its next deadline");
+    }
+}
+
+/// Makes the worker look at what was asked, and wakes it for that if it sleeps.
+fn tell_and_leave(mut state: MutexGuard<'_, State>) {
+    state.news = true;
+    if state.queue.rouse() {
+        leave_and_wake(state);
+    }
+}
+
+/// The same for who goes on under the lock, which is released while the worker is woken.
 trait Wake {
     /// Wakes the worker, which counts as woken.
     fn wake_unlocked(&mut self);
@@ -482,10 +522,8 @@ trait Wake {
 
 impl Wake for MutexGuard<'_, State> {
     fn wake_unlocked(&mut self) {
-        let Some(waker) = self.waker.clone() else { return };
-        let woken = MutexGuard::unlocked(self, || waker.wake());
-        if let Err(error) = woken {
-            log::error!("the worker cannot be woken ({error}); it goes on at its next deadline");
+        if let Some(waker) = self.waker.clone() {
+            MutexGuard::unlocked(self, || wake(&waker));
         }
     }
 
@@ -538,6 +576,10 @@ fn wait_until(condvar: &Condvar, state: &mut MutexGuard<'_, State>, until: Deadl
 impl Owner for Gate {
     fn due(&self, ticket: u64) {
         self.due(ticket);
+    }
+
+    fn works_here(&self) -> bool {
+        role(self.number) == Some(Role::Worker)
     }
 
     fn process(&self) -> u32 {
@@ -603,7 +645,7 @@ mod tests {
         let (mut report, mut orders) = (Report::default(), Orders::default());
         gate.exchange(&mut report, &mut orders, 0);
         scope(|scope| {
-            let purge = spawn(scope, || gate.purge().len());
+            let purge = spawn(scope, || gate.purge(SLEEP).expect("in time").len());
             assert!(poll(&mut net) < SLEEP);
             gate.exchange(&mut report, &mut orders, 0);
             assert_eq!((orders.purges, orders.chunks.len()), (1, 1));

@@ -12,6 +12,8 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use self::delivery::Callback;
@@ -84,7 +86,7 @@ pub(crate) fn start(
             Some(spawn("ottla-delivery", &wait, move || {
                 let taken = callback.lock().take();
                 match taken {
-                    Some(mut callback) => delivery::run(&gate, &items, &mut callback),
+                    Some(callback) => delivery::run(&gate, &items, callback),
                     None => gate.delivery_ended(),
                 }
             })?)
@@ -113,19 +115,36 @@ impl Threads {
     }
 }
 
-/// Whether this thread serves the producer with this gate, so that it must not wait for it: the delivery thread inside
-/// a callback, the worker inside a partitioner.
-pub(crate) fn serves(gate: u32) -> bool {
-    SERVED.with(Cell::get) == gate
+/// Which thread of a producer this is, where code of the user's runs on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It calls partitioners. Waits for nothing that only it can do.
+    Worker,
+    /// It calls the callback. Waits for no callback.
+    Delivery,
 }
 
-fn serve(gate: u32) {
-    SERVED.with(|served| served.set(gate));
+/// What this thread is to the producer with this gate, so that it does not wait for itself: a callback, a partitioner, a
+/// logger or a panic hook may call the producer.
+pub(crate) fn role(gate: u32) -> Option<Role> {
+    // A thread that ends has no role any more.
+    let (served, role) = SERVED.try_with(Cell::get).ok()?;
+    (served == gate).then_some(role)
+}
+
+fn serve(gate: u32, role: Role) {
+    SERVED.with(|served| served.set((gate, role)));
 }
 
 thread_local! {
     /// Number of the gate whose thread this is, 0 for threads of others.
-    static SERVED: Cell<u32> = const { Cell::new(0) };
+    static SERVED: Cell<(u32, Role)> = const { Cell::new((0, Role::Worker)) };
+}
+
+/// Runs code of the user's whose panic must not end this thread: a callback, a logger, a destructor. Gives what the panic
+/// said.
+fn contain(run: impl FnOnce()) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(panic_text)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where threads start")]
@@ -139,12 +158,17 @@ fn spawn(name: &str, go: &Receiver<()>, run: impl FnOnce() + Send + 'static) -> 
 }
 
 /// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
+pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let text = if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text.clone()
     } else {
         "a panic without a text".to_owned()
+    };
+    // What a user's code panics with may panic when it is dropped.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(second);
     }
+    text
 }

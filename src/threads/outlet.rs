@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use super::contain;
 use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
 use crate::engine::producer::{BatchFate, Errors};
@@ -83,7 +84,7 @@ impl Outlet {
         };
         match way {
             Way::Failed => {
-                self.log.failed(&fate, kind, now);
+                let _ = contain(|| self.log.failed(&fate, kind, now));
                 report.totals.failed += messages as u64;
             }
             Way::Purged => report.totals.failed += messages as u64,
@@ -112,7 +113,8 @@ impl Outlet {
     /// Ends the delivery thread after the callbacks that are on their way, and hands out what nobody took.
     pub fn close(&mut self, now: Instant) -> Remains {
         self.callbacks = None;
-        self.log.tell(now);
+        // A logger that panics takes nothing from whom the rest belongs to.
+        let _ = contain(|| self.log.tell(now));
         Remains {
             undelivered: mem::take(&mut self.undelivered),
             failures: mem::take(&mut self.failures.kept).into(),

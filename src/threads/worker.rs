@@ -11,7 +11,7 @@ use super::driver::{Driver, Net, Network};
 use super::gate::{Gate, Next};
 use super::outlet::Outlet;
 use super::state::{Abandon, Called, Orders, Report};
-use super::{panic_text, serve};
+use super::{Role, contain, panic_text, serve};
 use crate::engine::deadline::Deadline;
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryErrorKind, FatalError};
@@ -43,12 +43,12 @@ pub(super) struct Worker<N = Net> {
 impl Worker {
     /// The thread's whole life. Ends when the queue is closed and every message has its fate.
     pub fn run(mut self) {
-        serve(self.gate.number());
+        serve(self.gate.number(), Role::Worker);
         loop {
             let fault = match catch_unwind(AssertUnwindSafe(|| self.work())) {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => format!("the sockets cannot be waited for: {error}"),
-                Err(panic) => panic_text(&*panic),
+                Err(panic) => panic_text(panic),
             };
             if !self.survive(fault) {
                 break;
@@ -134,9 +134,10 @@ impl<N: Network> Worker<N> {
     /// Goes on after a fault with a new engine. Returns whether there is a point in it.
     pub fn survive(&mut self, fault: String) -> bool {
         self.faults += 1;
-        log::error!("a fault inside ottla, please report it: {fault}");
-        if catch_unwind(AssertUnwindSafe(|| self.recover(&fault))).is_err() {
-            log::error!("messages were lost to a fault inside ottla");
+        // The fault may be the logger's.
+        let _ = contain(|| log::error!("a fault inside ottla, please report it: {fault}"));
+        if contain(|| self.recover(&fault)).is_err() {
+            let _ = contain(|| log::error!("messages were lost to a fault inside ottla"));
         }
         if self.faults < FAULTS_IN_A_ROW {
             return true;
@@ -266,15 +267,15 @@ impl<N: Network> Worker<N> {
         let advice = "please report it; a new producer may work";
         self.report.fatal = Some(Arc::new(FatalError { cause, advice }));
         self.outlet.abandon_to(Abandon::ToCallback);
-        let given_up = catch_unwind(AssertUnwindSafe(|| {
+        let given_up = contain(|| {
             self.gate.close();
             self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
             self.obey();
             self.driver.engine.abandon(self.driver.now());
             self.collect();
-        }));
+        });
         if given_up.is_err() {
-            log::error!("messages were lost to a fault inside ottla");
+            let _ = contain(|| log::error!("messages were lost to a fault inside ottla"));
         }
     }
 }

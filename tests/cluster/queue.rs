@@ -116,7 +116,7 @@ fn purge_hands_back_whole_messages_and_leaves_what_was_written() {
         let message = message.with_header("a", "1").with_header("a", "2").with_tag(tag);
         producer.produce(message).unwrap();
     }
-    let purged = producer.purge();
+    let purged = producer.purge().unwrap();
     assert_eq!((purged.len(), producer.queue_size()), (5, 0));
     for (error, tag) in purged.zip(0..) {
         assert_eq!(
@@ -154,14 +154,14 @@ fn a_purge_divides_exactly_between_what_was_written_and_what_was_not() {
     let batched = [produce(19, 0), produce(29, 1)];
     producer.deliver_messages();
     let queued = [produce(39, 1), produce(49, 2)];
-    let purged = producer.purge();
+    let purged = producer.purge().unwrap();
     assert_eq!((purged.len(), producer.queue_size()), (19 + 29 + 39 + 49, 0));
     for handle in batched.into_iter().chain(queued) {
         let error = handle.wait().unwrap_err();
         assert!(matches!(error.kind(), DeliveryErrorKind::Purged), "{error}");
         assert_eq!(error.persistence(), Persistence::No);
     }
-    assert!(producer.purge().is_empty());
+    assert!(producer.purge().unwrap().is_empty());
     let written = written.try_get().expect_err("it was written, and waits for its answer");
     drop(stalled);
     assert_eq!(written.wait().unwrap().offset, Some(10));

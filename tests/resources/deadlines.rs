@@ -104,7 +104,7 @@ fn wait(scene: &Scene) -> Duration {
 
 fn purge(scene: &Scene) -> Duration {
     let (producer, queued) = scene.full();
-    timed(|| assert_eq!(producer.purge().len() as u64, queued))
+    timed(|| assert_eq!(producer.purge().unwrap().len() as u64, queued))
 }
 
 fn partitions_for(scene: &Scene) -> Duration {

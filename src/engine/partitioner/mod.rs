@@ -67,7 +67,9 @@ impl Partitioner {
     /// [`partition_count`](PartitionInput::partition_count).
     ///
     /// It is also asked about messages without a key. It runs on the producer's worker thread and must not
-    /// block. A message for which it panics, or gives a partition that does not exist, fails alone.
+    /// block: meanwhile nothing of this producer is delivered or expires. What would wait for the worker (`flush`,
+    /// `purge`, `shutdown`, `partitions_for`, a handle) is refused inside it. A message for which it panics, or gives a
+    /// partition that does not exist, fails alone.
     ///
     /// ```
     /// # use ottla::Partitioner;
