@@ -10,6 +10,7 @@ pub mod entry;
 pub mod extras;
 mod filling;
 mod lanes;
+mod offered;
 pub mod partitioner;
 pub mod producer;
 pub mod queue;

@@ -16,6 +16,7 @@ pub use super::checked::{Checked, Usual};
 use super::chunk::Chunk;
 use super::deadline::Deadline;
 use super::filling::Filling;
+pub use super::offered::{Accepted, Full, Refused};
 use super::partitioner::Partitioner;
 use super::topics::Topics;
 use crate::error::InvalidTopic;
@@ -119,47 +120,6 @@ enum Timer {
 struct Arrival {
     first: u64,
     at: Instant,
-}
-
-/// A message was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// Its ticket.
-    pub ticket: u64,
-    /// Whether the worker must be woken.
-    pub wake: bool,
-    /// Whether the timer must be woken.
-    pub arm: bool,
-}
-
-/// Why a message was not accepted.
-#[derive(Debug)]
-pub enum Refused {
-    /// No thread runs yet.
-    Idle,
-    /// The queue was closed.
-    Closed,
-    /// No place, or no bytes, are left.
-    Full(Full),
-    /// The topic's name is not allowed.
-    InvalidTopic(InvalidTopic),
-    /// The clock says that this process is another one.
-    Forked,
-}
-
-/// What a full queue holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
-    /// Messages that hold a place.
-    pub queued: usize,
-    /// The limit that was reached.
-    pub limit: usize,
-    /// Whether it counts bytes.
-    pub bytes: bool,
-    /// When the oldest message came, to the precision of a chunk.
-    pub oldest: Option<Instant>,
-    /// Whether the worker must be woken.
-    pub wake: bool,
 }
 
 impl Queue {
