@@ -74,12 +74,21 @@ pub enum DeliveryErrorKind {
     Broker(BrokerError),
     /// A connection failed.
     Connection(ConnectionError),
-    /// The topic does not exist, and did not appear within `unknown_topic_grace`.
+    /// The topic does not exist, and did not appear within `unknown_topic_grace`. As what is in the way of a message
+    /// that still waits: it does not exist yet.
     UnknownTopic {
         /// The topic.
         topic: Topic,
-        /// How long it was waited for.
+        /// How long it was waited for; zero while it still is.
         waited: Duration,
+    },
+    /// A broker uses a quota: it asked for silence, or answered late. A cause of waiting, and no message fails by it
+    /// alone.
+    Throttled {
+        /// The broker's address as `host:port`.
+        address: Arc<str>,
+        /// For how long.
+        throttle: Duration,
     },
     /// The topic was deleted and made anew after the message was sent, and no answer said what became of it: it may be in
     /// the log of the old one. What was not in that goes to the new one, and does not fail.
@@ -164,10 +173,20 @@ impl fmt::Display for DeliveryErrorKind {
             }
             Self::Broker(error) => fmt::Display::fmt(error, f),
             Self::Connection(error) => fmt::Display::fmt(error, f),
-            Self::UnknownTopic { topic, waited } => write!(
+            Self::UnknownTopic { topic, waited } => {
+                write!(f, "topic {topic} does not exist")?;
+                if !waited.is_zero() {
+                    write!(f, " and did not appear within {waited:?}")?;
+                }
+                f.write_str(
+                    "; create it, or allow its creation (allow_auto_topic_creation here, auto.create.topics.enable on \
+                     the brokers)",
+                )
+            }
+            Self::Throttled { address, throttle } => write!(
                 f,
-                "topic {topic} does not exist and did not appear within {waited:?}; create it, or \
-                 allow its creation (allow_auto_topic_creation here, auto.create.topics.enable on the brokers)"
+                "broker {address} uses a quota and throttles this client for {throttle:?}; send less, or raise the \
+                 quotas of its user or client_id"
             ),
             Self::TopicRecreated { topic } => write!(
                 f,
@@ -265,6 +284,16 @@ mod tests {
                 "topic orders does not exist and did not appear within 30s; create it, or allow \
                  its creation (allow_auto_topic_creation here, auto.create.topics.enable on the \
                  brokers)",
+            ),
+            (
+                Kind::UnknownTopic { topic: topic.clone(), waited: Duration::ZERO },
+                "topic orders does not exist; create it, or allow its creation (allow_auto_topic_creation here, \
+                 auto.create.topics.enable on the brokers)",
+            ),
+            (
+                Kind::Throttled { address: "kafka-1:9092".into(), throttle: Duration::from_millis(1500) },
+                "broker kafka-1:9092 uses a quota and throttles this client for 1.5s; send less, or raise the quotas of \
+                 its user or client_id",
             ),
             (
                 Kind::TopicRecreated { topic: topic.clone() },

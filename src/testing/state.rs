@@ -309,6 +309,12 @@ impl ClusterState {
         self.create_topic(name, partitions, TopicKind::default()).is_some()
     }
 
+    /// From now on batches may have so many bytes.
+    #[cfg(feature = "_internal")]
+    pub fn limit_messages(&mut self, bytes: usize) {
+        self.settings.max_message_bytes = bytes;
+    }
+
     /// Removes a topic with its messages; whether it was there.
     pub fn delete_topic(&mut self, name: &str) -> bool {
         self.note_news();

@@ -102,8 +102,7 @@ impl Load {
         }
     }
 
-    /// Waits until the producer meets an error that says this. Only while no partition takes anything: a delivery to
-    /// any of them ends the error.
+    /// Waits until the producer meets an error that says this.
     pub fn wait_for_error(&self, text: &str) {
         let limit = Instant::now() + Duration::from_secs(60);
         while !self.producer.last_error().is_some_and(|error| error.to_string().contains(text)) {

@@ -57,6 +57,27 @@ fn a_batch_that_is_too_large_is_cut_until_only_the_message_that_is_fails() {
 }
 
 #[test]
+fn a_topic_that_takes_small_batches_only_refuses_a_handful_and_is_no_trouble() {
+    let kafka = RealKafka::shared();
+    kafka.create_topic("small", 1, &["max.message.bytes=2000"]);
+    let producer = producer(kafka);
+    for number in 0..3_000 {
+        let message = Message::new("small", format!("{number:0700}"));
+        producer.produce_timeout(message, Duration::from_secs(30)).expect("there is room soon");
+        assert!(producer.last_error().is_none(), "{:?}", producer.last_error());
+    }
+    let report = producer.shutdown().expect("shut down");
+    assert_eq!((report.delivered, report.failed), (3_000, 0));
+    assert_left_in_order(kafka, "small", 3_000, |_| false);
+    let batches = kafka.dump_batches(1, "small", 0);
+    assert!(batches.len() < 1_600, "{} batches: two messages fit into each", batches.len());
+    // The producer goes on to the next epoch after each refusal.
+    let refusals = batches.iter().map(|batch| tools::field(batch, "producerEpoch:")).max();
+    println!("{} batches, {} refusals", batches.len(), refusals.unwrap_or_default());
+    assert!(refusals.is_some_and(|refusals| (1..=8).contains(&refusals)), "{refusals:?} refusals");
+}
+
+#[test]
 fn records_without_a_key_fail_alone_in_a_compacted_topic() {
     let kafka = RealKafka::shared();
     kafka.create_topic("compacted", 1, &["cleanup.policy=compact"]);

@@ -17,6 +17,7 @@ mod anew;
 mod answers;
 mod bench;
 mod callers;
+mod causes;
 mod check;
 mod faults;
 mod frames;

@@ -193,6 +193,23 @@ fn a_piece_of_many_topics_that_is_refused_comes_again_and_the_others_go_on() {
 }
 
 #[test]
+fn a_topic_that_is_missing_holds_up_no_question_about_others() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("b", 1).auto_create(false));
+    let index = bench.know("c");
+    bench.cluster.make_topic("c", 1);
+    bench.append(&Message::new("a", "v"));
+    bench.pass(Duration::from_millis(9_777));
+    for (delivered, topic) in [(1, 1), (2, index)] {
+        bench.append_to(topic, &Message::new("new", "v"));
+        bench.pass(Duration::from_millis(250));
+        assert_eq!(bench.delivered.len(), delivered, "the pause is that of another topic");
+    }
+    let asked = bench.requests(Api::Metadata);
+    bench.pass(secs(10));
+    assert!(bench.requests(Api::Metadata) - asked <= 15, "{} more", bench.requests(Api::Metadata) - asked);
+}
+
+#[test]
 fn a_topic_that_cannot_be_made_says_why_although_others_go_on() {
     let configure = |config: &mut ottla::config::ProducerConfig| config.delivery_timeout = secs(5);
     let mut bench = Bench::with(1, |cluster| cluster.topic("b", 1), configure);

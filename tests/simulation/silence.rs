@@ -40,7 +40,9 @@ fn brokers_of_before_kip_219_were_silent_themselves() {
             }
             let delivered = bench.delivered.len();
             assert_eq!(delivered < 2, silent, "{delivered} after {api} in version {max}");
-            assert!(bench.engine.last_error().is_none(), "it is no failure");
+            // The next answer on the same connection ends it, if there was one.
+            let said = bench.engine.last_error().map(ToString::to_string).unwrap_or_default();
+            assert!(said.is_empty() || said.contains("quota"), "it is no failure: {said}");
             let wakes = bench.pass(secs(5));
             assert!(wakes <= 10, "{wakes} wake-ups in the silence after {api} in version {max}");
             assert_eq!((bench.delivered.len(), bench.failed.len()), (2, 0), "{api} in version {max}");

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
+use super::batch::Batch;
+use super::causes::{About, Tell};
 use super::fate::Ack;
 use super::partition;
 use super::verdict::{Action, Doubt, Verdict, fatal_advice};
@@ -90,14 +92,20 @@ impl ProducerEngine {
 
     /// KIP-219: the broker asks for silence. Before that it held the answer back, and the silence is over.
     fn throttled(&mut self, peer: Peer, (api, version): (Api, i16), throttle: Duration, now: Instant) {
-        if throttle.is_zero() || !api.leaves_silence_to_clients(version) {
+        let Some(link) = self.brokers.links.get_mut(&peer) else { return };
+        if throttle.is_zero() {
+            if !self.causes.is_empty() && !link.is_muted() {
+                self.causes.end(|about| about == About::Quota(peer));
+            }
             return;
         }
-        if let Some(link) = self.brokers.links.get_mut(&peer) {
-            // With a quota in force, every answer may say so.
-            log::debug!("broker {}: asks for {throttle:?} of silence (quota)", link.name);
+        let why = Arc::new(DeliveryErrorKind::Throttled { address: Arc::clone(&link.name), throttle });
+        if api.leaves_silence_to_clients(version) {
             link.mute(Deadline::after(now, throttle));
         }
+        // With a quota in force, every answer may say so: nothing for the log of operators.
+        log::debug!("{why}");
+        self.note(About::Quota(peer), why, now, Tell::Never);
     }
 
     fn produce_answer(
@@ -116,7 +124,7 @@ impl ProducerEngine {
         // One for all: partitions that are refused together try again together, in one request.
         let random = self.random.draw();
         let mut answered = vec![false; sent.len()];
-        let mut refused: Option<(Arc<DeliveryErrorKind>, usize)> = None;
+        let mut refused = 0;
         for topic in answer.topics {
             let index = match topic.id {
                 Some(id) => self.by_id.get(&id),
@@ -128,16 +136,17 @@ impl ProducerEngine {
                 if std::mem::replace(&mut answered[place], true) {
                     continue;
                 }
+                let number_of = result.index;
                 if let Some(why) = self.judge((peer, random), index, number, result, now) {
-                    refused.get_or_insert((why, 0)).1 += 1;
+                    refused += 1;
+                    // Partitions that are refused together are one incident.
+                    let tell = if refused == 1 { Tell::AtOnce } else { Tell::Never };
+                    self.note(About::Partition(index, number_of), why, now, tell);
                 }
             }
         }
-        if let Some((why, count)) = refused {
-            if count > 1 {
-                log::debug!("{why}, and {} more partitions", count - 1);
-            }
-            self.note_error(why, now);
+        if refused > 1 {
+            log::debug!("{refused} partitions were refused in one answer");
         }
         // A topic that was made anew since may have fewer partitions.
         let mut awaited = |(topic, partition): (u32, i32)| {
@@ -150,7 +159,7 @@ impl ProducerEngine {
         if !missing.is_empty() {
             let what = format!("{} partitions of the request are missing", missing.len());
             let why = self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what });
-            self.note_error(Arc::clone(&why), now);
+            self.note(About::Broker(peer), Arc::clone(&why), now, Tell::AtOnce);
             self.unanswered(&missing, number, &why, now);
         }
     }
@@ -169,18 +178,21 @@ impl ProducerEngine {
             return self.refused((peer, random), topic, request, (result, verdict), now);
         }
         let state = self.topics.get_mut(topic as usize)?;
-        let index = state.partition(result.index)?.find(request.0, request.1)?;
+        let partition = state.partition(result.index)?;
+        let index = partition.find(request.0, request.1)?;
+        let len = partition.batch(index).map_or(0, Batch::len);
         let log_append_time = state.stored_time((result.index, index), result.log_append_time);
         let base_offset = (result.base_offset >= 0).then_some(result.base_offset);
         let partition = state.partition(result.index)?;
         let freed = partition.delivered(index, Ack { base_offset, log_append_time }, &mut self.settled);
+        state.took_size(len, self.rules.max_batch_bytes, now);
         self.outbox.free(freed);
         self.settle();
         self.touch(topic, result.index, now);
         None
     }
 
-    /// What follows from a refusal, which it returns unless it was expected.
+    /// What follows from a refusal, which it returns unless it was expected, or is no more than smaller batches.
     fn refused(
         &mut self,
         (peer, random): (Peer, u64),
@@ -208,9 +220,13 @@ impl ProducerEngine {
         let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
         let index = partition.find(conn, correlation)?;
         let batch = partition.batch(index)?;
-        let (count, doubtful) = (batch.count(), batch.doubt != Doubt::None || batch.ghost);
+        let (count, len, doubtful) = (batch.count(), batch.len(), batch.doubt != Doubt::None || batch.ghost);
+        if verdict.action == Action::Split && count > 1 {
+            self.topics.get_mut(topic as usize)?.refused_size(len, now);
+        }
+        let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
         // Of a topic that is known to be gone nothing else is expected.
-        let (doubt, expected) = (verdict.doubt, partition.is_anew());
+        let (doubt, mut expected) = (verdict.doubt, partition.is_anew());
         let settled = &mut self.settled;
         let freed = match verdict.action {
             Action::Delivered => unreachable!("that is no refusal"),
@@ -238,7 +254,9 @@ impl ProducerEngine {
                 partition.puzzle(index, Arc::clone(&why), until, settled)
             }
             Action::Split if count > 1 && !doubtful => {
-                partition.split(index, |batch| batch.cut(count.div_ceil(2), |_| true).0)
+                log::debug!("{why}; a batch of {count} messages and {len} bytes is cut");
+                expected = true;
+                partition.split(index)
             }
             Action::Records if !doubtful => {
                 let culprits = culprits_in_order(&result, count);
@@ -246,7 +264,7 @@ impl ProducerEngine {
                     partition.refuse(index, doubt, &why, settled)
                 } else {
                     partition.replace(index, |batch| {
-                        let (kept, refused) = batch.cut(count, |at| culprits.iter().all(|(bad, _)| *bad != at));
+                        let (kept, refused) = batch.cut(usize::MAX, |at| culprits.iter().all(|(bad, _)| *bad != at));
                         for (batch, (_, text)) in refused.into_iter().zip(&culprits) {
                             let outcome = Err((broker_error(*text), batch.persistence(false)));
                             settled.push(partition::settled((topic, number), batch, outcome));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::verdict::Doubt;
 use crate::engine::deadline::Deadline;
-use crate::engine::entry::Entry;
+use crate::engine::entry::{self, Entry};
 use crate::engine::extras::Extras;
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::fate::slot::Slot;
@@ -245,17 +245,18 @@ impl Batch {
     }
 
     /// The messages cut into batches: those that `keep` says no to go to the second list, each alone; the others go
-    /// to the first, in order, at most `most` in each.
+    /// to the first, in order, at most `most` bytes in each. A message alone may have more.
     #[must_use]
-    pub fn cut(self, most: u32, keep: impl Fn(u32) -> bool) -> (Vec<Self>, Vec<Self>) {
+    pub fn cut(self, most: usize, keep: impl Fn(u32) -> bool) -> (Vec<Self>, Vec<Self>) {
         let (first_ticket, due, deadline) = (self.first_ticket, self.due, self.deadline);
+        let (takes_until, queues) = (self.takes_until, self.queued.messages > 0);
         let (attempts, written, last_error) = (self.attempts, self.written, self.last_error.clone());
         let in_deleted = self.in_deleted;
         let (records, extras) = self.into_parts();
         let fresh = || {
             let mut batch = Self::new(Vec::new(), first_ticket, due, deadline);
             (batch.attempts, batch.written, batch.last_error) = (attempts, written, last_error.clone());
-            batch.in_deleted = in_deleted;
+            (batch.takes_until, batch.in_deleted) = (takes_until, in_deleted);
             batch
         };
         let (mut kept, mut refused): (Vec<Self>, Vec<Self>) = (Vec::new(), Vec::new());
@@ -274,14 +275,15 @@ impl Batch {
                 partition_key: extra.and_then(|extra| extra.partition_key.as_deref()),
                 tail: &bytes,
             };
+            let queued = if queues { entry::cost(entry.tail.len(), extra) } else { 0 };
+            let add = |batch: &mut Self| batch.append(&entry, extras.slot(extra), queued, most);
             let list = if keep(index) { &mut kept } else { &mut refused };
-            let full = !keep(index) || list.last().is_none_or(|batch| batch.count() >= most);
-            if full {
-                list.push(fresh());
+            if !keep(index) || !list.last_mut().is_some_and(add) {
+                let mut batch = fresh();
+                let first = add(&mut batch);
+                debug_assert!(first, "the first message always fits");
+                list.push(batch);
             }
-            // The pieces are smaller than the whole, which was one batch.
-            let fits = list.last_mut().is_some_and(|batch| batch.append(&entry, extras.slot(extra), 0, usize::MAX));
-            debug_assert!(fits, "a message of a batch fits into a piece of it");
         }
         (kept, refused)
     }

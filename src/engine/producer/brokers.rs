@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::causes::{About, Tell};
 use super::partition::Partition;
 use super::{Action, ProducerEngine};
 use crate::config::{ClientConfig, RequiredAcks};
@@ -95,12 +96,12 @@ impl ProducerEngine {
         }
         let error = Arc::new(DeliveryErrorKind::Connection(error));
         link.last_error = Some(Arc::clone(&error));
-        self.last_error = Some(Arc::clone(&error));
+        self.note(About::Broker(peer), Arc::clone(&error), now, Tell::Never);
         self.identity.lost(conn);
         self.metadata_lost(conn);
         if self.unfinished > 0 {
             // KIP-899: what is unreachable may have moved; ask where the partitions are now.
-            self.refresh.want();
+            self.refresh.want_for(!again);
         }
         if let Some(live) = live {
             self.retry_all(*live, &error, now);
@@ -255,14 +256,6 @@ impl ProducerEngine {
         self.send(peer, version, purpose, now, write)
     }
 
-    /// Remembers an error that keeps messages from being delivered, and logs it unless that was done not long ago.
-    pub(super) fn note_error(&mut self, error: Arc<DeliveryErrorKind>, now: Instant) {
-        if let Some(line) = self.told.line(&error, now) {
-            log::warn!("{line}");
-        }
-        self.last_error = Some(error);
-    }
-
     /// Closes a connection that nobody needs.
     pub(super) fn hang_up(&mut self, peer: Peer) {
         let Some(link) = self.brokers.links.get_mut(&peer) else { return };
@@ -346,7 +339,7 @@ impl ProducerEngine {
     }
 
     /// Whether a request waits that any broker can answer, and no broker is ready for it.
-    fn needs_any_broker(&self) -> bool {
+    pub(super) fn needs_any_broker(&self) -> bool {
         let wanted = self.refresh.is_wanted() || (self.unfinished > 0 && self.identity.current().is_err());
         wanted && self.any_ready().is_none()
     }

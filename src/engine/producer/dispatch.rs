@@ -128,6 +128,9 @@ impl ProducerEngine {
             let overhead = produce::topic_overhead(state.name.name());
             let Some(partition) = state.partition(number) else { continue };
             let Some(pick) = partition.pick(now) else { continue };
+            if pick == Pick::Fresh {
+                partition.cut_next();
+            }
             let (len, holds) = partition.picked(pick);
             if !chosen.partitions.is_empty() && bytes + overhead + len > self.config.max_request_bytes {
                 break;

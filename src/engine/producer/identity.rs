@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProducerEngine;
+use super::causes::{About, Tell};
 use super::partition::Epoch;
 use super::verdict::{IdVerdict, advice};
 use crate::config::ProducerConfig;
@@ -112,6 +113,7 @@ impl ProducerEngine {
             return;
         }
         if answer.error == ErrorCode::NONE && answer.producer_id >= 0 && answer.epoch >= 0 {
+            self.causes.end(|about| about == About::Identity);
             self.identity.failures = 0;
             self.identity.not_before = Deadline::NEVER;
             self.identity.take(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
@@ -132,10 +134,10 @@ impl ProducerEngine {
             IdVerdict::Fatal(advice) => return self.fail_for_good(cause, advice, now),
             IdVerdict::Loading => {
                 log::debug!("{cause}");
-                self.last_error = Some(Arc::new(cause));
+                self.note(About::Identity, Arc::new(cause), now, Tell::Never);
             }
             // An id below 0 is none, whatever the code.
-            IdVerdict::Given | IdVerdict::Retry => self.note_error(Arc::new(cause), now),
+            IdVerdict::Given | IdVerdict::Retry => self.note(About::Identity, Arc::new(cause), now, Tell::AtOnce),
         }
         self.identity.failures = self.identity.failures.saturating_add(1);
         let pause = self.retry.pause(self.identity.failures, self.random.draw());

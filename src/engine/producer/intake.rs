@@ -76,7 +76,7 @@ impl ProducerEngine {
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| !topic.is_known()) else { return false };
         if topic.parked.is_empty() {
-            self.refresh.want();
+            self.refresh.want_for(topic.last_error.is_none());
             self.outbox.fresh(index, -1);
         }
         topic.parked.push_back((std::mem::take(chunk), now));
@@ -167,7 +167,7 @@ impl ProducerEngine {
         }
         if !topic.is_known() {
             if topic.parked.is_empty() {
-                self.refresh.want();
+                self.refresh.want_for(topic.last_error.is_none());
                 self.outbox.fresh(index, -1);
             }
             return park(topic, entry, arrival, lane);

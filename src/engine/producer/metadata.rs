@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::partition::Partition;
+use super::causes::{About, Tell};
+use super::partition::{Partition, Rules};
 use super::verdict::{TopicVerdict, advice};
 use super::{ProducerEngine, set_alarm};
 use crate::config::BrokerAddress;
@@ -42,12 +43,13 @@ impl ProducerEngine {
             } else {
                 Arc::new(metadata_error(peer, answer.error, None))
             };
-            self.note_error(why, now);
+            self.note(About::Metadata, why, now, Tell::AtOnce);
             if answer.error == ErrorCode::REBOOTSTRAP_REQUIRED {
                 self.begin_anew("a broker asks for it", now);
             }
             return self.ask_again(now);
         }
+        self.causes.end(|about| matches!(about, About::Metadata | About::Broker(Peer::Seed(_))));
         self.take_brokers(peer, &answer, now);
         for topic in &answer.topics {
             let index = self.by_name.get(&*topic.name).or_else(|| self.by_id.get(&topic.id?)).copied();
@@ -62,7 +64,6 @@ impl ProducerEngine {
     pub(super) fn visit_topic(&mut self, index: u32, now: Instant) {
         let (timeout, grace) = (self.config.delivery_timeout, self.config.unknown_topic_grace);
         let Some(topic) = self.topics.get_mut(index as usize) else { return };
-        let last = topic.last_error.clone().or(self.last_error.clone());
         topic.alarm = None;
         if topic.missing_since.is_some_and(|since| Deadline::after(since, grace).passed(now)) {
             let name = topic.name.clone();
@@ -76,7 +77,8 @@ impl ProducerEngine {
         let topic = &mut self.topics[index as usize];
         let late = topic.parked.iter().take_while(|(_, due)| Deadline::after(*due, timeout).passed(now)).count();
         if late > 0 {
-            let why = Arc::new(DeliveryErrorKind::Timeout { after: timeout, last });
+            let (own, way) = self.causes_of(index, -1);
+            let why = Arc::new(DeliveryErrorKind::Timeout { after: timeout, last: own.or(way) });
             self.fail_oldest_parked(index, late, &why);
         }
         self.set_topic_alarm(index, now);
@@ -151,6 +153,7 @@ impl ProducerEngine {
             if let Some(node) = self.brokers.links.get_mut(&peer) {
                 node.adopt(&mut link);
                 self.brokers.rename(conn, peer);
+                self.causes.rename(seed, peer);
             }
         }
         let done = link.live().is_some_and(|live| live.in_flight.is_empty());
@@ -164,24 +167,55 @@ impl ProducerEngine {
         let state = &mut self.topics[index as usize];
         match TopicVerdict::of(answer.error) {
             TopicVerdict::Known if !answer.partitions.is_empty() => self.take_partitions(peer, index, answer, now),
-            TopicVerdict::Coming => state.missing_since = None,
-            TopicVerdict::Known | TopicVerdict::Missing if state.has_messages() => {
-                state.missing_since.get_or_insert(now);
+            TopicVerdict::Known | TopicVerdict::Missing => {
+                let waited_for = state.has_messages();
+                state.missing_since = waited_for.then(|| state.missing_since.unwrap_or(now));
+                if waited_for || state.is_waiting(now) {
+                    let before = state.last_error.take();
+                    let why = before.filter(|it| matches!(**it, DeliveryErrorKind::UnknownTopic { .. }));
+                    let (topic, waited) = (&state.name, Duration::ZERO);
+                    let missing = || Arc::new(DeliveryErrorKind::UnknownTopic { topic: topic.clone(), waited });
+                    let why = why.unwrap_or_else(missing);
+                    self.topic_waits(index, why, now, Tell::IfItLasts);
+                }
                 self.set_topic_alarm(index, now);
             }
-            TopicVerdict::Known | TopicVerdict::Missing => state.missing_since = None,
+            TopicVerdict::Coming => {
+                state.missing_since = None;
+                if state.has_messages() || state.is_waiting(now) {
+                    let why = Arc::new(metadata_error(peer, answer.error, Some(state.name.clone())));
+                    self.topic_waits(index, why, now, Tell::IfItLasts);
+                }
+            }
             verdict @ (TopicVerdict::Fail | TopicVerdict::Wait) => {
                 let why = Arc::new(metadata_error(peer, answer.error, Some(state.name.clone())));
-                if !state.has_messages() {
+                if !state.has_messages() && !state.is_waiting(now) {
                     log::debug!("{why}");
                     return;
                 }
-                state.last_error = Some(Arc::clone(&why));
-                self.note_error(Arc::clone(&why), now);
+                self.topic_waits(index, Arc::clone(&why), now, Tell::AtOnce);
                 if verdict == TopicVerdict::Fail {
                     self.fail_parked(index, &why);
                 }
             }
+        }
+    }
+
+    /// Nothing can be sent to a topic because of this.
+    fn topic_waits(&mut self, index: u32, why: Arc<DeliveryErrorKind>, now: Instant, tell: Tell) {
+        self.topics[index as usize].last_error = Some(Arc::clone(&why));
+        self.note(About::Topic(index), why, now, tell);
+        self.tell_held_up(index);
+    }
+
+    /// Callers learn whether anything can be sent to the topic.
+    fn tell_held_up(&mut self, index: u32) {
+        let topic = &mut self.topics[index as usize];
+        let why = topic.cause().cloned();
+        if why.as_ref().map(Arc::as_ptr) != topic.held_up.as_ref().map(Arc::as_ptr) {
+            topic.held_up.clone_from(&why);
+            self.held_up.retain(|(topic, _)| *topic != index);
+            self.held_up.push((index, why));
         }
     }
 
@@ -200,8 +234,8 @@ impl ProducerEngine {
         if std::mem::take(&mut state.replaced) || another || (shrunk && state.stale >= STALE_ANSWERS) {
             self.recreate(index, answer.id, count, now);
         }
-        let rules = self.rules;
         let topic = &mut self.topics[index as usize];
+        let rules = Rules { max_batch_bytes: topic.size.most(), ..self.rules };
         (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
         topic.used = false;
         if let Some(id) = answer.id {
@@ -221,7 +255,8 @@ impl ProducerEngine {
             }
             let leader = if has_leader { answer.leader } else { -1 };
             partition.lead_by(leader, answer.leader_epoch);
-            if leader < 0 && !partition.is_idle() {
+            let waits = !partition.is_idle() || !topic.parked.is_empty();
+            if leader < 0 && waits && partition.no_leader.is_none() {
                 let code = if answer.error == ErrorCode::NONE { ErrorCode::LEADER_NOT_AVAILABLE } else { answer.error };
                 partition.no_leader = Some(Arc::new(no_leader(peer, code, (&topic.name, answer.index))));
             }
@@ -229,6 +264,12 @@ impl ProducerEngine {
         topic.stale = if stale && topic.id.is_none() { topic.stale + 1 } else { 0 };
         topic.available = (0i32..).zip(&topic.partitions).filter(|(_, it)| it.leader >= 0).map(|(at, _)| at).collect();
         let count = topic.partitions.len();
+        self.note_leaderless(index, now);
+        if before == 0 {
+            // Callers may have learned more from an engine before this one.
+            self.held_up.push((index, self.topics[index as usize].held_up.clone()));
+        }
+        self.tell_held_up(index);
         if count != before {
             self.tell_count(index);
         }
@@ -237,6 +278,19 @@ impl ProducerEngine {
         }
         if before == 0 {
             self.unpark(index, now);
+        }
+    }
+
+    /// The partitions without a leader that messages wait for have a cause each, and together one line in the log.
+    fn note_leaderless(&mut self, index: u32, now: Instant) {
+        let partitions = (0i32..).zip(&self.topics[index as usize].partitions);
+        let leaderless: Vec<(i32, Arc<DeliveryErrorKind>)> = partitions
+            .filter(|(_, partition)| !partition.is_idle())
+            .filter_map(|(number, partition)| Some((number, Arc::clone(partition.no_leader.as_ref()?))))
+            .collect();
+        for (at, (number, why)) in leaderless.into_iter().enumerate() {
+            let tell = if at == 0 { Tell::IfItLasts } else { Tell::Never };
+            self.note(About::Leader(index, number), why, now, tell);
         }
     }
 

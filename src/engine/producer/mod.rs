@@ -9,6 +9,7 @@
 mod answers;
 pub mod batch;
 mod brokers;
+mod causes;
 mod dispatch;
 mod fate;
 mod identity;
@@ -16,7 +17,7 @@ mod intake;
 mod metadata;
 pub mod partition;
 mod refresh;
-mod told;
+mod size;
 mod topic;
 pub mod verdict;
 
@@ -30,15 +31,14 @@ pub use self::partition::Freed;
 pub use self::{fate::Ack, metadata::Cluster};
 
 use self::brokers::Brokers;
+use self::causes::Causes;
 use self::dispatch::Outbox;
 use self::identity::Identity;
 use self::partition::{Rules, Settled};
 use self::refresh::Refresh;
-use self::told::Told;
 use self::topic::TopicState;
 use super::backoff::{Backoff, Random};
 use super::chunk::Chunk;
-use super::connection::Peer;
 use super::deadline::Deadline;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use crate::error::{DeliveryErrorKind, FatalError, Persistence};
@@ -68,12 +68,13 @@ pub struct ProducerEngine {
     settled: Vec<Settled>,
     /// Topics that got another number of partitions, and how many.
     counts: Vec<(u32, u32)>,
+    /// Topics to which nothing can be sent any more, and why, or that can be sent to again.
+    held_up: Vec<HeldUp>,
     released: Released,
     unfinished: usize,
     /// Whether delivered messages keep their buffer place until their callback has returned.
     callbacks: bool,
-    last_error: Option<Arc<DeliveryErrorKind>>,
-    told: Told,
+    causes: Causes,
     fatal: Option<Arc<FatalError>>,
     /// Buffers of finished batches, for the next ones.
     buffers: Vec<Vec<u8>>,
@@ -122,6 +123,9 @@ pub struct Salvage {
     /// Queue places that are free now.
     pub released: Released,
 }
+
+/// A topic by its index, and why nothing can be sent to it; `None` if something can again.
+pub type HeldUp = (u32, Option<Arc<DeliveryErrorKind>>);
 
 /// How many queue places became free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,11 +177,11 @@ impl ProducerEngine {
             fates: VecDeque::new(),
             settled: Vec::new(),
             counts: Vec::new(),
+            held_up: Vec::new(),
             released: Released::default(),
             unfinished: 0,
             callbacks: false,
-            last_error: None,
-            told: Told::default(),
+            causes: Causes::default(),
             fatal: None,
             buffers: Vec::new(),
         }
@@ -194,7 +198,7 @@ impl ProducerEngine {
     /// Tells the next topic of the queue's table: the first call is index 0.
     pub fn add_topic(&mut self, topic: Topic) {
         self.by_name.insert(topic.clone(), self.topics.len() as u32);
-        self.topics.push(TopicState::new(topic));
+        self.topics.push(TopicState::new(topic, &self.rules));
     }
 
     /// How many topics it was told.
@@ -215,6 +219,7 @@ impl ProducerEngine {
                 self.visit(topic, partition, now);
             }
         }
+        self.forget_causes(now);
         self.refresh_metadata(now);
         self.ask_for_identity(now);
         self.dispatch(now);
@@ -259,6 +264,11 @@ impl ProducerEngine {
         out.append(&mut self.counts);
     }
 
+    /// Moves the topics to `out` to which nothing can be sent since the last call, and why, or to which it can again.
+    pub fn take_held_up(&mut self, out: &mut Vec<HeldUp>) {
+        out.append(&mut self.held_up);
+    }
+
     /// Queue places that became free since the last call. None while callbacks hold more than the buffer may: messages
     /// that fail unsent go to them without a place in the buffer, and callers must not go on for ever.
     pub fn take_released(&mut self) -> Released {
@@ -297,12 +307,6 @@ impl ProducerEngine {
         self.outbox.held()
     }
 
-    /// What kept messages from being delivered last, if nothing was delivered since.
-    #[must_use]
-    pub fn last_error(&self) -> Option<&Arc<DeliveryErrorKind>> {
-        self.last_error.as_ref()
-    }
-
     /// Set once the producer cannot go on: all later messages fail with it.
     #[must_use]
     pub fn fatal(&self) -> Option<&Arc<FatalError>> {
@@ -339,13 +343,23 @@ impl ProducerEngine {
 
     /// Gives every unfinished message the fate [`DeliveryErrorKind::ShutDown`], and closes the connections.
     pub fn abandon(&mut self, now: Instant) {
-        let why = Arc::new(DeliveryErrorKind::ShutDown { last: self.last_error.clone() });
         self.close_links();
-        self.for_each_partition(now, |partition, _| {
-            partition.unsend();
-            Freed::default()
-        });
-        self.fail_everything(&why, now);
+        for topic in 0..self.topics.len() as u32 {
+            for number in 0..self.topics[topic as usize].partitions.len() as i32 {
+                let (own, way) = self.causes_of(topic, number);
+                let Some(partition) = self.topics[topic as usize].partition(number).filter(|it| !it.is_idle()) else {
+                    continue;
+                };
+                partition.unsend();
+                let last = own.or_else(|| partition.last_error().cloned()).or(way);
+                let freed = partition.fail_all(&Arc::new(DeliveryErrorKind::ShutDown { last }), &mut self.settled);
+                self.outbox.free(freed);
+                self.settle();
+                self.touch(topic, number, now);
+            }
+            let (own, way) = self.causes_of(topic, -1);
+            self.fail_parked(topic, &Arc::new(DeliveryErrorKind::ShutDown { last: own.or(way) }));
+        }
     }
 
     /// Takes the engine apart after a panic inside it: its own account of what it knows is not trusted any more, but
@@ -418,15 +432,14 @@ impl ProducerEngine {
 
     /// Turns what was settled into fates.
     fn settle(&mut self) {
+        // They are of one partition.
+        let mut delivered = None;
         for settled in self.settled.drain(..) {
             let count = settled.parts.0.count() as usize;
             self.unfinished -= count;
             self.released.messages += settled.queued.messages;
             self.released.bytes += settled.queued.bytes;
-            if settled.outcome.is_ok() {
-                self.last_error = None;
-                self.told.over();
-            }
+            delivered = settled.outcome.is_ok().then_some(settled.number).or(delivered);
             let fate = fate_of(&self.topics, settled);
             if self.callbacks {
                 // Until its callback has returned; what it held before was freed when it left its partition.
@@ -434,21 +447,23 @@ impl ProducerEngine {
             }
             self.fates.push_back(fate);
         }
+        if let Some((topic, number)) = delivered {
+            self.end_causes_of(topic, number);
+        }
     }
 
     /// Looks at a partition whose alarm went off.
     fn visit(&mut self, topic: u32, number: i32, now: Instant) {
-        let (after, engines) = (self.config.delivery_timeout, self.last_error.clone());
+        let after = self.config.delivery_timeout;
+        // Only what is in its own way: others may be delivered all the time, or fail for other reasons.
+        let (own, way) = self.causes_of(topic, number);
         let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
             return;
         };
-        // What is in its own way comes first: others may be delivered all the time, or fail for other reasons.
-        let links = self.brokers.links.get(&Peer::Node(partition.leader)).and_then(|link| link.last_error.clone());
-        let last = partition.no_leader.clone().or(links).or(engines);
         partition.alarm = None;
         partition.end_pause(now);
         let why = |error: Option<&Arc<DeliveryErrorKind>>| {
-            Arc::new(DeliveryErrorKind::Timeout { after, last: error.or(last.as_ref()).cloned() })
+            Arc::new(DeliveryErrorKind::Timeout { after, last: own.as_ref().or(error).or(way.as_ref()).cloned() })
         };
         let freed = partition.expire(now, why, &mut self.settled);
         self.outbox.free(freed);

@@ -34,6 +34,8 @@ pub struct Refresh {
     /// Since when nobody gave a good answer although one was wanted.
     fruitless_since: Option<Instant>,
     not_before: Deadline,
+    /// What was asked last keeps another question back until then, whatever it is about.
+    not_at_once: Deadline,
     /// Rounds in a row that did not have what was wanted.
     failures: u32,
     max_age: Duration,
@@ -63,6 +65,7 @@ impl Refresh {
             last_all: None,
             fruitless_since: None,
             not_before: Deadline::NEVER,
+            not_at_once: Deadline::NEVER,
             failures: 0,
             max_age: client.metadata_max_age,
             min_age: client.metadata_min_age,
@@ -78,6 +81,15 @@ impl Refresh {
     /// The id of the cluster, as it was told last.
     pub(super) fn cluster_id(&self) -> Option<Box<str>> {
         self.cluster.as_ref()?.id.clone()
+    }
+
+    /// The same for a topic or broker: if that is new, it does not wait for the pause that follows from others, which
+    /// were asked about in vain.
+    pub(super) fn want_for(&mut self, is_new: bool) {
+        self.wanted = true;
+        if is_new && self.not_before != Deadline::NEVER {
+            self.not_before = self.not_before.min(self.not_at_once);
+        }
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -152,7 +164,8 @@ impl ProducerEngine {
         if conn.is_some() {
             self.refresh.wanted = false;
             self.refresh.asked = conn;
-            self.refresh.not_before = Deadline::after(now, self.refresh.min_age);
+            self.refresh.not_at_once = Deadline::after(now, self.refresh.min_age);
+            self.refresh.not_before = self.refresh.not_at_once;
         }
     }
 

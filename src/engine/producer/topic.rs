@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::partition::Partition;
+use super::partition::{Partition, Rules};
+use super::size::BatchSize;
 use super::verdict::Doubt;
 use crate::engine::chunk::Chunk;
 use crate::engine::partitioner::sticky::Sticky;
@@ -42,16 +43,20 @@ pub struct TopicState {
     pub used: bool,
     /// The last round of questions that it was in.
     pub asked_in: u32,
-    /// Why brokers could not tell about it last.
+    /// Why it cannot be sent to, as brokers told last; nothing once they told of its partitions.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Until when a caller wants to know the number of partitions.
     pub asked_until: Option<Instant>,
+    /// What callers were told of why nothing can be sent to it.
+    pub held_up: Option<Arc<DeliveryErrorKind>>,
+    /// Bytes that its batches may have.
+    pub(super) size: BatchSize,
 }
 
 impl TopicState {
     /// A topic of which nothing is known.
     #[must_use]
-    pub fn new(name: Topic) -> Self {
+    pub fn new(name: Topic, rules: &Rules) -> Self {
         Self {
             name,
             id: None,
@@ -69,6 +74,8 @@ impl TopicState {
             asked_in: 0,
             last_error: None,
             asked_until: None,
+            held_up: None,
+            size: BatchSize::new(rules.max_batch_bytes),
         }
     }
 
@@ -107,6 +114,32 @@ impl TopicState {
             self.sticky = sticky;
         }
         wanted.then_some(number)
+    }
+
+    /// A batch of several messages was refused as too large: its batches are smaller from now on.
+    pub fn refused_size(&mut self, len: usize, now: Instant) {
+        self.size.refused(len, now);
+        self.limit_batches();
+    }
+
+    /// A batch was taken: perhaps its batches may be larger from now on, up to `configured`.
+    #[inline]
+    pub fn took_size(&mut self, len: usize, configured: usize, now: Instant) {
+        if self.size.taken(len, configured, now) {
+            self.limit_batches();
+        }
+    }
+
+    fn limit_batches(&mut self) {
+        let most = self.size.most();
+        self.partitions.iter_mut().for_each(|partition| partition.limit_batches(most));
+    }
+
+    /// Why nothing can be sent to it, or to one of its partitions, if that is so.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Arc<DeliveryErrorKind>> {
+        let leaders = || self.partitions.iter().find_map(|partition| partition.no_leader.as_ref());
+        self.last_error.as_ref().or_else(leaders)
     }
 
     /// Whether any message has no fate yet.

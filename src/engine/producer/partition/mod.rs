@@ -117,9 +117,6 @@ pub struct Freed {
     pub bytes: usize,
 }
 
-/// A broker's refusals do not make batches smaller than this, in bytes; a message alone always goes.
-const SMALLEST_BATCH: usize = 1024;
-
 /// Whether a sequence is missing at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gap {
@@ -459,12 +456,37 @@ impl Partition {
         freed
     }
 
-    /// The broker found the batch at `index` too large: puts smaller ones in its place, and makes smaller ones from
-    /// now on.
-    pub fn split(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Freed {
-        let len = self.flight.get(index).map_or(0, |batch| batch.len());
-        self.rules.max_batch_bytes = self.rules.max_batch_bytes.min(SMALLEST_BATCH.max(len / 2));
-        self.replace(index, make)
+    /// The broker found the batch at `index` too large: puts smaller ones in its place.
+    pub fn split(&mut self, index: usize) -> Freed {
+        let most = self.rules.max_batch_bytes;
+        self.replace(index, |batch| {
+            // Whatever batches may have by now, the pieces are smaller than what was refused.
+            let most = most.min(batch.len() - 1);
+            batch.cut(most, |_| true).0
+        })
+    }
+
+    /// Bytes that a batch may have from now on.
+    pub fn limit_batches(&mut self, max_batch_bytes: usize) {
+        self.rules.max_batch_bytes = max_batch_bytes;
+    }
+
+    /// Cuts the batch that goes next, if it was made when batches could be larger: it would be refused.
+    pub fn cut_next(&mut self) {
+        let most = self.rules.max_batch_bytes;
+        if self.unsent.front().is_none_or(|batch| batch.len() <= most || batch.count() < 2) {
+            return;
+        }
+        let pieces = self.unsent.pop_front().map_or_else(Vec::new, |batch| batch.cut(most, |_| true).0);
+        for piece in pieces.into_iter().rev() {
+            self.unsent.push_front(Box::new(piece));
+        }
+    }
+
+    /// What the oldest batch that has met an error met last.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&Arc<DeliveryErrorKind>> {
+        self.flight.iter().chain(&self.unsent).find_map(|batch| batch.last_error.as_ref())
     }
 
     /// Whether nothing stands in the way of the next epoch, which the partition needs.

@@ -350,6 +350,11 @@ fn a_batch_over_the_end_of_the_sequences_is_followed_by_what_is_behind_its_last_
     assert_eq!(stamps, [(0, i32::MAX - 1), (0, 2)], "2^31 - 2, 2^31 - 1, 0, 1, and then 2");
 }
 
+/// Bytes that two messages of a batch of four fit into, and not three.
+fn two_of_four(len: usize) -> usize {
+    61 + (len - 61) * 5 / 8
+}
+
 #[test]
 fn a_split_keeps_the_order_under_the_next_epoch() {
     let mut bench = Bench::with(|rules| rules.max_batch_bytes = 10_000);
@@ -357,7 +362,9 @@ fn a_split_keeps_the_order_under_the_next_epoch() {
     let first = bench.send();
     bench.append(1);
     let index = bench.at(first[0]);
-    bench.partition.split(index, |batch| batch.cut(2, |_| true).0);
+    let len = bench.partition.batch(index).unwrap().len();
+    bench.partition.limit_batches(two_of_four(len));
+    bench.partition.split(index);
     bench.touch();
     let mut stamps = Vec::new();
     loop {
@@ -380,7 +387,7 @@ fn only_the_named_records_fail() {
     let index = bench.at(first[0]);
     let mut refused = Vec::new();
     bench.partition.replace(index, |batch| {
-        let (kept, out) = batch.cut(4, |at| at != 1 && at != 2);
+        let (kept, out) = batch.cut(usize::MAX, |at| at != 1 && at != 2);
         refused = out;
         kept
     });
@@ -410,13 +417,21 @@ fn a_new_leader_has_to_prove_the_order() {
 }
 
 #[test]
-fn a_refused_batch_does_not_make_later_ones_larger() {
-    let mut bench = Bench::with(|rules| rules.max_batch_bytes = 400);
+fn a_batch_that_waits_is_cut_when_batches_become_smaller_and_keeps_its_places() {
+    let mut bench = Bench::with(|rules| rules.max_batch_bytes = 10_000);
     bench.append(4);
-    let sent = bench.send();
-    let index = bench.partition.find(CONN, sent[0]).unwrap();
-    bench.partition.split(index, |batch| batch.cut(2, |_| true).0);
-    assert_eq!(bench.partition.rules.max_batch_bytes, 400);
+    let queued = |bench: &Bench| bench.partition.unsent.iter().map(|batch| batch.queued.messages).collect::<Vec<_>>();
+    let len = bench.partition.unsent[0].len();
+    bench.partition.cut_next();
+    assert_eq!(queued(&bench), [4], "it is not too large");
+    bench.partition.limit_batches(two_of_four(len));
+    bench.partition.cut_next();
+    bench.partition.cut_next();
+    assert_eq!(queued(&bench), [2, 2]);
+    bench.partition.limit_batches(1);
+    bench.partition.cut_next();
+    bench.partition.cut_next();
+    assert_eq!(queued(&bench), [1, 1, 2]);
 }
 
 #[test]

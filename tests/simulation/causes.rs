@@ -1,0 +1,256 @@
+//! What is said of the causes of waits: each topic, partition and broker has its own, and only its own success ends it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use kafka_protocol::messages::ProduceResponse;
+use ottla::testing::{Api, Fault};
+use ottla::{DeliveryErrorKind, Message, Persistence};
+
+use crate::bench::{Bench, Twist};
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// What the engine says is in the way.
+fn said(bench: &Bench) -> String {
+    bench.engine.last_error().map_or_else(|| "nothing".to_owned(), ToString::to_string)
+}
+
+#[test]
+fn a_missing_topic_is_named_as_long_as_it_is_waited_for_although_others_are_delivered() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("b", 1).auto_create(false));
+    bench.append(&Message::new("a", "v"));
+    bench.pass(ms(500));
+    for n in 0..200 {
+        bench.append(&Message::new("b", "v"));
+        bench.pass(ms(100));
+        assert!(said(&bench).contains("topic a does not exist"), "look {n}: {}", said(&bench));
+    }
+    bench.cluster.make_topic("a", 1);
+    bench.pass(secs(2));
+    assert_eq!((bench.delivered.len(), bench.failed.len(), &*said(&bench)), (201, 0, "nothing"));
+}
+
+#[test]
+fn a_partition_without_a_leader_is_named_until_it_has_one() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 2).topic("b", 1));
+    bench.append(&Message::new("a", "v").with_partition(0));
+    bench.pass(secs(1));
+    bench.cluster.depose_leader("a", 1);
+    bench.append(&Message::new("a", "v").with_partition(1));
+    bench.pass(ms(500));
+    for _ in 0..100 {
+        bench.append(&Message::new("b", "v"));
+        bench.append(&Message::new("a", "v").with_partition(0));
+        bench.pass(ms(100));
+        for part in ["a-1", "LEADER_NOT_AVAILABLE"] {
+            assert!(said(&bench).contains(part), "{}", said(&bench));
+        }
+    }
+    bench.cluster.move_leader("a", 1, 1);
+    bench.pass(secs(2));
+    assert_eq!((bench.delivered.len(), bench.failed.len(), &*said(&bench)), (202, 0, "nothing"));
+}
+
+#[test]
+fn a_topic_whose_batches_are_refused_is_named_while_others_are_delivered() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1).topic("b", 1));
+    // NOT_ENOUGH_REPLICAS
+    bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(19));
+    bench.append(&Message::new("a", "v"));
+    bench.pass(ms(500));
+    for _ in 0..100 {
+        bench.append(&Message::new("b", "v"));
+        bench.pass(ms(100));
+        assert!(said(&bench).contains("a-0: NOT_ENOUGH_REPLICAS"), "{}", said(&bench));
+    }
+    bench.cluster.heal();
+    bench.pass(secs(2));
+    assert_eq!((bench.delivered.len(), bench.failed.len(), &*said(&bench)), (101, 0, "nothing"));
+}
+
+#[test]
+fn a_topic_whose_messages_fail_at_once_is_named_for_a_while_and_not_for_ever() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1).topic("b", 1));
+    // TOPIC_AUTHORIZATION_FAILED
+    bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(29));
+    for n in 0..40 {
+        bench.append(&Message::new("a", "v"));
+        bench.append(&Message::new("b", "v"));
+        bench.pass(ms(100));
+        assert!(said(&bench).contains("TOPIC_AUTHORIZATION_FAILED"), "look {n}: {}", said(&bench));
+    }
+    assert_eq!(bench.failed.len(), 40);
+    for _ in 0..15 {
+        bench.append(&Message::new("b", "v"));
+        bench.pass(secs(1));
+    }
+    assert_eq!(said(&bench), "nothing", "nobody produces to it any more");
+}
+
+#[test]
+fn what_is_given_up_names_the_cause_of_its_own_topic_and_partition() {
+    let configure = |config: &mut ottla::config::ProducerConfig| config.delivery_timeout = secs(5);
+    for gives_up in [true, false] {
+        let describe = |cluster: ottla::testing::ClusterBuilder| cluster.topic("b", 2).auto_create(false);
+        let mut bench = Bench::with(1, describe, configure);
+        let c = bench.know("c");
+        bench.cluster.make_topic("c", 2);
+        bench.cluster.inject(Fault::on(Api::Produce).topic("b").error(19));
+        bench.cluster.depose_leader("c", 1);
+        bench.append(&Message::new("a", "a"));
+        bench.append(&Message::new("b", "b").with_partition(1));
+        bench.append_to(c, &Message::new("c", "c").with_partition(1));
+        bench.pass(secs(2));
+        if gives_up {
+            bench.engine.abandon(bench.now());
+        }
+        bench.pass(secs(4));
+        assert_eq!(bench.failed.len(), 3);
+        for error in &bench.failed {
+            let (text, kind) = (error.to_string(), error.kind());
+            let timed_out = matches!(kind, DeliveryErrorKind::Timeout { after, .. } if *after == secs(5));
+            assert!(timed_out || matches!(kind, DeliveryErrorKind::ShutDown { .. }), "{text}");
+            let cause = match error.message().value() {
+                Some(b"a") => "topic a does not exist",
+                Some(b"b") => "b-1: NOT_ENOUGH_REPLICAS",
+                _ => "c-1: LEADER_NOT_AVAILABLE",
+            };
+            assert!(text.contains(cause), "not {cause}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_quota_is_named_while_its_silence_is_waited_for() {
+    let mut bench = Bench::with(1, |cluster| cluster.topic("a", 1), |config| config.delivery_timeout = secs(3));
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(1));
+    bench.cluster.inject(Fault::on(Api::Produce).times(1).throttle(secs(5)));
+    bench.append(&Message::new("a", "1"));
+    bench.pass(ms(100));
+    bench.append(&Message::new("a", "2"));
+    bench.pass(ms(100));
+    assert!(said(&bench).contains("quota"), "{}", said(&bench));
+    bench.pass(secs(3));
+    let [error] = &bench.failed[..] else { panic!("{:?}", bench.failed) };
+    assert_eq!(error.persistence(), Persistence::No);
+    for part in ["delivery_timeout", "127.0.0.1:9000", "5s", "quota"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    bench.pass(secs(2));
+    bench.append(&Message::new("a", "3"));
+    bench.pass(secs(1));
+    assert_eq!((bench.delivered.len(), &*said(&bench)), (3, "nothing"), "its next answer asks for none");
+}
+
+#[test]
+fn ten_thousand_missing_topics_are_waited_for_and_then_forgotten() {
+    let configure = |config: &mut ottla::config::ProducerConfig| config.unknown_topic_grace = secs(3);
+    let mut bench = Bench::with(1, |cluster| cluster.topic("b", 1).auto_create(false), configure);
+    for n in 0..10_000 {
+        let topic = bench.know(&format!("topic-{n}"));
+        bench.append_to(topic, &Message::new("topic", "v"));
+    }
+    bench.pass(secs(2));
+    assert!(said(&bench).contains("does not exist"), "{}", said(&bench));
+    bench.pass(secs(3));
+    assert_eq!(bench.failed.len(), 10_000);
+    bench.append(&Message::new("b", "v"));
+    bench.pass(secs(20));
+    bench.append(&Message::new("b", "v"));
+    bench.pass(secs(1));
+    assert_eq!((bench.delivered.len(), &*said(&bench)), (2, "nothing"));
+}
+
+/// Notes the error codes of every answer to a Produce request.
+fn codes(bench: &mut Bench) -> Rc<RefCell<Vec<i16>>> {
+    let codes = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&codes);
+    bench.twist = Some(Twist::of(Api::Produce, move |answer: &mut ProduceResponse| {
+        let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+        noted.borrow_mut().extend(partitions.map(|partition| partition.error_code));
+    }));
+    codes
+}
+
+const TOO_LARGE: i16 = 10;
+
+#[test]
+fn a_topic_with_small_batches_refuses_a_handful_and_is_no_trouble() {
+    for idempotent in [true, false] {
+        let configure = |config: &mut ottla::config::ProducerConfig| config.idempotent = idempotent;
+        let mut bench = Bench::with(1, |cluster| cluster.topic("a", 3).max_message_bytes(2000), configure);
+        let codes = codes(&mut bench);
+        for n in 0..3000 {
+            bench.append(&Message::new("a", format!("{n:0700}")).with_partition(n % 3));
+            if n % 500 == 499 {
+                bench.pass(ms(10));
+                assert_eq!(said(&bench), "nothing", "what is cut is delivered");
+            }
+        }
+        bench.pass(secs(20));
+        assert_eq!((bench.delivered.len(), bench.failed.len()), (3000, 0), "idempotent: {idempotent}");
+        for partition in 0..3 {
+            let log = bench.cluster.messages("a");
+            let of_it = log.iter().filter(|message| message.partition == partition);
+            let values: Vec<i32> = of_it.map(|it| it.value_str().unwrap().parse().unwrap()).collect();
+            assert!(values.iter().copied().eq((0..3000).filter(|n| n % 3 == partition)), "{partition}: {values:?}");
+        }
+        let refused = codes.borrow().iter().filter(|code| **code == TOO_LARGE).count();
+        assert!((1..=15).contains(&refused), "{refused} of {} batches were refused", codes.borrow().len());
+        let batches = codes.borrow().len() - refused;
+        assert!((1500..1700).contains(&batches), "{batches} batches of two messages");
+    }
+}
+
+#[test]
+fn a_message_that_is_too_large_alone_teaches_nothing() {
+    let configure = |config: &mut ottla::config::ProducerConfig| config.max_batch_bytes = 1_000_000;
+    let mut bench = Bench::with(1, |cluster| cluster.topic("a", 1).max_message_bytes(100_000), configure);
+    let codes = codes(&mut bench);
+    bench.send(&Message::new("a", "x".repeat(200_000)));
+    bench.pass(secs(1));
+    assert_eq!((bench.failed.len(), bench.failed[0].persistence()), (1, Persistence::No));
+    codes.borrow_mut().clear();
+    for n in 0..900 {
+        bench.append(&Message::new("a", format!("{n:0100}")));
+    }
+    bench.pass(secs(1));
+    assert_eq!(bench.delivered.len(), 900);
+    assert_eq!(*codes.borrow(), [0], "one batch is enough");
+}
+
+#[test]
+fn what_was_refused_is_tried_again_now_and_then_and_batches_grow_if_it_is_taken() {
+    let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1).max_message_bytes(10_000));
+    let codes = codes(&mut bench);
+    let rounds = |bench: &mut Bench, rounds: usize| {
+        for _ in 0..rounds {
+            for n in 0..1000 {
+                bench.append(&Message::new("a", format!("{n:0100}")));
+            }
+            bench.pass(secs(10));
+        }
+    };
+    rounds(&mut bench, 30);
+    let refused = |codes: &RefCell<Vec<i16>>| codes.borrow().iter().filter(|code| **code == TOO_LARGE).count();
+    assert!((1..=8).contains(&refused(&codes)), "{}", refused(&codes));
+    codes.borrow_mut().clear();
+    rounds(&mut bench, 180);
+    // Those that are in flight together, twice.
+    assert!((1..=10).contains(&refused(&codes)), "{} in half an hour", refused(&codes));
+    bench.cluster.limit_messages(1_000_000);
+    rounds(&mut bench, 240);
+    codes.borrow_mut().clear();
+    rounds(&mut bench, 10);
+    assert_eq!(*codes.borrow(), [0; 10], "each round is one batch again");
+    assert_eq!((bench.delivered.len(), bench.failed.len()), (460_000, 0));
+}
