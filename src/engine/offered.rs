@@ -1,8 +1,9 @@
 //! What becomes of a message that is offered to the queue.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::InvalidTopic;
+use crate::error::{DeliveryErrorKind, InvalidTopic};
 
 /// A message was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum Refused {
 }
 
 /// What a full queue holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Full {
     /// Messages that hold a place.
     pub queued: usize,
@@ -41,6 +42,8 @@ pub struct Full {
     pub bytes: bool,
     /// When the oldest message came, to the precision of a chunk.
     pub oldest: Option<Instant>,
+    /// Why nothing can be sent to the topic, if the limit is that of such topics.
+    pub held_up: Option<Arc<DeliveryErrorKind>>,
     /// Whether the worker must be woken.
     pub wake: bool,
 }

@@ -6,9 +6,15 @@
 //! channel beside the lock would be no faster, since the lock is taken anyway, and would leave a question of order
 //! between the channel and the open chunk. A message holds its place until the engine wrote it (`release`), so
 //! taking chunks frees nothing, and the worker needs no second queue to keep the bound.
+//!
+//! A topic to which nothing can be sent, because it does not exist or has no leader, may fill half of the places while
+//! there are other topics: with all of them it would make the others be refused until its messages fail. Half for all
+//! such topics together, so that nothing is counted for each, and messages to other topics pay nothing for it. What such
+//! a topic filled before that was known was accepted, and stays until it can be sent or its time is up.
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,7 +25,7 @@ use super::filling::Filling;
 pub use super::offered::{Accepted, Full, Refused};
 use super::partitioner::Partitioner;
 use super::topics::Topics;
-use crate::error::InvalidTopic;
+use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::fate::slot::Slot;
 use crate::message::{Message, Timestamp, Topic, TopicRef};
 
@@ -290,10 +296,16 @@ impl Queue {
             return Err(if self.phase == Phase::Idle { Refused::Idle } else { Refused::Closed });
         }
         let cost = message.cost(slot.is_some());
-        if let Some(limit) = self.limit_reached(cost) {
-            return Err(self.refuse(limit));
+        if let Some(limit) = self.limit_reached(self.limits.messages, self.limits.bytes, cost) {
+            return Err(self.refuse(limit, None));
         }
         let topic = self.topics.seat(&message.message.topic).map_err(Refused::InvalidTopic)?;
+        if let Some(why) = self.topics.held_up(topic) {
+            if let Some(limit) = self.limit_reached((self.limits.messages / 2).max(1), self.limits.bytes / 2, cost) {
+                let why = Arc::clone(why);
+                return Err(self.refuse(limit, Some(why)));
+            }
+        }
         let anywhere = self.limits.spreads && message.goes_anywhere();
         let partitions = self.topics.partitions(topic);
         let mut way = self.filling.way(message, topic, partitions, anywhere);
@@ -333,7 +345,7 @@ impl Queue {
         self.quiet = Quiet::default();
         let armed = self.timer == Timer::Armed || self.limits.interval.is_zero();
         let Some(number) = name.checked().map(Topic::number) else { return };
-        if !armed || self.filling.first().is_none() {
+        if !armed || self.filling.first().is_none() || self.topics.held_up(topic).is_some() {
             return;
         }
         let places = self.limits.messages - self.held();
@@ -461,6 +473,12 @@ impl Queue {
         }
     }
 
+    /// Why nothing can be sent to a topic now, or that something can again.
+    pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
+        self.look_closer();
+        self.topics.hold_up(topic, why);
+    }
+
     /// The topics by index.
     #[must_use]
     pub fn topics(&self) -> &[Topic] {
@@ -529,11 +547,11 @@ impl Queue {
     }
 
     #[inline]
-    fn limit_reached(&self, cost: usize) -> Option<(usize, bool)> {
-        if self.held() >= self.limits.messages {
-            Some((self.limits.messages, false))
-        } else if self.held() > 0 && self.bytes.saturating_add(cost) > self.limits.bytes {
-            Some((self.limits.bytes, true))
+    fn limit_reached(&self, messages: usize, bytes: usize, cost: usize) -> Option<(usize, bool)> {
+        if self.held() >= messages {
+            Some((messages, false))
+        } else if self.held() > 0 && self.bytes.saturating_add(cost) > bytes {
+            Some((bytes, true))
         } else {
             None
         }
@@ -541,10 +559,10 @@ impl Queue {
 
     /// A full queue is a reason to deliver, whichever of its bounds it reached.
     #[cold]
-    fn refuse(&mut self, (limit, bytes): (usize, bool)) -> Refused {
+    fn refuse(&mut self, (limit, bytes): (usize, bool), held_up: Option<Arc<DeliveryErrorKind>>) -> Refused {
         self.all_due();
         let (queued, oldest) = (self.held(), self.oldest());
-        Refused::Full(Full { queued, limit, bytes, oldest, wake: self.wake() })
+        Refused::Full(Full { queued, limit, bytes, oldest, held_up, wake: self.wake() })
     }
 
     /// How many messages are in what is open.
@@ -652,6 +670,58 @@ mod tests {
         assert!(offer(&mut queue, "orders", 5000).is_ok());
         let full = full(offer(&mut queue, "orders", 1));
         assert_eq!((full.queued, full.limit, full.bytes), (1, 1000, true));
+    }
+
+    #[test]
+    fn a_topic_that_is_held_up_fills_half_of_the_places_while_there_are_others() {
+        let why = || Some(Arc::new(DeliveryErrorKind::Purged));
+        for (messages, bytes, limit, by_bytes) in [(10, 1_000_000, 5, false), (100, 1000, 500, true)] {
+            let mut queue = queue(messages, bytes);
+            let offer_all = |queue: &mut Queue, topic: &str| (0..).map_while(|_| offer(queue, topic, 60).ok()).count();
+            assert!(offer(&mut queue, "bad", 60).is_ok());
+            queue.hold_up(0, why());
+            let whole = offer_all(&mut queue, "bad") + 1;
+            assert_eq!(whole, 10, "it is alone");
+            queue.deliver_and_release(whole as u64 - 1);
+            assert!(offer(&mut queue, "good", 60).is_ok());
+            let bad = offer_all(&mut queue, "bad");
+            assert_eq!(bad, 3, "half is full with them and one of another topic");
+            let refused = full(offer(&mut queue, "bad", 60));
+            assert_eq!((refused.limit, refused.bytes, refused.held_up.is_some()), (limit, by_bytes, true));
+            assert_eq!(offer_all(&mut queue, "good"), 5, "the other half is for the others");
+            assert!(full(offer(&mut queue, "good", 60)).held_up.is_none());
+            assert!(full(offer(&mut queue, "bad", 60)).held_up.is_none(), "the whole queue is full");
+            queue.deliver_and_release(5);
+            assert!(offer(&mut queue, "bad", 60).is_err());
+            queue.hold_up(0, None);
+            assert_eq!(offer_all(&mut queue, "bad"), 5, "something can be sent to it again");
+            queue.deliver_and_release(10);
+            (0..2).for_each(|topic| queue.hold_up(topic, why()));
+            assert_eq!(offer_all(&mut queue, "good"), 10, "no topic is better than another");
+        }
+    }
+
+    #[test]
+    fn nothing_goes_quietly_to_a_topic_that_is_held_up() {
+        let mut queue = queue(1000, 1_000_000);
+        let [bad, good] = ["bad", "good"].map(|name| Topic::new(name).expect("a good name"));
+        assert!(offer(&mut queue, "good", 1).is_ok());
+        assert!(queue.offer(&mut check(&Message::new(&bad, "v")), None, now).is_ok());
+        queue.hold_up(1, Some(Arc::new(DeliveryErrorKind::Purged)));
+        for topic in [&bad, &good, &bad] {
+            assert!(queue.offer(&mut check(&Message::new(topic, "v")), None, now).is_ok());
+            let quiet = quietly(&mut queue, &Message::new(topic, "v")).is_some();
+            assert_eq!(quiet, topic == &good);
+        }
+    }
+
+    impl Queue {
+        fn deliver_and_release(&mut self, messages: u64) {
+            let _ = self.deliver();
+            self.take_due(&mut VecDeque::new());
+            let bytes = self.bytes() / self.held() * messages as usize;
+            self.release(messages, bytes);
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The topics of a queue by their indexes, and what the engine has told of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::error::InvalidTopic;
+use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::message::{Topic, TopicRef};
 
 /// The topics that messages went to; only ever grows, so an index stays true.
@@ -11,6 +12,8 @@ pub(super) struct Topics {
     all: Vec<Topic>,
     /// By index, how many partitions; what is not known may be missing.
     partitions: Vec<u32>,
+    /// Why nothing can be sent to a topic, where that is so.
+    held_up: HashMap<u32, Arc<DeliveryErrorKind>>,
     by_name: HashMap<Topic, u32>,
     /// The index that was asked for last.
     last: u32,
@@ -63,6 +66,19 @@ impl Topics {
         let index = topic as usize;
         self.partitions.resize(self.partitions.len().max(index + 1), 0);
         self.partitions[index] = partitions;
+    }
+
+    /// Why nothing can be sent to it, while there are others to which something can.
+    pub fn held_up(&self, topic: u32) -> Option<&Arc<DeliveryErrorKind>> {
+        if self.held_up.len() < self.all.len() { self.held_up.get(&topic) } else { None }
+    }
+
+    /// Notes why nothing can be sent to it, or that something can again.
+    pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
+        match why {
+            Some(why) => self.held_up.insert(topic, why),
+            None => self.held_up.remove(&topic),
+        };
     }
 }
 

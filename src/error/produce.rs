@@ -97,7 +97,11 @@ pub struct BufferOverflow {
     pub bytes: bool,
     /// How long the oldest message in the queue has waited.
     pub oldest_age: Duration,
-    /// The last error that kept messages from being delivered, if there was one.
+    /// Whether the limit is half of the queue's, which is for topics that nothing can be sent to, because of
+    /// `last_error`: the message's topic does not exist, or has no leader. The other half is for other topics.
+    pub held_up: bool,
+    /// What keeps messages from being delivered, if anything is known to: of the message's topic if that is `held_up`,
+    /// else what was met last.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
@@ -187,10 +191,18 @@ impl fmt::Display for ProduceErrorKind {
 
 impl fmt::Display for BufferOverflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.bytes {
-            write!(f, "the queue is full ({} messages, byte limit {})", self.queued, self.limit)?;
-        } else {
-            write!(f, "the queue is full ({} of {} messages)", self.queued, self.limit)?;
+        let Self { queued, limit, .. } = self;
+        match (self.held_up, self.bytes) {
+            (false, false) => write!(f, "the queue is full ({queued} of {limit} messages)")?,
+            (false, true) => write!(f, "the queue is full ({queued} messages, byte limit {limit})")?,
+            (true, bytes) => {
+                let unit = if bytes { "bytes" } else { "messages" };
+                write!(
+                    f,
+                    "the queue holds {queued} messages, and topics that nothing can be sent to may fill half of it \
+                     ({limit} {unit})"
+                )?;
+            }
         }
         write!(f, ", the oldest has waited {:.1} s", self.oldest_age.as_secs_f64())?;
         match &self.last_error {
@@ -239,6 +251,7 @@ mod tests {
             limit: 1000,
             bytes: false,
             oldest_age: Duration::from_millis(3_260),
+            held_up: false,
             last_error: None,
         }
     }
@@ -255,6 +268,12 @@ mod tests {
             BufferOverflow { queued: 7, bytes: true, last_error, ..overflow() },
             "the queue is full (7 messages, byte limit 1000), the oldest has waited 3.3 s, last \
              error: a fault inside ottla, please report it: boom",
+        );
+        let last_error = Some(Arc::new(DeliveryErrorKind::Internal("boom".into())));
+        assert_text(
+            BufferOverflow { queued: 500, limit: 500, held_up: true, last_error, ..overflow() },
+            "the queue holds 500 messages, and topics that nothing can be sent to may fill half of it (500 messages), the \
+             oldest has waited 3.3 s, last error: a fault inside ottla, please report it: boom",
         );
         let for_ever = BufferOverflow { oldest_age: Duration::MAX, ..overflow() };
         assert_reads_well(&for_ever.to_string());

@@ -70,7 +70,8 @@ impl AsyncProducer {
     /// The message comes back in the error.
     /// - [`BufferOverflow`](ProduceErrorKind::BufferOverflow): the queue holds `max_queue_size` messages or
     ///   `max_queue_bytesize` bytes; the error says what is wrong behind it. Slow down, use
-    ///   [`produce_timeout`](Self::produce_timeout), or raise the limit.
+    ///   [`produce_timeout`](Self::produce_timeout), or raise the limit. A topic that does not exist or has no leader may
+    ///   fill half of the queue while there are other topics, so that it does not hold them up.
     /// - [`MessageTooLarge`](ProduceErrorKind::MessageTooLarge): it can never be sent; raise `max_message_bytes`, here
     ///   and on the brokers, or send less.
     /// - [`InvalidTopic`](ProduceErrorKind::InvalidTopic), [`InvalidMessage`](ProduceErrorKind::InvalidMessage): it can
@@ -208,8 +209,11 @@ impl AsyncProducer {
         if self.shared.gate.forked() { 0 } else { self.shared.gate.queue_size() }
     }
 
-    /// What kept messages from being delivered last; `None` if nothing did since the last delivery, and in a forked
-    /// child.
+    /// What keeps messages from being delivered: the error that was met last of those that are not over. Each topic,
+    /// partition and broker has its own, which ends with its own success, or some seconds after nothing waits for it any
+    /// more. `None` if there is none, and in a forked child.
+    ///
+    /// Waiting for a topic that does not exist, for a leader, or for a broker's quota counts, too.
     #[must_use]
     pub fn last_error(&self) -> Option<Arc<DeliveryErrorKind>> {
         if self.shared.gate.forked() { None } else { self.shared.gate.last_error() }

@@ -108,7 +108,7 @@ pub enum MetadataError {
     Timeout {
         /// How long it was waited for.
         after: Duration,
-        /// The last error that this producer met.
+        /// What is in the way of the topic's metadata, or else the last error that this producer met.
         last_error: Option<Arc<DeliveryErrorKind>>,
     },
     /// The topic has a name that Kafka does not allow.

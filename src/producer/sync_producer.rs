@@ -181,6 +181,7 @@ impl Producer {
             limit: full.limit,
             bytes: full.bytes,
             oldest_age: full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at)),
+            held_up: false,
             last_error: self.driver.as_ref().and_then(|driver| driver.engine.last_error().cloned()),
         })
     }

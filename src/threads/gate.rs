@@ -290,7 +290,7 @@ impl Gate {
                 break Err(Unanswered::Closed);
             }
             if until.passed(clock::now()) {
-                break Err(Unanswered::Timeout(state.last_error.clone()));
+                break Err(Unanswered::Timeout(state.cause(topic)));
             }
             wait_until(&self.done, &mut state, until);
         };
@@ -372,7 +372,7 @@ impl Gate {
     /// Hands in what happened, and takes what is asked. `known_topics` is how many topics the worker was told.
     pub(super) fn exchange(&self, report: &mut Report, orders: &mut Orders, known_topics: usize) -> Next {
         let mut state = self.state.lock();
-        let room = report.released.messages > 0 && state.waiters > 0;
+        let room = (report.released.messages > 0 || !report.held_up.is_empty()) && state.waiters > 0;
         if state.take_in(report) {
             self.done.notify_all();
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::gate::Refusal;
 use crate::engine::chunk::Chunk;
-use crate::engine::producer::{BatchFate, Errors, Released};
+use crate::engine::producer::{BatchFate, Errors, HeldUp, Released};
 use crate::engine::queue::{Full, Phase, Queue};
 use crate::error::{BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::Topic;
@@ -47,6 +47,8 @@ pub(super) struct Ask {
     pub topic: u32,
     pub callers: u32,
     pub answer: Option<i32>,
+    /// What is in the way of an answer.
+    pub cause: Option<Arc<DeliveryErrorKind>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,8 +110,12 @@ pub(super) struct Report {
     pub purges_done: Option<u64>,
     pub purged: Vec<Errors>,
     pub answers: Vec<(u32, i32)>,
+    /// What is in the way of answers.
+    pub causes: Vec<HeldUp>,
     /// Topics, and how many partitions they have now.
     pub partitions: Vec<(u32, u32)>,
+    /// Topics to which nothing can be sent, and why, or to which something can again.
+    pub held_up: Vec<HeldUp>,
     /// The engine's, if it has changed.
     pub last_error: Option<Option<Arc<DeliveryErrorKind>>>,
     pub fatal: Option<Arc<FatalError>>,
@@ -129,7 +135,8 @@ pub(super) struct Orders {
     pub awaited: bool,
     pub purges: u64,
     pub abandon: Option<Abandon>,
-    pub asks: Vec<u32>,
+    /// Topics, and what callers know of what is in the way of an answer.
+    pub asks: Vec<HeldUp>,
     pub called: Called,
     /// When the oldest message came that nothing made due yet.
     pub oldest_waiting: Option<Instant>,
@@ -176,6 +183,12 @@ impl State {
         self.totals.add(mem::take(&mut report.totals));
         report.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
         report.partitions.drain(..).for_each(|(topic, count)| self.queue.tell_partitions(topic, count));
+        report.held_up.drain(..).for_each(|(topic, why)| self.queue.hold_up(topic, why));
+        for (topic, cause) in report.causes.drain(..) {
+            if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == topic) {
+                ask.cause = cause;
+            }
+        }
         if let Some(last) = report.last_error.take() {
             self.last_error = last;
         }
@@ -211,7 +224,8 @@ impl State {
         orders.purges = self.purges;
         orders.abandon = self.abandon;
         orders.asks.clear();
-        orders.asks.extend(self.asks.iter().filter(|ask| ask.answer.is_none()).map(|ask| ask.topic));
+        let open = self.asks.iter().filter(|ask| ask.answer.is_none());
+        orders.asks.extend(open.map(|ask| (ask.topic, ask.cause.clone())));
         orders.called = mem::take(&mut self.called);
         orders.oldest_waiting = self.queue.oldest_waiting();
     }
@@ -223,7 +237,8 @@ impl State {
             limit: full.limit,
             bytes: full.bytes,
             oldest_age,
-            last_error: self.last_error.clone(),
+            held_up: full.held_up.is_some(),
+            last_error: full.held_up.clone().or_else(|| self.last_error.clone()),
         }))
     }
 
@@ -251,12 +266,18 @@ impl State {
     pub fn ask(&mut self, topic: u32) {
         match self.asks.iter_mut().find(|ask| ask.topic == topic) {
             Some(ask) => ask.callers += 1,
-            None => self.asks.push(Ask { topic, callers: 1, answer: None }),
+            None => self.asks.push(Ask { topic, callers: 1, answer: None, cause: None }),
         }
     }
 
     pub fn answer(&self, topic: u32) -> Option<i32> {
         self.asks.iter().find(|ask| ask.topic == topic).and_then(|ask| ask.answer)
+    }
+
+    /// What is in the way of an answer.
+    pub fn cause(&self, topic: u32) -> Option<Arc<DeliveryErrorKind>> {
+        let ask = self.asks.iter().find(|ask| ask.topic == topic);
+        ask.and_then(|ask| ask.cause.clone()).or_else(|| self.last_error.clone())
     }
 
     pub fn ask_no_more(&mut self, topic: u32) {
@@ -293,6 +314,8 @@ impl Report {
             || self.last_error.is_some()
             || self.fatal.is_some()
             || !self.answers.is_empty()
+            || !self.causes.is_empty()
             || !self.partitions.is_empty()
+            || !self.held_up.is_empty()
     }
 }

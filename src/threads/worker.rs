@@ -167,9 +167,14 @@ impl<N: Network> Worker<N> {
         let called = mem::take(&mut self.orders.called);
         self.called(called);
         let now = self.driver.now();
-        for topic in self.orders.asks.drain(..) {
+        for (topic, known) in self.orders.asks.drain(..) {
             if let Some(count) = self.driver.engine.partition_count(topic, now) {
                 self.report.answers.push((topic, count));
+                continue;
+            }
+            let cause = self.driver.engine.cause_of_topic(topic);
+            if cause.map(Arc::as_ptr) != known.as_ref().map(Arc::as_ptr) {
+                self.report.causes.push((topic, cause.cloned()));
             }
         }
         if self.orders.purges > self.purges_done {
@@ -192,6 +197,7 @@ impl<N: Network> Worker<N> {
         }
         self.report.released = self.report.released.and(self.driver.take_released());
         self.driver.engine.take_counts(&mut self.report.partitions);
+        self.driver.engine.take_held_up(&mut self.report.held_up);
         let last = self.driver.engine.last_error();
         if last.map(Arc::as_ptr) != self.last_error.as_ref().map(Arc::as_ptr) {
             self.last_error = last.cloned();

@@ -60,6 +60,35 @@ fn an_unknown_topic_fails_after_its_grace_and_holds_up_no_other() {
 }
 
 #[test]
+fn a_misspelt_topic_leaves_half_of_the_queue_to_others_and_says_why_it_is_refused() {
+    let cluster = Cluster::builder().topic("orders", 3).auto_create(false).start().unwrap();
+    let producer = async_producer(&cluster).streaming().max_queue_size(100).unknown_topic_grace(2 * LONG);
+    let producer = producer.build().unwrap();
+    let (mut waiting, mut refused) = (0, Vec::new());
+    for n in 0..3000 {
+        match producer.produce(Message::new("ordres", "v")) {
+            Ok(()) => waiting += 1,
+            Err(error) => refused.push(error),
+        }
+        producer.produce_timeout(Message::new("orders", n.to_string()).with_key("k"), LONG).unwrap();
+    }
+    assert_in_order(&cluster.wait_for("orders", 3000, LONG).unwrap(), 3000);
+    assert!((1..=100).contains(&waiting), "{waiting} accepted");
+    let error = refused.last().expect("the queue does not take 3,000").to_string();
+    for part in ["half", "(50 messages)", "ordres does not exist", "auto.create.topics.enable"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    for error in [producer.last_error().unwrap().to_string(), producer.flush(ms(10)).unwrap_err().to_string()] {
+        assert!(error.contains("ordres does not exist"), "{error}");
+    }
+    let report = producer.shutdown_within(ms(10)).unwrap();
+    assert_eq!((report.delivered, report.undelivered.len()), (3000, waiting), "what was accepted comes back");
+    for error in report.undelivered {
+        assert!(error.to_string().contains("ordres does not exist"), "{error}");
+    }
+}
+
+#[test]
 fn a_topic_that_appears_within_the_grace_gets_its_messages_in_order() {
     let cluster = Cluster::builder().auto_create(false).start().unwrap();
     let asked = cluster.inject(Fault::on(Api::Metadata).topic("late").delay(ms(0)));
@@ -87,8 +116,9 @@ fn a_topic_is_created_by_its_first_message_unless_that_is_forbidden() {
         async_producer(&cluster).allow_auto_topic_creation(false).unknown_topic_grace(ms(50)).build().unwrap();
     let error = producer.produce_with_handle(Message::new("typo", "v")).unwrap().wait().unwrap_err();
     assert!(matches!(error.kind(), DeliveryErrorKind::UnknownTopic { .. }), "{error}");
-    let error = producer.partitions_for("typo", ms(50)).unwrap_err();
+    let error = producer.partitions_for("typo", ms(500)).unwrap_err();
     assert!(matches!(error, MetadataError::Timeout { .. }), "{error}");
+    assert!(error.to_string().contains("topic typo does not exist"), "{error}");
     assert!(matches!(producer.partitions_for("not a name", LONG), Err(MetadataError::InvalidTopic(_))));
     assert!(cluster.messages("typo").is_empty());
 }

@@ -186,6 +186,37 @@ fn an_unknown_topic_fails_after_its_grace_where_topics_are_not_made_by_themselve
 }
 
 #[test]
+fn a_misspelt_topic_beside_a_good_one_is_named_and_leaves_it_half_of_the_queue() {
+    let kafka = strict();
+    kafka.create_topic("well-spelt", 1, &[]);
+    let producer = build(kafka, |builder| builder.max_queue_size(1000).unknown_topic_grace(Duration::from_secs(60)));
+    produce(&producer, "well-spelt").expect("delivered");
+    let (mut waiting, mut refused) = (0, 0);
+    for number in 0..3000 {
+        match producer.produce(Message::new("mispelt", "v")) {
+            Ok(()) => waiting += 1,
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("mispelt does not exist"), "{error}");
+            }
+        }
+        let message = Message::new("well-spelt", number.to_string());
+        producer.produce_timeout(message, Duration::from_secs(10)).expect("there is room for it");
+        if number % 10 == 9 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if number > 1000 {
+            let last = producer.last_error().expect("it is waited for").to_string();
+            assert!(last.contains("mispelt does not exist"), "{last}");
+        }
+    }
+    assert!(waiting >= 500 && refused > 0, "{waiting} accepted, {refused} refused");
+    let report = producer.shutdown_within(Duration::from_secs(5)).expect("shut down");
+    assert_eq!((report.delivered, report.undelivered.len()), (3001, waiting));
+    assert_eq!(kafka.counts("well-spelt"), [3001]);
+}
+
+#[test]
 fn a_connection_that_the_broker_closed_for_idleness_is_opened_again_without_an_error() {
     let kafka = strict();
     kafka.create_topic("idle", 1, &[]);

@@ -185,7 +185,12 @@ impl World {
             Err(ProduceErrorKind::BufferOverflow(full)) => {
                 self.tell(|| format!("no room for {id}"));
                 self.overflows += 1;
-                if full.queued > self.queue.max_queue_size || (!full.bytes && full.queued != full.limit) {
+                let most = self.queue.max_queue_size;
+                let places = match full.held_up {
+                    true => full.queued >= full.limit && full.limit == (most / 2).max(1) && full.last_error.is_some(),
+                    false => full.queued == full.limit,
+                };
+                if full.queued > most || !(full.bytes || places) {
                     self.wrong(Anomaly::WrongPlaces, format!("{id} was refused with {full:?}"));
                 }
                 if id_of(message.value()) != id {

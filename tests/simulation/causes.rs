@@ -1,12 +1,14 @@
 //! What is said of the causes of waits: each topic, partition and broker has its own, and only its own success ends it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use kafka_protocol::messages::ProduceResponse;
+use ottla::engine::queue::{Checked, Limits, Queue, Refused};
 use ottla::testing::{Api, Fault};
-use ottla::{DeliveryErrorKind, Message, Persistence};
+use ottla::{DeliveryErrorKind, Message, Persistence, Timestamp};
 
 use crate::bench::{Bench, Twist};
 
@@ -168,6 +170,73 @@ fn ten_thousand_missing_topics_are_waited_for_and_then_forgotten() {
     bench.append(&Message::new("b", "v"));
     bench.pass(secs(1));
     assert_eq!((bench.delivered.len(), &*said(&bench)), (2, "nothing"));
+}
+
+/// A queue of 100 places before the engine. Offers a message; what is due goes into the engine, and what it let go is
+/// free.
+fn offer(bench: &mut Bench, queue: &mut Queue, topic: &str) -> Result<(), Refused> {
+    let (message, now) = (Message::new(topic, "v"), bench.now());
+    let mut checked = Checked::new(&message, 1000, || Timestamp::from_millis(0)).expect("a good message");
+    let offered = queue.offer(&mut checked, None, || Some(now)).map(drop);
+    let (mut chunks, mut told) = (VecDeque::new(), Vec::new());
+    let _ = queue.deliver();
+    queue.take_due(&mut chunks);
+    chunks.iter_mut().for_each(|chunk| bench.engine.append(chunk, now));
+    bench.pass(ms(1));
+    let released = bench.engine.take_released();
+    queue.release(released.messages, released.bytes);
+    bench.engine.take_held_up(&mut told);
+    told.into_iter().for_each(|(topic, why)| queue.hold_up(topic, why));
+    offered
+}
+
+#[test]
+fn a_bad_topic_beside_a_good_one_does_not_use_up_the_queue() {
+    for leaderless in [false, true] {
+        let configure = |config: &mut ottla::config::ProducerConfig| config.delivery_timeout = secs(30);
+        let mut bench = Bench::with(1, |cluster| cluster.topic("b", 1).auto_create(false), configure);
+        if leaderless {
+            bench.cluster.make_topic("a", 1);
+            bench.cluster.depose_leader("a", 0);
+        }
+        let interval = Duration::ZERO;
+        let (messages, bytes, batch_bytes) = (100, 1_000_000, 1_000_000);
+        let mut queue = Queue::new(Limits { messages, bytes, threshold: 0, interval, batch_bytes, spreads: true });
+        queue.start();
+        let (mut accepted, mut refused) = (0, 0);
+        queue.topic("a").expect("a good name");
+        assert!(offer(&mut bench, &mut queue, "b").is_ok());
+        bench.pass(secs(1));
+        // For 54 s. The messages of the bad one fail after 30, and it fills its half again.
+        for round in 0..18_000 {
+            match offer(&mut bench, &mut queue, "a") {
+                Ok(()) => accepted += 1,
+                Err(Refused::Full(full)) => {
+                    let why = full.held_up.map_or_else(String::new, |why| why.to_string());
+                    let cause = if leaderless { "a-0: LEADER_NOT_AVAILABLE" } else { "topic a does not exist" };
+                    assert!(why.contains(cause), "round {round}: {why:?}");
+                    assert!(queue.held() <= 50, "round {round}: {} held, leaderless: {leaderless}", queue.held());
+                    refused += 1;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+            let good = offer(&mut bench, &mut queue, "b");
+            assert!(good.is_ok(), "round {round}: {good:?}");
+            bench.pass(ms(1));
+        }
+        assert_eq!((accepted, refused), (100, 17_900), "leaderless: {leaderless}");
+        assert_eq!((bench.delivered.len(), bench.failed.len()), (18_001, 50));
+        // It appears, or has a leader.
+        bench.cluster.make_topic("a", 1);
+        bench.cluster.move_leader("a", 0, 1);
+        bench.pass(secs(3));
+        assert!(offer(&mut bench, &mut queue, "b").is_ok());
+        for _ in 0..200 {
+            assert!(offer(&mut bench, &mut queue, "a").is_ok());
+        }
+        bench.pass(secs(1));
+        assert_eq!((bench.delivered.len(), bench.failed.len()), (18_252, 50), "nothing that was accepted is lost");
+    }
 }
 
 /// Notes the error codes of every answer to a Produce request.
