@@ -46,6 +46,21 @@ fn a_producer_that_delivered_all_is_dropped_without_a_word() {
     });
 }
 
+#[test]
+fn a_cluster_that_has_just_started_is_waited_for_without_a_word() {
+    alone("said::a_cluster_that_has_just_started_is_waited_for_without_a_word", || {
+        listen();
+        let cluster = cluster(1);
+        // COORDINATOR_LOAD_IN_PROGRESS: it has no producer ids to give as yet.
+        let starting = cluster.inject(Fault::on(Api::InitProducerId).times(2).error(14));
+        let producer = producer(&cluster.bootstrap()).build().unwrap();
+        producer.produce(Message::new("orders", "v")).unwrap();
+        assert_eq!((producer.shutdown().unwrap().delivered, starting.hits()), (1, 2));
+        let lines = LINES.lines(|level, _| level <= Level::Warn);
+        assert!(lines.is_empty(), "{lines:?}");
+    });
+}
+
 /// `Debug` of a `Message` is the exception: it is the caller's own, and shows what it holds.
 #[test]
 fn neither_logs_nor_errors_show_what_messages_hold() {
