@@ -2,6 +2,7 @@
 //! before 4.1 topics are told by name, with others by id.
 
 use std::collections::HashMap;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,47 @@ fn a_cluster_made_anew_at_the_same_addresses_gets_what_is_sent() {
     (6_000..6_600).for_each(|n| sync.produce(numbered("moves", n)).expect("accepted"));
     sync.deliver_messages().expect("delivered");
     assert_whole(&kafka, "moves", 6_600);
+}
+
+#[test]
+fn a_cluster_made_anew_under_load_gets_what_was_not_in_the_old_one() {
+    let mut kafka = RealKafka::start(1);
+    kafka.create_topic("moves", 6, &[]);
+    let producer = async_producer(&kafka).build().expect("good options");
+    let fates = thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let producer = &producer;
+        let load = scope.spawn(move || {
+            let mut handles = Vec::new();
+            while stopped.recv_timeout(Duration::from_millis(2)).is_err() {
+                for _ in 0..10 {
+                    handles.push(producer.produce_with_handle(numbered("moves", handles.len())).expect("accepted"));
+                }
+            }
+            DeliveryHandle::wait_all(handles)
+        });
+        thread::sleep(Duration::from_secs(1));
+        kafka.replace();
+        kafka.create_topic("moves", 6, &[]);
+        thread::sleep(Duration::from_secs(3));
+        stop.send(()).expect("it produces");
+        load.join().expect("every message has its fate")
+    });
+    assert_eq!(producer.shutdown().expect("shut down").given_up, 0);
+    let stored = assert_in_order(&kafka, "moves");
+    let possibly = fates.iter().filter(|fate| fate.is_err()).count();
+    println!("{} messages, {} in the new cluster, {possibly} failed", fates.len(), stored.len());
+    let first_of = |partition: usize| {
+        let first = (partition..fates.len()).step_by(6).find(|number| stored.contains_key(number));
+        first.expect("the new one is written to")
+    };
+    let firsts: Vec<usize> = (0..6).map(first_of).collect();
+    for (number, fate) in fates.iter().enumerate() {
+        assert_told_right(fate, stored.contains_key(&number), number);
+        assert!(fate.is_err() || number < firsts[number % 6] || stored.contains_key(&number), "{number} is lost");
+        // What the old cluster had in its hands when it was killed, and nothing behind it.
+        assert!(fate.is_ok() || number < firsts[number % 6], "{number}: {fate:?}");
+    }
 }
 
 fn async_producer(kafka: &RealKafka) -> AsyncProducerBuilder {
