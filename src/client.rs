@@ -151,6 +151,9 @@ impl ClientBuilder {
     /// The pause after a first failed connection to a broker. It doubles with each further failure up to
     /// [`reconnect_backoff_max`](Self::reconnect_backoff_max), with 20 % jitter.
     ///
+    /// A connection whose handshake was done is no failure: when it ends it is opened again at once, but not sooner than
+    /// this after it was begun, and at most five times in a second.
+    ///
     /// Default 100 ms; above zero, not above the longest pause.
     #[doc(alias = "reconnect.backoff.ms")]
     pub fn reconnect_backoff(mut self, pause: Duration) -> Self {

@@ -1,6 +1,10 @@
-//! How long to wait after the n-th failure in a row: exponential, bounded, with jitter.
+//! How long to wait after the n-th failure in a row: exponential, bounded, with jitter. And how often what does not fail
+//! may begin anew.
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::deadline::Deadline;
 
 /// Bounds of a growing pause.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,34 @@ impl Backoff {
         middle.mul_f64(0.8 + 0.4 * share)
     }
 }
+
+/// When something was begun, to bound how often that happens: at most five times in a second.
+#[derive(Clone, Debug, Default)]
+pub struct Pace {
+    /// The last times, the newest at the end.
+    begun: VecDeque<Instant>,
+}
+
+impl Pace {
+    /// Notes that it begins.
+    pub fn begin(&mut self, now: Instant) {
+        self.begun.push_back(now);
+        if self.begun.len() > MOST_IN_A_SECOND {
+            self.begun.pop_front();
+        }
+    }
+
+    /// When it may begin again, at least `apart` after the last time; never if it has not begun yet.
+    #[must_use]
+    pub fn next(&self, apart: Duration) -> Deadline {
+        let first = self.begun.front().filter(|_| self.begun.len() == MOST_IN_A_SECOND);
+        let after =
+            |begun: Option<&Instant>, wait| begun.map_or(Deadline::NEVER, |begun| Deadline::after(*begun, wait));
+        after(self.begun.back(), apart).max(after(first, Duration::from_secs(1)))
+    }
+}
+
+const MOST_IN_A_SECOND: usize = 5;
 
 /// A small generator of numbers for jitter and random choices (xorshift64*). Not for secrets.
 #[derive(Clone, Debug)]
@@ -59,6 +91,21 @@ mod tests {
                 assert!(pause <= Duration::from_millis(middle * 12 / 10), "{pause:?} after {failures}");
             }
         }
+    }
+
+    #[test]
+    fn a_pace_allows_five_times_in_any_second() {
+        let (start, apart) = (crate::engine::test_clock(), Duration::from_millis(30));
+        let (mut pace, mut begun) = (Pace::default(), Vec::new());
+        for millis in 0..3000 {
+            let now = start + Duration::from_millis(millis);
+            if begun.is_empty() || pace.next(apart).passed(now) {
+                pace.begin(now);
+                begun.push(millis);
+            }
+        }
+        assert_eq!(begun, [0, 30, 60, 90, 120, 1000, 1030, 1060, 1090, 1120, 2000, 2030, 2060, 2090, 2120]);
+        assert!(pace.next(Duration::from_secs(9)).moment() > Some(start + Duration::from_secs(11)));
     }
 
     #[test]

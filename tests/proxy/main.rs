@@ -16,3 +16,4 @@ mod meddler;
 mod names;
 mod pace;
 mod proxy;
+mod storm;

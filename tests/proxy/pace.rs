@@ -19,7 +19,7 @@ fn what_comes_byte_by_byte_is_what_was_sent() {
     for piece in [1, 2, 3, 7, 64] {
         let began = Instant::now();
         let lane = Lane::pieces(piece);
-        let (cluster, proxy) = behind(move |_| Plan { up: lane, down: lane });
+        let (cluster, proxy) = behind(move |_| Plan { up: lane, down: lane, lasts: None });
         let producer = async_producer(&proxy, |client| client).build().unwrap();
         let handles: Vec<_> = (0..20)
             .map(|n| {

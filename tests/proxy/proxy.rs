@@ -20,6 +20,8 @@ pub struct Proxy {
 pub struct Plan {
     pub up: Lane,
     pub down: Lane,
+    /// So long after its beginning the connection is reset.
+    pub lasts: Option<Duration>,
 }
 
 /// What happens to the bytes of one direction.
@@ -61,6 +63,12 @@ impl Proxy {
             for (way, lane) in [(Way::Up, plan.up), (Way::Down, plan.down)] {
                 let road = Road { way, lane, number, pair: Arc::clone(&pair), seen: Arc::clone(&shared) };
                 thread::spawn(move || road.run());
+            }
+            if let Some(lasts) = plan.lasts {
+                thread::spawn(move || {
+                    thread::sleep(lasts);
+                    pair.end(End::Reset);
+                });
             }
         });
         Self { door, seen }

@@ -214,6 +214,11 @@ impl Bench {
     /// The broker stops, and its connections end.
     pub fn stop(&mut self, node: i32) {
         self.cluster.broker_stops(node);
+        self.cut(node);
+    }
+
+    /// The broker's connections end.
+    pub fn cut(&mut self, node: i32) {
         let mut ended: Vec<ConnId> = self.wires.iter().filter(|(_, on)| **on == node).map(|(conn, _)| *conn).collect();
         ended.sort_unstable();
         for conn in ended {

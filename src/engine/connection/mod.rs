@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::in_flight::InFlight;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Pace};
 use super::deadline::Deadline;
 use crate::config::BrokerAddress;
 use crate::error::DeliveryErrorKind;
@@ -39,11 +39,10 @@ pub struct Link {
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Whether it failed since something other than the handshake was answered.
     failing: bool,
-    /// Failures in a row of connections that were of no use: none answered a Produce request, or lasted.
+    /// Attempts in a row that came to no finished handshake.
     failures: u32,
-    /// Whether the last failure was that of an open connection which was of no use. That an address answers then says
-    /// nothing.
-    flapping: bool,
+    /// When connections were begun.
+    pace: Pace,
     not_before: Deadline,
     /// KIP-219: the broker asked for silence until then.
     muted_until: Deadline,
@@ -69,10 +68,6 @@ pub struct Live {
     handshake_until: Deadline,
     next_correlation: i32,
     last_used: Instant,
-    /// When it was opened.
-    since: Instant,
-    /// Whether a Produce request was answered.
-    has_served: bool,
     /// Whether something other than the handshake was answered.
     has_answered: bool,
 }
@@ -131,7 +126,7 @@ impl Link {
             last_error: None,
             failing: false,
             failures: 0,
-            flapping: false,
+            pace: Pace::default(),
             not_before,
             muted_until,
         }
@@ -169,6 +164,12 @@ impl Link {
             State::Connecting { .. } => true,
             State::Up(live) => live.versions.is_none(),
         }
+    }
+
+    /// Whether the broker was there when last tried, so that a connection to it is a matter of a moment.
+    #[must_use]
+    pub fn is_down_for_a_moment(&self) -> bool {
+        self.is_down() && self.failures == 0
     }
 
     /// The number of the connection, or of the attempt at one.
@@ -209,6 +210,7 @@ impl Link {
     pub fn connecting(&mut self, conn: ConnId, now: Instant, patience: &Patience) {
         self.state = State::Connecting { conn, until: Deadline::after(now, patience.connect_timeout) };
         self.not_before = Deadline::NEVER;
+        self.pace.begin(now);
     }
 
     /// Notes that the connection is open: the handshake begins.
@@ -221,8 +223,6 @@ impl Link {
                 handshake_until: until,
                 next_correlation: 0,
                 last_used: now,
-                since: now,
-                has_served: false,
                 has_answered: false,
             }));
         }
@@ -235,18 +235,27 @@ impl Link {
         self.live().is_some_and(|live| live.has_answered && live.in_flight.is_empty())
     }
 
+    /// Notes that the handshake is done: the broker is there, and the growth of pauses ends.
+    pub fn greeted(&mut self, versions: Versions) {
+        self.failures = 0;
+        if let Some(live) = self.live_mut() {
+            live.versions = Some(versions);
+        }
+    }
+
     /// Notes that the connection, or the attempt at one, has failed, and stays away for a while.
     ///
-    /// The pauses grow from one connection to the next that was of no use. Returns the connection as it was, with what
-    /// was in flight.
+    /// The pauses grow from one attempt to the next that comes to no handshake. After one that did there is a pause only
+    /// if it began not long ago, or too many have: a bad link is used as long as it lasts each time, and a broker that
+    /// only shakes hands is not stormed. Returns the connection as it was, with what was in flight.
     pub fn failed(&mut self, now: Instant, patience: &Patience, random: u64) -> Option<Box<Live>> {
         self.failing = true;
-        self.flapping = self.live().is_some_and(|live| !live.has_served);
-        if self.live().is_some_and(|live| now.saturating_duration_since(live.since) >= patience.backoff.max) {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = Deadline::after(now, patience.backoff.pause(self.failures, random));
+        self.not_before = if self.ready().is_some() {
+            self.pace.next(patience.backoff.pause(1, random))
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            Deadline::after(now, patience.backoff.pause(self.failures, random))
+        };
         self.down()
     }
 
@@ -267,28 +276,14 @@ impl Link {
         }
     }
 
-    /// Notes that the broker answered a Produce request: this connection does what it is for.
-    pub fn served(&mut self) {
-        self.failures = 0;
-        if let Some(live) = self.live_mut() {
-            live.has_served = true;
-        }
-    }
-
-    /// Whether it may take over the connection of another link to the same address. Not in the pause after connections
-    /// that opened and were of no use, because this one is no better.
-    #[must_use]
-    pub fn may_adopt(&self, now: Instant) -> bool {
-        self.is_down() && (!self.flapping || self.may_connect(now))
-    }
-
     /// Takes over the connection of another link that leads to the same address, and the silence that the broker asked
     /// for on it.
     pub fn adopt(&mut self, other: &mut Self) {
         self.state = std::mem::replace(&mut other.state, State::Down);
         self.mute(std::mem::replace(&mut other.muted_until, Deadline::NEVER));
         self.failing = false;
-        self.not_before = Deadline::NEVER;
+        (self.failures, self.not_before) = (0, Deadline::NEVER);
+        self.pace = std::mem::take(&mut other.pace);
     }
 
     /// Sends no more until `until`, or until the end of a longer silence that was asked for before: with several
@@ -403,43 +398,50 @@ mod tests {
         }
         assert!(!link.may_connect(start + Duration::from_secs(1)), "backoff keeps growing");
         assert!(link.may_connect(start + Duration::from_secs(2)));
+        assert!(!link.is_down_for_a_moment());
     }
 
     #[test]
-    fn a_broker_that_answers_everything_but_produce_is_tried_at_most_fifteen_times_in_ten_seconds() {
+    fn a_broker_that_only_shakes_hands_is_tried_at_most_five_times_a_second() {
         let (start, patience) = (crate::engine::test_clock(), patience());
-        let (mut link, mut connects) = (link(), 0);
+        let (mut link, mut begun) = (link(), Vec::new());
         for millis in 0..10_000 {
             let now = start + Duration::from_millis(millis);
             if link.may_connect(now) {
-                connects += 1;
-                link.connecting(ConnId(connects), now, &patience);
+                begun.push(millis);
+                link.connecting(ConnId(millis), now, &patience);
                 link.opened(now);
-                link.answered();
+                link.greeted(Versions::default());
                 link.failed(now, &patience, 0);
-                assert!(!link.may_adopt(now), "a connection from elsewhere would be no better");
+                assert!(link.is_down_for_a_moment());
             }
         }
-        assert!((5..=15).contains(&connects), "{connects}");
+        assert!(begun.windows(6).all(|six| six[5] - six[0] >= 1000), "{begun:?}");
+        assert!(begun.windows(2).all(|two| two[1] - two[0] >= 80), "{begun:?}");
+        assert_eq!(begun.len(), 50, "{begun:?}");
     }
 
     #[test]
-    fn a_connection_that_was_of_use_or_lasted_ends_the_growth_of_pauses() {
+    fn a_handshake_ends_the_growth_of_pauses_and_a_connection_that_lasted_is_opened_again_at_once() {
         let (start, patience) = (crate::engine::test_clock(), patience());
-        for (served, lasted) in [(true, Duration::ZERO), (false, patience.backoff.max)] {
-            let mut link = link();
-            for _ in 0..5 {
-                link.connecting(ConnId(1), start, &patience);
-                link.opened(start);
-                link.failed(start, &patience, 0);
+        let mut link = link();
+        let mut now = start;
+        for round in 0..5 {
+            for _ in 0..8 {
+                link.connecting(ConnId(1), now, &patience);
+                link.opened(now);
+                link.failed(now, &patience, 0);
             }
-            link.connecting(ConnId(1), start, &patience);
-            link.opened(start);
-            if served {
-                link.served();
-            }
-            link.failed(start + lasted, &patience, 0);
-            assert!(link.may_connect(start + lasted + Duration::from_millis(100)), "served: {served}");
+            now += Duration::from_secs(60);
+            link.connecting(ConnId(1), now, &patience);
+            link.opened(now);
+            link.greeted(Versions::default());
+            now += Duration::from_millis(200);
+            link.failed(now, &patience, 0);
+            assert!(link.may_connect(now), "round {round}");
+            link.connecting(ConnId(1), now, &patience);
+            link.failed(now, &patience, 0);
+            assert!(link.may_connect(now + Duration::from_millis(100)), "round {round}: the first of its kind");
         }
     }
 

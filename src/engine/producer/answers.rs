@@ -51,9 +51,6 @@ impl ProducerEngine {
             Purpose::Produce(sent) => match produce::decode(version, frame) {
                 Ok(answer) => {
                     self.link_answered(peer, (Api::Produce, version), answer.throttle, now);
-                    if let Some(link) = self.brokers.links.get_mut(&peer) {
-                        link.served();
-                    }
                     self.produce_answer(peer, (conn, request.correlation), &sent, answer, now);
                 }
                 Err(error) => {
@@ -85,6 +82,9 @@ impl ProducerEngine {
 
     fn link_answered(&mut self, peer: Peer, from: (Api, i16), throttle: Duration, now: Instant) {
         if let Some(link) = self.brokers.links.get_mut(&peer) {
+            if link.is_failing() {
+                log::info!("broker {}: answers again", link.name);
+            }
             link.answered();
         }
         self.throttled(peer, from, throttle, now);

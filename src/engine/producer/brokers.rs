@@ -27,11 +27,14 @@ pub struct Brokers {
     next_conn: u64,
     /// The place in the round of bootstrap addresses and brokers that may be asked for metadata.
     turn: usize,
-    /// When the last connection for metadata was begun.
+    /// Since when something that any broker can answer has no answer, and when the last connection for that alone was
+    /// begun.
+    wanting_since: Option<Instant>,
     last_attempt: Option<Instant>,
 }
 
-/// A connection that is not ready after this long is not waited for alone: another address is tried beside it.
+/// Connections that did not bring the answer after this long are not waited for alone: another address is tried beside
+/// them.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(1);
 
 impl Brokers {
@@ -50,6 +53,7 @@ impl Brokers {
             // Anywhere: an engine that takes the place of another must not take the numbers of its connections.
             next_conn: random >> 1,
             turn: random as usize % client.seeds.len().max(1),
+            wanting_since: None,
             last_attempt: None,
         }
     }
@@ -87,10 +91,10 @@ impl ProducerEngine {
         let live = link.failed(now, &self.brokers.patience, random);
         let error = ConnectionError { address: name, kind: why };
         let requests = live.as_ref().map_or(0, |live| live.in_flight.len());
-        if requests > 0 {
+        if again {
+            log::debug!("{error}; {requests} requests will be retried");
+        } else if requests > 0 {
             log::warn!("{error}; {requests} requests will be retried");
-        } else if again {
-            log::debug!("{error}");
         } else {
             log::warn!("{error}; it is tried again, in silence");
         }
@@ -194,15 +198,12 @@ impl ProducerEngine {
         let (brokers, mut earliest) = (&self.brokers, Deadline::NEVER);
         let needs_any = self.needs_any_broker();
         // While one address hangs the next one gets its turn.
-        let turn = match brokers.last_attempt {
-            Some(last) if brokers.links.values().any(Link::is_starting) => Deadline::after(last, NEXT_ADDRESS_AFTER),
-            _ => Deadline::NEVER,
-        };
+        let turn = if self.is_one_on_its_way() { self.next_turn() } else { Deadline::NEVER };
         for (peer, link) in &brokers.links {
             earliest = earliest.min(link.next_deadline(&brokers.patience)).min(link.mute_deadline());
             if peer.is_node_of(|node| self.outbox.has(node)) {
                 earliest = earliest.min(link.may_connect_at());
-            } else if needs_any && link.is_down() {
+            } else if needs_any && link.is_down() && !self.is_led_to_twice(*peer, link) {
                 earliest = earliest.min(link.may_connect_at().max(turn));
             }
         }
@@ -222,11 +223,12 @@ impl ProducerEngine {
                 None => self.refresh.want(),
             }
         }
-        if !self.needs_any_broker() {
-            return;
+        if self.wants_any_answer() {
+            self.brokers.wanting_since.get_or_insert(now);
+        } else {
+            self.brokers.wanting_since = None;
         }
-        let hurried = self.brokers.last_attempt.is_none_or(|last| now >= last + NEXT_ADDRESS_AFTER);
-        if self.brokers.links.values().any(Link::is_starting) && !hurried {
+        if !self.needs_any_broker() || (self.is_one_on_its_way() && !self.next_turn().passed(now)) {
             return;
         }
         if let Some(peer) = self.next_candidate(now) {
@@ -294,14 +296,8 @@ impl ProducerEngine {
             answer.versions.choose(Api::InitProducerId)?;
         }
         let Some(link) = self.brokers.links.get_mut(&peer) else { return Ok(()) };
-        if let Some(live) = link.live_mut() {
-            live.versions = Some(answer.versions);
-        }
-        if link.is_failing() {
-            log::info!("broker {}: connected again", link.name);
-        } else {
-            log::debug!("broker {}: connected", link.name);
-        }
+        link.greeted(answer.versions);
+        log::debug!("broker {}: connected", link.name);
         self.actions.push_back(Action::Limit { conn, max_response_bytes: self.client.max_response_bytes });
         Ok(())
     }
@@ -338,10 +334,39 @@ impl ProducerEngine {
         self.actions.push_back(Action::Connect { conn, address, within });
     }
 
+    /// Whether there is, or waits, a request that any broker can answer.
+    fn wants_any_answer(&self) -> bool {
+        self.refresh.is_open() || (self.unfinished > 0 && self.identity.current().is_err())
+    }
+
     /// Whether a request waits that any broker can answer, and no broker is ready for it.
     pub(super) fn needs_any_broker(&self) -> bool {
         let wanted = self.refresh.is_wanted() || (self.unfinished > 0 && self.identity.current().is_err());
         wanted && self.any_ready().is_none()
+    }
+
+    /// Whether a connection is on its way, or will be at once, because something waits for that broker.
+    fn is_one_on_its_way(&self) -> bool {
+        self.brokers.links.iter().any(|(peer, link)| {
+            let wanted = || peer.is_node_of(|node| self.outbox.has(node));
+            link.is_starting() || (link.is_down_for_a_moment() && wanted())
+        })
+    }
+
+    /// When another address is tried beside the connection that is on its way.
+    fn next_turn(&self) -> Deadline {
+        let after = |moment: Option<Instant>| {
+            moment.map_or(Deadline::NEVER, |moment| Deadline::after(moment, NEXT_ADDRESS_AFTER))
+        };
+        after(self.brokers.wanting_since).max(after(self.brokers.last_attempt))
+    }
+
+    /// Whether this is a bootstrap address, and that of a broker's own link, too, which is enough unless it must not be
+    /// used for long.
+    fn is_led_to_twice(&self, peer: Peer, link: &Link) -> bool {
+        let same = |node: &Link| node.listed && node.address == link.address && !node.is_muted();
+        let mut nodes = self.brokers.links.range(Peer::Node(i32::MIN)..);
+        matches!(peer, Peer::Seed(_)) && nodes.any(|(_, node)| same(node))
     }
 
     /// Whom to try for metadata: a broker that has not failed, else all in turn, bootstrap addresses included
@@ -351,7 +376,7 @@ impl ProducerEngine {
             .brokers
             .links
             .iter()
-            .filter(|(_, link)| link.may_connect(now))
+            .filter(|(peer, link)| link.may_connect(now) && !self.is_led_to_twice(**peer, link))
             .map(|(peer, link)| (*peer, matches!(peer, Peer::Node(_)) && !link.is_failing()))
             .collect();
         let good: Vec<Peer> = free.iter().filter(|(_, good)| *good).map(|(peer, _)| *peer).collect();

@@ -122,7 +122,7 @@ impl ProducerEngine {
             self.brokers.links.remove(&peer);
         }
         if let Peer::Seed(_) = peer {
-            self.leave_seed(peer, &listed, now);
+            self.leave_seed(peer, &listed);
         }
         if let (Some(before), Some(id)) = (self.refresh.cluster_id(), &answer.cluster_id) {
             if before != *id {
@@ -145,10 +145,10 @@ impl ProducerEngine {
     }
 
     /// A bootstrap connection has done its work: the broker behind it takes it over, or it is closed.
-    fn leave_seed(&mut self, seed: Peer, listed: &[(i32, BrokerAddress)], now: Instant) {
+    fn leave_seed(&mut self, seed: Peer, listed: &[(i32, BrokerAddress)]) {
         let Some(mut link) = self.brokers.links.remove(&seed) else { return };
         let broker = listed.iter().find(|(_, address)| *address == link.address).map(|(node, _)| Peer::Node(*node));
-        let free = broker.filter(|peer| self.brokers.links.get(peer).is_some_and(|link| link.may_adopt(now)));
+        let free = broker.filter(|peer| self.brokers.links.get(peer).is_some_and(|link| link.is_down()));
         if let (Some(peer), Some(conn)) = (free, link.conn()) {
             if let Some(node) = self.brokers.links.get_mut(&peer) {
                 node.adopt(&mut link);

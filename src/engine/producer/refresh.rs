@@ -96,6 +96,11 @@ impl Refresh {
         self.wanted && self.asked.is_none()
     }
 
+    /// Whether it is wanted or asked for.
+    pub(super) fn is_open(&self) -> bool {
+        self.wanted || self.asked.is_some()
+    }
+
     fn is_pausing(&self, now: Instant) -> bool {
         self.not_before != Deadline::NEVER && !self.not_before.passed(now)
     }
