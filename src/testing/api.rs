@@ -49,13 +49,18 @@ impl Api {
     pub(super) fn versions(self) -> Versions {
         match self {
             Self::Produce => Versions { min: 3, max: 13 },
-            Self::Fetch => Versions { min: 4, max: 17 },
-            Self::ListOffsets => Versions { min: 1, max: 10 },
+            Self::Fetch => Versions { min: 4, max: 18 },
+            Self::ListOffsets => Versions { min: 1, max: 11 },
             Self::Metadata => Versions { min: 0, max: 13 },
             Self::OffsetForLeaderEpoch => Versions { min: 2, max: 4 },
             Self::ApiVersions => Versions { min: 0, max: 4 },
             Self::InitProducerId => Versions { min: 0, max: 5 },
         }
+    }
+
+    /// The version in which kafka-protocol reads and writes it: ListOffsets 11 is 10 with one more time to ask for.
+    pub(super) fn body_version(self, version: i16) -> i16 {
+        if self == Self::ListOffsets { version.min(10) } else { version }
     }
 
     pub(super) fn request_header_version(self, version: i16) -> i16 {

@@ -6,9 +6,9 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{ApiKey, ProduceRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Request, StrBytes, encode_request_header_into_buffer};
 
-use super::ClusterBuilder;
 use super::state::{ClusterState, Reply};
 use super::topic::TopicId;
+use super::{Api, ClusterBuilder};
 use crate::message::Timestamp;
 use crate::record::batch::{BatchBuilder, Stamp};
 use crate::record::tail;
@@ -74,7 +74,7 @@ pub(super) fn frame<R: Request>(node: i32, version: i16, request: &R) -> Bytes {
         .with_correlation_id(node)
         .with_client_id(Some(StrBytes::from_static_str("a test")));
     encode_request_header_into_buffer(&mut bytes, &header).unwrap();
-    request.encode(&mut bytes, version).unwrap();
+    request.encode(&mut bytes, body_version::<R>(version)).unwrap();
     bytes.freeze()
 }
 
@@ -85,9 +85,13 @@ pub(super) fn read_answer<R: Request>(frame: &[u8], version: i16) -> R::Response
     let mut rest = Bytes::copy_from_slice(&frame[4..]);
     let key = ApiKey::try_from(R::KEY).unwrap();
     ResponseHeader::decode(&mut rest, key.response_header_version(version)).unwrap();
-    let response = R::Response::decode(&mut rest, version).unwrap();
+    let response = R::Response::decode(&mut rest, body_version::<R>(version)).unwrap();
     assert!(rest.is_empty(), "{} bytes behind the response", rest.len());
     response
+}
+
+fn body_version<R: Request>(version: i16) -> i16 {
+    Api::from_key(R::KEY).map_or(version, |api| api.body_version(version))
 }
 
 pub(super) fn name(topic: &str) -> TopicName {
@@ -97,14 +101,13 @@ pub(super) fn name(topic: &str) -> TopicName {
 /// A batch of this many records `k0: v0`, `k1: v1`, ... at [`NOW`], from no idempotent producer.
 pub(super) fn batch(count: usize) -> BatchMaker {
     let stamp = Stamp { producer_id: -1, epoch: -1, base_sequence: -1 };
-    BatchMaker { count, stamp, time: NOW.as_millis(), keys: true, value_bytes: 0 }
+    BatchMaker { stamp, times: vec![NOW.as_millis(); count], keys: vec![true; count], value_bytes: 0 }
 }
 
 pub(super) struct BatchMaker {
-    count: usize,
     stamp: Stamp,
-    time: i64,
-    keys: bool,
+    times: Vec<i64>,
+    keys: Vec<bool>,
     value_bytes: usize,
 }
 
@@ -115,12 +118,24 @@ impl BatchMaker {
     }
 
     pub fn at(mut self, millis: i64) -> Self {
-        self.time = millis;
+        self.times.fill(millis);
+        self
+    }
+
+    /// The time of one record.
+    pub fn time_of(mut self, index: usize, millis: i64) -> Self {
+        self.times[index] = millis;
         self
     }
 
     pub fn without_keys(mut self) -> Self {
-        self.keys = false;
+        self.keys.fill(false);
+        self
+    }
+
+    /// One record without a key.
+    pub fn keyless(mut self, index: usize) -> Self {
+        self.keys[index] = false;
         self
     }
 
@@ -132,14 +147,14 @@ impl BatchMaker {
 
     pub fn bytes(&self) -> Vec<u8> {
         let mut builder = BatchBuilder::new(Vec::new());
-        for index in 0..self.count {
+        for (index, (time, has_key)) in self.times.iter().zip(&self.keys).enumerate() {
             let mut value = format!("v{index}").into_bytes();
             value.resize(value.len().max(self.value_bytes), b'.');
             let key = format!("k{index}");
-            let key = self.keys.then_some(key.as_bytes());
+            let key = has_key.then_some(key.as_bytes());
             let mut record = Vec::new();
             tail::put(&mut record, key, Some(&value), [("h", Some(&b"1"[..])), ("h", None)].into_iter());
-            builder.append(self.time, &record);
+            builder.append(*time, &record);
         }
         let records = builder.finish();
         [&records.header(self.stamp), &records.shared()[..]].concat()

@@ -81,6 +81,7 @@ pub(super) fn read_body(header: &Header, mut bytes: Bytes) -> Result<Body, BadFr
         return Err(bad);
     }
     let bytes = &mut bytes;
+    let version = api.body_version(version);
     let body = match api {
         Api::Produce => ProduceRequest::decode(bytes, version).map(Body::Produce),
         Api::Fetch => FetchRequest::decode(bytes, version).map(Box::new).map(Body::Fetch),
@@ -101,7 +102,7 @@ pub(super) fn write(header: &Header, body: &impl Encodable, version: i16) -> Opt
     let head = ResponseHeader::default().with_correlation_id(header.correlation_id);
     let encoded = head
         .encode(&mut bytes, header.api.response_header_version(version))
-        .and_then(|()| body.encode(&mut bytes, version));
+        .and_then(|()| body.encode(&mut bytes, header.api.body_version(version)));
     match encoded {
         Ok(()) => Some(with_size(&bytes)),
         Err(error) => {

@@ -49,7 +49,11 @@ fn fetch(walk: &mut Walk<'_>, version: i16) -> Option<()> {
         topic.topic(version >= 13)?;
         topic.array(|partition| {
             partition.skip(4 + after_index)?;
-            partition.tags_where(|tag, size| tag != REPLICA_DIRECTORY_ID || size == 16)
+            partition.tags_where(|tag, size| match tag {
+                REPLICA_DIRECTORY_ID => size == 16,
+                HIGH_WATERMARK => size == 8,
+                _ => true,
+            })
         })?;
         topic.tags()
     })?;
@@ -234,6 +238,7 @@ impl<'a> Walk<'a> {
 }
 
 const REPLICA_DIRECTORY_ID: u32 = 0;
+const HIGH_WATERMARK: u32 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -282,6 +287,7 @@ mod tests {
             }
             Api::ListOffsets => {
                 let topic = ListOffsetsTopic::default().with_partitions(vec![ListOffsetsPartition::default(); 2]);
+                let version = api.body_version(version);
                 ListOffsetsRequest::default().with_topics(vec![topic; 2]).encode(&mut bytes, version)
             }
             Api::Metadata => {

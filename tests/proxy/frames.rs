@@ -158,7 +158,8 @@ fn tags_that_lie_about_their_size_are_an_error() {
     for api in APIS {
         for lie in [&[1, 9, 0xff, 0xff, 0xff, 0xff, 0x0f][..], &[1, 9, 5, 0], &[0xff, 0xff, 0xff, 0xff, 0x0f, 9, 0]] {
             let lie = lie.to_vec();
-            let connections = liar.once(api, move |_, response| {
+            let connections = liar.once(api, move |asked, response| {
+                let response = if api == ApiKey::ApiVersions { without_features(asked, &response) } else { response };
                 // The last byte is the count of tags: none.
                 let (count, body) = response.split_last().unwrap();
                 assert_eq!(*count, 0);
@@ -167,6 +168,15 @@ fn tags_that_lie_about_their_size_are_an_error() {
             assert!(connections >= 2, "{api:?}");
         }
     }
+}
+
+/// The response of a broker that has no features, which are tags.
+fn without_features(asked: Asked, response: &[u8]) -> Vec<u8> {
+    let mut body: ApiVersionsResponse = asked.decode(response);
+    body.supported_features.clear();
+    (body.finalized_features_epoch, body.finalized_features) = (-1, Vec::new());
+    let Answer::Bytes(frame) = asked.encode(&body) else { unreachable!("it ends nothing") };
+    frame[4..].to_vec()
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiVersionsResponse;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, Outcome};
 use crate::testing::Api;
@@ -20,8 +21,48 @@ pub(super) fn handle(state: &ClusterState, context: &Context<'_>) -> Outcome {
         .with_error_code(error)
         .with_api_keys(if error == 0 { offered } else { Vec::new() })
         .with_throttle_time_ms(context.hits.throttle_ms);
-    context.answer(&response)
+    context.answer(&if context.version() < 3 || error != 0 { response } else { with_features(response, context) })
 }
+
+fn with_features(response: ApiVersionsResponse, context: &Context<'_>) -> ApiVersionsResponse {
+    // A feature that begins at 0 is what clients of version 3 cannot read (KIP-1022).
+    let supported = FEATURES.iter().filter(|feature| feature.min > 0 || context.version() >= 4).map(|feature| {
+        let key = SupportedFeatureKey::default().with_name(StrBytes::from_static_str(feature.name));
+        key.with_min_version(feature.min).with_max_version(feature.max)
+    });
+    let finalized = FEATURES.iter().filter(|feature| feature.level > 0).map(|feature| {
+        let key = FinalizedFeatureKey::default().with_name(StrBytes::from_static_str(feature.name));
+        key.with_min_version_level(feature.level).with_max_version_level(feature.level)
+    });
+    response
+        .with_supported_features(supported.collect())
+        .with_finalized_features_epoch(0)
+        .with_finalized_features(finalized.collect())
+}
+
+/// A feature that the brokers of a cluster agree on (KIP-584).
+struct Feature {
+    name: &'static str,
+    min: i16,
+    max: i16,
+    /// What they agreed on.
+    level: i16,
+}
+
+const fn feature(name: &'static str, min: i16, max: i16, level: i16) -> Feature {
+    Feature { name, min, max, level }
+}
+
+/// Those of Kafka 4.3.1 after a fresh format.
+const FEATURES: [Feature; 7] = [
+    feature("metadata.version", 7, 30, 30),
+    feature("kraft.version", 0, 1, 0),
+    feature("transaction.version", 0, 2, 2),
+    feature("group.version", 0, 1, 1),
+    feature("eligible.leader.replicas.version", 0, 1, 1),
+    feature("share.version", 0, 1, 1),
+    feature("streams.version", 0, 1, 1),
+];
 
 /// The answer to a version that is not known: in version 0, with the range to choose from (KIP-511).
 pub(crate) fn unsupported(state: &ClusterState, header: &Header) -> Option<Vec<u8>> {
@@ -34,4 +75,60 @@ pub(crate) fn unsupported(state: &ClusterState, header: &Header) -> Option<Vec<u
 fn entry(state: &ClusterState, api: Api) -> ApiVersion {
     let offered = state.settings.apis.get(&api).copied().unwrap_or(api.versions());
     ApiVersion::default().with_api_key(api.key()).with_min_version(offered.min).with_max_version(offered.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+
+    use crate::testing::asking::Asking;
+
+    fn ask(version: i16) -> ApiVersionsResponse {
+        Asking::one_broker().ask(1, version, &ApiVersionsRequest::default())
+    }
+
+    #[test]
+    fn the_versions_are_those_of_kafka() {
+        let expected = [
+            (ApiKey::Produce, 0, 13),
+            (ApiKey::Fetch, 4, 18),
+            (ApiKey::ListOffsets, 1, 11),
+            (ApiKey::Metadata, 0, 13),
+            (ApiKey::ApiVersions, 0, 4),
+            (ApiKey::InitProducerId, 0, 5),
+            (ApiKey::OffsetForLeaderEpoch, 2, 4),
+        ];
+        for version in 0..=4 {
+            let apis = ask(version).api_keys;
+            let mut offered: Vec<_> = apis.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+            offered.sort_unstable();
+            assert_eq!(offered, expected.map(|(key, min, max)| (key as i16, min, max)), "version {version}");
+        }
+    }
+
+    #[test]
+    fn features_are_those_of_a_fresh_cluster_and_version_3_leaves_out_what_begins_at_0() {
+        for version in 0..=2 {
+            assert_eq!(ask(version).finalized_features, []);
+        }
+        for version in 3..=4 {
+            let answer = ask(version);
+            let mut finalized: Vec<_> =
+                answer.finalized_features.iter().map(|it| (&*it.name, it.max_version_level)).collect();
+            finalized.sort_unstable();
+            let expected = [
+                ("eligible.leader.replicas.version", 1),
+                ("group.version", 1),
+                ("metadata.version", 30),
+                ("share.version", 1),
+                ("streams.version", 1),
+                ("transaction.version", 2),
+            ];
+            assert_eq!(finalized, expected, "version {version}");
+            assert!(answer.finalized_features_epoch >= 0);
+            let supported: Vec<_> = answer.supported_features.iter().map(|it| (&*it.name, it.min_version)).collect();
+            assert!(supported.contains(&("metadata.version", 7)));
+            assert_eq!(supported.iter().all(|(_, min)| *min > 0), version == 3, "{supported:?}");
+        }
+    }
 }
