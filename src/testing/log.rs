@@ -16,6 +16,16 @@ pub(super) struct Log {
     epochs: Vec<(i32, i64)>,
 }
 
+/// A record that was found by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub offset: i64,
+    /// Its time in milliseconds.
+    pub timestamp: i64,
+    /// The leader's epoch that appended it.
+    pub epoch: i32,
+}
+
 #[derive(Clone, Debug)]
 struct Stored {
     base_offset: i64,
@@ -43,33 +53,45 @@ impl Log {
         base_offset
     }
 
-    /// The batches from the one with this offset on: as many whole ones as fit, the first in any case if asked for.
-    pub fn read(&self, offset: i64, max_bytes: usize, whole_first: bool) -> Vec<Bytes> {
+    /// The batches from the one with this offset on, cut where they have `max_bytes`; the first is there as a whole, in
+    /// any case if asked for, or there is nothing.
+    pub fn read(&self, offset: i64, max_bytes: usize, first_in_any_case: bool) -> Vec<u8> {
         let from = self.batches.partition_point(|batch| batch.base_offset <= offset).saturating_sub(1);
-        let mut left = max_bytes;
-        let mut read = Vec::new();
-        if offset >= self.next_offset {
-            return read;
+        let first = match self.batches.get(from) {
+            Some(first) if offset < self.next_offset => first.bytes.len(),
+            _ => return Vec::new(),
+        };
+        if first > max_bytes && !first_in_any_case {
+            return Vec::new();
         }
+        let most = max_bytes.max(first);
+        let mut read = Vec::new();
         for batch in &self.batches[from..] {
-            if batch.bytes.len() > left && !(whole_first && read.is_empty()) {
+            let room = most - read.len();
+            if room == 0 {
                 break;
             }
-            left = left.saturating_sub(batch.bytes.len());
-            read.push(batch.bytes.clone());
+            read.extend_from_slice(&batch.bytes[..room.min(batch.bytes.len())]);
         }
         read
     }
 
-    /// The first record that is not older than this, as its offset and time in milliseconds.
-    pub fn at_or_after(&self, millis: i64) -> Option<(i64, i64)> {
+    /// The epoch that wrote the first record.
+    pub fn first_epoch(&self) -> Option<i32> {
+        self.epochs.first().map(|(epoch, _)| *epoch)
+    }
+
+    /// The first record that is not older than this.
+    pub fn at_or_after(&self, millis: i64) -> Option<Place> {
         self.batches.iter().filter(|batch| batch.max_timestamp >= millis).find_map(|batch| {
-            batch.records().find(|(_, record)| record.timestamp >= millis).map(|(at, record)| (at, record.timestamp))
+            let epoch = batch.batch().partition_leader_epoch;
+            let (offset, record) = batch.records().find(|(_, record)| record.timestamp >= millis)?;
+            Some(Place { offset, timestamp: record.timestamp, epoch })
         })
     }
 
-    /// The first record with the latest time, as its offset and time in milliseconds.
-    pub fn latest(&self) -> Option<(i64, i64)> {
+    /// The first record with the latest time.
+    pub fn latest(&self) -> Option<Place> {
         self.batches.iter().map(|batch| batch.max_timestamp).max().and_then(|latest| self.at_or_after(latest))
     }
 

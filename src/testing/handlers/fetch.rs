@@ -106,8 +106,7 @@ fn read_log(
     }
     // KIP-74: the first batch of the first partition that has one comes whatever its size.
     let most = room.left.min(bytes(asked.partition_max_bytes));
-    let batches = partition.log.read(asked.fetch_offset, most, room.used == 0);
-    let records = batches.concat();
+    let records = partition.log.read(asked.fetch_offset, most, room.used == 0);
     room.used += records.len();
     room.left = room.left.saturating_sub(records.len());
     Ok((next_offset, records.into()))
@@ -181,12 +180,11 @@ mod tests {
         response.responses.remove(0).partitions.remove(0)
     }
 
-    /// The base offset of each batch.
+    /// The base offset of each whole batch.
     fn offsets(data: &PartitionData) -> Vec<i64> {
         let mut rest = data.records.as_deref().unwrap();
         let mut offsets = Vec::new();
-        while !rest.is_empty() {
-            let (batch, behind) = Batch::read(rest).unwrap();
+        while let Ok((batch, behind)) = Batch::read(rest) {
             offsets.push(batch.base_offset);
             rest = behind;
         }
@@ -205,7 +203,7 @@ mod tests {
     #[test]
     fn every_version_reads_whole_batches_from_the_one_with_the_offset() {
         let mut asking = six_records();
-        for version in 4..=17 {
+        for version in 4..=18 {
             for (offset, expected) in [(0, &[0, 2, 4][..]), (1, &[0, 2, 4]), (2, &[2, 4]), (5, &[4])] {
                 let request = fetch(&asking, version, 0, offset);
                 let data = partition(asking.ask(1, version, &request));
@@ -216,15 +214,35 @@ mod tests {
     }
 
     #[test]
-    fn at_least_one_batch_comes_and_no_more_than_fits() {
+    fn at_least_one_batch_comes_whole_and_the_last_is_cut_where_the_limit_is() {
         let mut asking = six_records();
         let size = i32::try_from(batch(2).bytes().len()).unwrap();
-        for (bytes, expected) in [(1, &[0][..]), (size, &[0]), (2 * size, &[0, 2]), (3 * size - 1, &[0, 2])] {
-            let request = fetch(&asking, 12, 0, 0).with_max_bytes(bytes);
-            assert_eq!(offsets(&partition(asking.ask(1, 12, &request))), expected, "max_bytes {bytes}");
+        for (bytes, length) in [(0, size), (1, size), (size, size), (size + 24, size + 24), (3 * size + 1, 3 * size)] {
+            let mut of_partition = fetch(&asking, 12, 0, 0);
+            of_partition.topics[0].partitions[0].partition_max_bytes = bytes;
+            for request in [fetch(&asking, 12, 0, 0).with_max_bytes(bytes), of_partition] {
+                let data = partition(asking.ask(1, 12, &request));
+                assert_eq!(data.records.as_ref().unwrap().len(), length as usize, "limit {bytes}");
+                assert_eq!(offsets(&data), [0, 2, 4][..(length / size) as usize], "limit {bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_partition_is_empty_where_its_first_batch_does_not_fit() {
+        let mut asking = Asking::with(ClusterBuilder::new().topic("t", 2));
+        for partition in [0, 0, 1, 1] {
+            asking.produce(9, "t", partition, batch(2).bytes());
+        }
+        let size = i32::try_from(batch(2).bytes().len()).unwrap();
+        for (of_second, length) in [(0, 0), (size - 1, 0), (size, size), (size + 9, size + 9)] {
             let mut request = fetch(&asking, 12, 0, 0);
-            request.topics[0].partitions[0].partition_max_bytes = bytes;
-            assert_eq!(offsets(&partition(asking.ask(1, 12, &request))), expected, "of partition {bytes}");
+            let mut second = request.topics[0].partitions[0].clone().with_partition(1);
+            second.partition_max_bytes = of_second;
+            request.topics[0].partitions.push(second);
+            let partitions = asking.ask(1, 12, &request).responses.remove(0).partitions;
+            let lengths: Vec<_> = partitions.iter().map(|data| data.records.as_ref().unwrap().len()).collect();
+            assert_eq!(lengths, [2 * size as usize, length as usize], "limit {of_second}");
         }
     }
 
@@ -271,7 +289,7 @@ mod tests {
             ("a newer epoch", 0, 0, 3, ResponseError::UnknownLeaderEpoch),
         ];
         for (what, index, offset, epoch, error) in cases {
-            for version in [12, 17] {
+            for version in [12, 18] {
                 let mut request = fetch(&asking, version, index, offset);
                 request.topics[0].partitions[0].current_leader_epoch = epoch;
                 let response = asking.ask(1, version, &request);
@@ -280,7 +298,7 @@ mod tests {
                 assert_eq!(data.error_code, error.code(), "{what}");
                 let leader = if index == 1 { 2 } else { -1 };
                 assert!(leader < 0 || *data.current_leader.leader_id == leader, "{what}");
-                assert_eq!(named == 1, version == 17 && *data.current_leader.leader_id >= 0, "{what}");
+                assert_eq!(named == 1, version == 18 && *data.current_leader.leader_id >= 0, "{what}");
             }
         }
     }

@@ -6,6 +6,7 @@ use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionRespon
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::{Context, Outcome};
+use crate::testing::log::Place;
 use crate::testing::state::ClusterState;
 
 pub(super) fn handle(state: &ClusterState, context: &Context<'_>, request: &ListOffsetsRequest) -> Outcome {
@@ -34,17 +35,11 @@ fn one(
     let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
     match found {
         Err(code) => response.with_error_code(code).with_offset(-1).with_timestamp(-1),
-        Ok(Found { offset, timestamp, epoch }) => {
+        Ok(Place { offset, timestamp, epoch }) => {
             let response = response.with_offset(offset).with_timestamp(timestamp);
             if context.version() >= 4 { response.with_leader_epoch(epoch) } else { response }
         }
     }
-}
-
-struct Found {
-    offset: i64,
-    timestamp: i64,
-    epoch: i32,
 }
 
 fn find(
@@ -52,32 +47,57 @@ fn find(
     context: &Context<'_>,
     topic: &str,
     asked: &ListOffsetsPartition,
-) -> Result<Found, ResponseError> {
+) -> Result<Place, ResponseError> {
+    if since(asked.timestamp).is_none_or(|since| context.version() < since) {
+        return Err(ResponseError::UnsupportedVersion);
+    }
     let partition = state.led_partition(context.node, topic, asked.partition_index, asked.current_leader_epoch)?;
     let log = &partition.log;
-    let (offset, timestamp) = match asked.timestamp {
-        LATEST => (log.next_offset(), -1),
-        EARLIEST | EARLIEST_LOCAL => (0, -1),
-        MAX_TIMESTAMP => log.latest().unwrap_or((-1, -1)),
-        millis if millis >= 0 => log.at_or_after(millis).unwrap_or((-1, -1)),
-        // What is asked of tiered storage, which is not there.
-        _ => (-1, -1),
+    let found = match asked.timestamp {
+        LATEST => Some(Place { offset: log.next_offset(), timestamp: -1, epoch: partition.leader_epoch }),
+        EARLIEST | EARLIEST_LOCAL => {
+            let epoch = log.first_epoch().unwrap_or(partition.leader_epoch);
+            Some(Place { offset: 0, timestamp: -1, epoch })
+        }
+        MAX_TIMESTAMP => log.latest(),
+        // Of tiered storage, which is not there.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
+        millis => log.at_or_after(millis),
     };
-    Ok(Found { offset, timestamp, epoch: partition.leader_epoch })
+    Ok(found.unwrap_or(NOWHERE))
 }
 
+/// The first version that knows this time, or `None` where none does.
+fn since(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        0.. | LATEST | EARLIEST => Some(1),
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL => Some(8),
+        LATEST_TIERED => Some(9),
+        EARLIEST_PENDING_UPLOAD => Some(11),
+        _ => None,
+    }
+}
+
+const NOWHERE: Place = Place { offset: -1, timestamp: -1, epoch: -1 };
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 // KIP-734.
 const MAX_TIMESTAMP: i64 = -3;
 // KIP-405.
 const EARLIEST_LOCAL: i64 = -4;
+// KIP-1005.
+const LATEST_TIERED: i64 = -5;
+// KIP-1023.
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 #[cfg(test)]
 mod tests {
+    use ResponseError::UnsupportedVersion;
     use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
 
     use super::*;
+    use crate::testing::ClusterBuilder;
     use crate::testing::asking::{Asking, NOW, batch, name};
 
     fn list(asking: &mut Asking, version: i16, partition: i32, timestamp: i64) -> ListOffsetsPartitionResponse {
@@ -94,24 +114,43 @@ mod tests {
         for millis in [0, 20, 10] {
             asking.produce(9, "t", 0, batch(2).at(at(millis)).bytes());
         }
+        // Each with the first version that knows it.
         let cases = [
-            (EARLIEST, (0, -1)),
-            (LATEST, (6, -1)),
-            (0, (0, at(0))),
-            (at(1), (2, at(20))),
-            (at(20), (2, at(20))),
-            (at(21), (-1, -1)),
-            (MAX_TIMESTAMP, (2, at(20))),
-            (EARLIEST_LOCAL, (0, -1)),
-            (-5, (-1, -1)),
+            (EARLIEST, 1, (0, -1)),
+            (LATEST, 1, (6, -1)),
+            (0, 1, (0, at(0))),
+            (at(1), 1, (2, at(20))),
+            (at(20), 1, (2, at(20))),
+            (at(21), 1, (-1, -1)),
+            (MAX_TIMESTAMP, 7, (2, at(20))),
+            (EARLIEST_LOCAL, 8, (0, -1)),
+            (LATEST_TIERED, 9, (-1, -1)),
+            (EARLIEST_PENDING_UPLOAD, 11, (-1, -1)),
+            (-7, 12, (-1, -1)),
         ];
-        for version in 1..=10 {
-            for (timestamp, found) in cases {
+        for version in 1..=11 {
+            for (timestamp, since, found) in cases {
                 let answer = list(&mut asking, version, 0, timestamp);
+                let found = if version < since { (UnsupportedVersion.code(), (-1, -1)) } else { (0, found) };
                 let place = (answer.offset, answer.timestamp);
-                assert_eq!((answer.error_code, place), (0, found), "version {version}, time {timestamp}");
+                assert_eq!((answer.error_code, place), found, "version {version}, time {timestamp}");
+                let epoch = if version >= 4 && answer.offset >= 0 { 0 } else { -1 };
+                assert_eq!(answer.leader_epoch, epoch, "version {version}, time {timestamp}");
             }
             assert_eq!(list(&mut asking, version, 1, LATEST).error_code, 3);
+        }
+    }
+
+    #[test]
+    fn the_epoch_is_that_of_the_record_that_was_found() {
+        let mut asking = Asking::with(ClusterBuilder::new().brokers(2).topic("t", 1));
+        let at = |millis: i64| NOW.as_millis() + millis;
+        asking.produce(9, "t", 0, batch(1).at(at(0)).bytes());
+        asking.state.move_leader("t", 0, 2);
+        asking.state.move_leader("t", 0, 1);
+        asking.produce(9, "t", 0, batch(1).at(at(5)).bytes());
+        for (timestamp, epoch) in [(EARLIEST, 0), (at(0), 0), (at(1), 2), (MAX_TIMESTAMP, 2), (LATEST, 2)] {
+            assert_eq!(list(&mut asking, 10, 0, timestamp).leader_epoch, epoch, "time {timestamp}");
         }
     }
 }
