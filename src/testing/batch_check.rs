@@ -4,7 +4,7 @@ use kafka_protocol::ResponseError;
 
 use super::producers::Numbered;
 use crate::record::RecordError;
-use crate::record::batch_reader::Batch;
+use crate::record::batch_reader::{Batch, Record};
 
 /// A batch that may be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,29 +17,83 @@ pub(super) struct Sound {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub error: ResponseError,
+    /// For the log; a producer is told where there is a [`text`](Self::text).
     pub why: String,
     /// The records that are to blame, by index, where only some are (KIP-467).
     pub records: Vec<(i32, String)>,
+    /// Whether the broker looked at the partition at all: else it answers in another way.
+    pub reached_partition: bool,
 }
 
 impl Refusal {
     pub fn new(error: ResponseError, why: impl Into<String>) -> Self {
-        Self { error, why: why.into(), records: Vec::new() }
+        Self { error, why: why.into(), records: Vec::new(), reached_partition: true }
+    }
+
+    /// Before the broker looked at the partition.
+    pub fn at_the_door(error: ResponseError, why: impl Into<String>) -> Self {
+        Self { reached_partition: false, ..Self::new(error, why) }
+    }
+
+    /// What the producer is told in words: Kafka's brokers do that where single records are to blame, and this cluster
+    /// also where it is not as able as they are.
+    pub fn text(&self) -> Option<&str> {
+        let told = !self.records.is_empty() || self.error == ResponseError::UnsupportedCompressionType;
+        told.then_some(&self.why)
     }
 }
 
-/// What a topic asks of its batches.
+/// What a partition asks of its batches.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(super) struct Rules<'a> {
+    /// The partition, for texts: `orders-7`.
+    pub name: &'a str,
     pub max_message_bytes: usize,
     pub compacted: bool,
-    /// Times later than this, in milliseconds, are refused; `None` where the broker writes the time itself.
-    pub latest: Option<i64>,
+    /// The time now in milliseconds, of which records may be an hour ahead; `None` where the broker writes the time.
+    pub now: Option<i64>,
 }
 
-/// Checks what a producer sent for one partition, in the order in which Kafka's brokers do it.
-pub(super) fn check(bytes: &[u8], rules: Rules) -> Result<(Sound, Option<Numbered>), Refusal> {
-    let batch = one_batch(bytes, rules.max_message_bytes)?;
+/// Whether the bytes are one batch in the format of today, all of it. Kafka's brokers look at that before they look at
+/// the partition.
+pub(super) fn check_shape(bytes: &[u8]) -> Result<(), Refusal> {
+    let refuse = |error, why: String| Err(Refusal::at_the_door(error, why));
+    let Some(start) = bytes.first_chunk::<17>() else {
+        return refuse(ResponseError::InvalidRecord, format!("no batch in {} bytes", bytes.len()));
+    };
+    let length = i32::from_be_bytes([start[8], start[9], start[10], start[11]]);
+    let magic = i8::from_be_bytes([start[16]]);
+    let Some(length) = usize::try_from(length).ok().filter(|length| *length >= SHORTEST) else {
+        return refuse(ResponseError::CorruptMessage, format!("a batch of length {length}"));
+    };
+    let bytes_behind = bytes.len().checked_sub(BEFORE_LENGTH_END + length);
+    match (magic, bytes_behind) {
+        (..0 | 3.., _) => refuse(ResponseError::CorruptMessage, format!("a batch of format {magic}")),
+        (_, None) => refuse(ResponseError::InvalidRecord, format!("a batch cut after {} bytes", bytes.len())),
+        (0 | 1, _) => refuse(ResponseError::InvalidRecord, format!("a batch of format {magic}")),
+        (_, Some(1..)) => refuse(ResponseError::InvalidRecord, "more than one batch for a partition".to_owned()),
+        (_, Some(0)) => Ok(()),
+    }
+}
+
+/// Whether the bytes begin with a batch of a transaction.
+pub(super) fn is_transactional(bytes: &[u8]) -> bool {
+    check_shape(bytes).is_ok() && bytes.get(22).is_some_and(|attributes| attributes & TRANSACTIONAL != 0)
+}
+
+/// Checks a batch of sound shape, in the order in which Kafka's brokers do it.
+pub(super) fn check(bytes: &[u8], rules: Rules<'_>) -> Result<(Sound, Option<Numbered>), Refusal> {
+    if !bytes.starts_with(&[0; 8]) {
+        return Err(invalid("a base offset from a producer, not 0"));
+    }
+    if bytes.len() > rules.max_message_bytes {
+        let why = format!("the batch has {} bytes, allowed are {}", bytes.len(), rules.max_message_bytes);
+        return Err(Refusal::new(ResponseError::MessageTooLarge, why));
+    }
+    let (batch, _) = Batch::read(bytes).map_err(|error| match error {
+        RecordError::Implausible { what: "record count", .. } => invalid(error.to_string()),
+        error => Refusal::new(ResponseError::CorruptMessage, error.to_string()),
+    })?;
     check_header(&batch)?;
     let max_timestamp = check_records(&batch, rules)?;
     let numbered = (batch.producer_id >= 0).then_some(Numbered {
@@ -51,79 +105,98 @@ pub(super) fn check(bytes: &[u8], rules: Rules) -> Result<(Sound, Option<Numbere
     Ok((Sound { count: batch.record_count, max_timestamp }, numbered))
 }
 
-fn one_batch(bytes: &[u8], max_message_bytes: usize) -> Result<Batch<'_>, Refusal> {
-    if bytes.len() > max_message_bytes {
-        let why = format!("the batch has {} bytes, allowed are {max_message_bytes}", bytes.len());
-        return Err(Refusal::new(ResponseError::MessageTooLarge, why));
-    }
-    let (batch, rest) = Batch::read(bytes).map_err(|error| match error {
-        RecordError::Magic(_) | RecordError::Implausible { what: "record count", .. } => invalid(error.to_string()),
-        error => Refusal::new(ResponseError::CorruptMessage, error.to_string()),
-    })?;
-    if rest.is_empty() { Ok(batch) } else { Err(invalid("more than one batch for a partition")) }
-}
-
 fn check_header(batch: &Batch<'_>) -> Result<(), Refusal> {
-    if batch.attributes & TRANSACTIONAL != 0 {
-        return Err(Refusal::new(ResponseError::InvalidTxnState, "this cluster knows no transactions"));
-    }
     if batch.attributes & CONTROL != 0 {
         return Err(invalid("clients must not write control records"));
-    }
-    if batch.base_offset != 0 {
-        return Err(invalid(format!("base offset {} from a producer, not 0", batch.base_offset)));
     }
     if !batch.is_contiguous() {
         let (count, last) = (batch.record_count, batch.last_offset_delta);
         return Err(invalid(format!("{count} records with last offset delta {last}")));
     }
-    if batch.producer_id >= 0 && (batch.base_sequence < 0 || batch.producer_epoch < 0) {
-        return Err(invalid("a producer id without epoch and sequence"));
+    if batch.producer_id >= 0 && batch.base_sequence < 0 {
+        return Err(invalid("a producer id without a sequence"));
     }
     Ok(())
 }
 
 /// Gives the latest time of a record.
-fn check_records(batch: &Batch<'_>, rules: Rules) -> Result<i64, Refusal> {
-    let mut keyless = Vec::new();
+fn check_records(batch: &Batch<'_>, rules: Rules<'_>) -> Result<i64, Refusal> {
     let mut latest = i64::MIN;
-    let mut in_future = Vec::new();
+    let mut culprits = Vec::new();
+    let mut any_too_late = false;
     for (index, record) in (0..).zip(batch.records()) {
-        let record = record.map_err(|error| match error {
-            RecordError::Compressed(_) => Refusal::new(
-                ResponseError::UnsupportedCompressionType,
-                format!("{error}, which this cluster cannot read"),
-            ),
-            error => invalid(error.to_string()),
-        })?;
+        let record = record.map_err(|error| unreadable(batch, &error))?;
         if let Some(error) = record.headers.clone().find_map(Result::err) {
             return Err(invalid(format!("record {index}: {error}")));
         }
-        if record.offset_delta != index {
-            return Err(invalid(format!("record {index} has offset delta {}", record.offset_delta)));
-        }
-        if rules.compacted && record.key.is_none() {
-            keyless.push((index, "compacted topic cannot accept message without key".to_owned()));
-        }
         latest = latest.max(record.timestamp);
-        if rules.latest.is_some_and(|latest| record.timestamp > latest) {
-            in_future.push((index, format!("time {} is too far in the future", record.timestamp)));
+        let allowed = rules.now.map(|now| (now - i64::MAX, now.saturating_add(AHEAD_MS)));
+        // Of a record with both faults Kafka's brokers see the first.
+        if rules.compacted && record.key.is_none() {
+            let place = rules.name;
+            let why = format!("Compacted topic cannot accept message without key in topic partition {place}.");
+            culprits.push((index, why));
+        } else if let Some((first, last)) = allowed.filter(|(_, last)| record.timestamp > *last) {
+            let Record { timestamp, offset_delta, .. } = record;
+            let why = format!(
+                "Timestamp {timestamp} of message with offset {offset_delta} is out of range. The timestamp should be \
+                 within [{first}, {last}]"
+            );
+            culprits.push((index, why));
+            any_too_late = true;
         }
     }
-    let blame = |error, why: &str, records| Err(Refusal { error, why: why.to_owned(), records });
-    if !keyless.is_empty() {
-        return blame(ResponseError::InvalidRecord, "one or more records have been rejected", keyless);
+    if culprits.is_empty() { Ok(latest) } else { Err(blame(culprits, any_too_late)) }
+}
+
+fn blame(records: Vec<(i32, String)>, any_too_late: bool) -> Refusal {
+    let start = "One or more records have been rejected due to";
+    let (error, why) = if any_too_late {
+        (ResponseError::InvalidTimestamp, format!("{start} invalid timestamp"))
+    } else {
+        let named = records.iter().take(3).map(|(at, why)| format!("RecordError(batchIndex={at}, message='{why}')"));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let count = records.len();
+        let why = format!(
+            "{start} {count} record errors in total, and only showing the first three errors at most: [{named}]"
+        );
+        (ResponseError::InvalidRecord, why)
+    };
+    Refusal { records, ..Refusal::new(error, why) }
+}
+
+fn unreadable(batch: &Batch<'_>, error: &RecordError) -> Refusal {
+    match error {
+        RecordError::Compressed(codec) if is_compressed(*codec, batch.records) => {
+            Refusal::new(ResponseError::UnsupportedCompressionType, format!("{error}, which this cluster cannot read"))
+        }
+        RecordError::Compressed(_) => {
+            Refusal::new(ResponseError::UnknownServerError, "compressed records that are none")
+        }
+        error => invalid(error.to_string()),
     }
-    if !in_future.is_empty() {
-        let why = "one or more records have been rejected due to invalid timestamp";
-        return blame(ResponseError::InvalidTimestamp, why, in_future);
+}
+
+/// Whether the bytes begin as what the codec makes does; what snappy makes may begin with any byte.
+fn is_compressed(codec: u8, bytes: &[u8]) -> bool {
+    match codec {
+        1 => bytes.starts_with(b"\x1f\x8b"),
+        2 => true,
+        3 => bytes.starts_with(b"\x04\x22\x4d\x18"),
+        4 => bytes.starts_with(b"\x28\xb5\x2f\xfd"),
+        _ => false,
     }
-    Ok(latest)
 }
 
 fn invalid(why: impl Into<String>) -> Refusal {
     Refusal::new(ResponseError::InvalidRecord, why)
 }
 
-const TRANSACTIONAL: i16 = 0b1_0000;
+const TRANSACTIONAL: u8 = 0b1_0000;
 const CONTROL: i16 = 0b10_0000;
+// Base offset and length come before what the length counts.
+const BEFORE_LENGTH_END: usize = 12;
+// The overhead of a record of format 0: nothing shorter is taken for a batch.
+const SHORTEST: usize = 14;
+// message.timestamp.after.max.ms of Kafka 4; message.timestamp.before.max.ms is the largest number.
+const AHEAD_MS: i64 = 3_600_000;

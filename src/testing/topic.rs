@@ -66,12 +66,13 @@ impl Topic {
         let kind = self.kind;
         let partition = usize::try_from(index).ok().and_then(|index| self.partitions.get_mut(index));
         let Some(partition) = partition else {
-            return Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "no such partition"));
+            return Err(Refusal::at_the_door(ResponseError::UnknownTopicOrPartition, "no such partition"));
         };
         let rules = Rules {
+            name: &format!("{}-{index}", self.name),
             max_message_bytes,
             compacted: kind.compacted,
-            latest: (!kind.log_append_time).then_some(now.as_millis().saturating_add(HOUR_MS)),
+            now: (!kind.log_append_time).then_some(now.as_millis()),
         };
         partition.append(bytes, rules, kind.log_append_time.then_some(now))
     }
@@ -90,7 +91,7 @@ impl Partition {
         }
     }
 
-    fn append(&mut self, bytes: &[u8], rules: Rules, append_time: Option<Timestamp>) -> Result<Appended, Refusal> {
+    fn append(&mut self, bytes: &[u8], rules: Rules<'_>, append_time: Option<Timestamp>) -> Result<Appended, Refusal> {
         let (sound, numbered) = batch_check::check(bytes, rules)?;
         if let Some(numbered) = numbered {
             match self.producers.judge(numbered) {
@@ -129,6 +130,3 @@ fn stamp_append_time(batch: &mut [u8], millis: i64) {
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
-
-// message.timestamp.after.max.ms of Kafka 4.
-const HOUR_MS: i64 = 3_600_000;

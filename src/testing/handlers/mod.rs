@@ -9,6 +9,8 @@ mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -135,6 +137,12 @@ impl TopicId {
     pub fn to_wire<T: TryFrom<Vec<u8>> + Default>(self) -> T {
         T::try_from(self.0.to_vec()).unwrap_or_default()
     }
+}
+
+/// A number that depends on this and on nothing else. What Kafka's brokers answer in the order of a hash map stands in
+/// the order of such numbers here: another one in every answer, and the same whenever a test runs.
+fn shuffled(place: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(place)
 }
 
 fn text(text: &str) -> StrBytes {

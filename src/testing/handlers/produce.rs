@@ -1,5 +1,7 @@
 //! Produce: checks each partition's batch and appends it.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
@@ -7,28 +9,25 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
-use super::{Context, Outcome, text};
-use crate::testing::batch_check::Refusal;
+use log::debug;
+
+use super::{Context, Outcome, shuffled, text};
+use crate::testing::batch_check::{self, Refusal};
 use crate::testing::state::ClusterState;
 use crate::testing::topic::Appended;
 
 pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &ProduceRequest) -> Outcome {
-    let mut topics = Vec::new();
-    for asked in &request.topic_data {
-        let name = state.wanted(&asked.name, asked.topic_id.as_bytes()).map(|topic| topic.name.clone());
-        let partitions = asked.partition_data.iter().map(|data| {
-            let answer = match &name {
-                Some(name) => with_faults(state, context, request, name, data),
-                None => Err(unknown_topic(context, &asked.name, data)),
-            };
-            partition_response(state, context, name.as_deref(), data.index, answer)
-        });
-        let partitions = partitions.collect();
-        topics.push(topic_response(asked, partitions));
-    }
-    if topics.iter().flat_map(|topic| &topic.partition_responses).any(|partition| partition.error_code == 0) {
+    let mut told: Vec<_> =
+        entries(request).map(|(topic, data)| (topic, data.index, one(state, context, request, topic, data))).collect();
+    // Kafka's brokers answer in the order of a hash map, behind which comes what did not get as far as that.
+    told.sort_by_cached_key(|(topic, index, told)| {
+        let place = (context.header.correlation_id, &*topic.name, topic.topic_id, index);
+        (!told.reached_partition, shuffled(place))
+    });
+    if told.iter().any(|(.., told)| told.appended.is_some()) {
         state.note_news();
     }
+    let topics = by_topic(state, context, told);
     if request.acks == 0 {
         return without_answer(&topics);
     }
@@ -40,93 +39,154 @@ pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &
     context.answer(&response)
 }
 
-/// A refusal, with the code that an injected fault may have given in place of Kafka's.
-struct Refused {
+/// What a request has for each partition. Where a partition stands twice, the last counts, and nothing is said of the
+/// first: Kafka's brokers gather them in a map.
+fn entries(request: &ProduceRequest) -> impl Iterator<Item = (&TopicProduceData, &PartitionProduceData)> {
+    let mut entries = BTreeMap::new();
+    for topic in &request.topic_data {
+        for data in &topic.partition_data {
+            entries.insert((&*topic.name, topic.topic_id, data.index), (topic, data));
+        }
+    }
+    entries.into_values()
+}
+
+/// What a producer is told of a batch.
+struct Told {
     code: i16,
-    refusal: Refusal,
+    /// Where the batch is in the log, also where an error came after that.
+    appended: Option<Appended>,
+    text: Option<String>,
+    records: Vec<(i32, String)>,
+    reached_partition: bool,
 }
 
-impl From<Refusal> for Refused {
+impl Told {
+    fn with(code: i16, appended: Option<Appended>) -> Self {
+        let at_the_door = [ResponseError::UnknownTopicOrPartition.code(), ResponseError::UnknownTopicId.code()];
+        let reached_partition = !at_the_door.contains(&code);
+        Self { code, appended, text: None, records: Vec::new(), reached_partition }
+    }
+
+    fn log_start(&self) -> i64 {
+        let knows = self.reached_partition && !WITHOUT_LOG_START.map(|error| error.code()).contains(&self.code);
+        if knows || self.appended.is_some() { 0 } else { -1 }
+    }
+}
+
+impl From<Refusal> for Told {
     fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.error.code(), refusal }
+        Self {
+            code: refusal.error.code(),
+            appended: None,
+            text: refusal.text().map(str::to_owned),
+            reached_partition: refusal.reached_partition,
+            records: refusal.records,
+        }
     }
 }
 
-impl Refused {
-    fn injected(code: i16) -> Self {
-        Self { code, refusal: Refusal::new(ResponseError::UnknownServerError, "an injected fault") }
-    }
-}
-
-fn with_faults(
+fn one(
     state: &mut ClusterState,
     context: &Context<'_>,
     request: &ProduceRequest,
-    topic: &str,
+    topic: &TopicProduceData,
     data: &PartitionProduceData,
-) -> Result<Appended, Refused> {
-    let errors = context.errors_for(topic, data.index);
+) -> Told {
+    let found = state.wanted(&topic.name, topic.topic_id.as_bytes()).map(|topic| topic.name.clone());
+    let errors = context.errors_for(found.as_deref().unwrap_or(&topic.name), data.index);
     if let Some(code) = errors.before {
-        return Err(Refused::injected(code));
+        return Told::with(code, None);
     }
-    let appended = append(state, context, request, topic, data)?;
-    errors.after.map_or(Ok(appended), |code| Err(Refused::injected(code)))
+    match append(state, context, request, found.as_deref(), data) {
+        Ok(appended) => match errors.after {
+            Some(code) if !ENDS_A_WAIT.map(|error| error.code()).contains(&code) => Told::with(code, None),
+            after => Told::with(after.unwrap_or(0), Some(appended)),
+        },
+        Err(refusal) => {
+            let Refusal { error, why, .. } = &refusal;
+            debug!("broker {}: no batch for {found:?}, partition {}: {error}: {why}", context.node, data.index);
+            refusal.into()
+        }
+    }
 }
 
 fn append(
     state: &mut ClusterState,
     context: &Context<'_>,
     request: &ProduceRequest,
-    topic: &str,
+    topic: Option<&str>,
     data: &PartitionProduceData,
 ) -> Result<Appended, Refusal> {
+    let bytes = data.records.as_deref().unwrap_or_default();
+    if request.transactional_id.is_none() && has_transactional(request) {
+        let why = "a transactional batch without a transactional id";
+        return Err(Refusal::at_the_door(ResponseError::TransactionalIdAuthorizationFailed, why));
+    }
+    let unknown = match context.version() {
+        13.. => ResponseError::UnknownTopicId,
+        _ => ResponseError::UnknownTopicOrPartition,
+    };
+    let topic = topic.ok_or_else(|| Refusal::at_the_door(unknown, "no such topic"))?;
+    let led = state.led_partition(context.node, topic, data.index, -1).map(drop);
+    if led == Err(ResponseError::UnknownTopicOrPartition) {
+        return Err(Refusal::at_the_door(ResponseError::UnknownTopicOrPartition, "no such partition"));
+    }
+    batch_check::check_shape(bytes)?;
     if !(-1..=1).contains(&request.acks) {
         let why = format!("required acks {}, not -1, 0 or 1", request.acks);
         return Err(Refusal::new(ResponseError::InvalidRequiredAcks, why));
     }
-    let led = state.led_partition(context.node, topic, data.index, -1).map(drop);
+    if batch_check::is_transactional(bytes) {
+        let why = "this cluster knows no transactions";
+        return Err(Refusal::new(ResponseError::InvalidProducerIdMapping, why));
+    }
     led.map_err(|error| Refusal::new(error, format!("broker {} does not lead it", context.node)))?;
     let max_message_bytes = state.settings.max_message_bytes;
     let topic = state.topics.get_mut(topic).expect("led_partition found it");
-    topic.append(data.index, data.records.as_deref().unwrap_or_default(), max_message_bytes, context.now)
+    topic.append(data.index, bytes, max_message_bytes, context.now)
 }
 
-fn unknown_topic(context: &Context<'_>, name: &str, data: &PartitionProduceData) -> Refused {
-    if let Some(code) = context.errors_for(name, data.index).before {
-        return Refused::injected(code);
+// One such batch decides for the whole request.
+fn has_transactional(request: &ProduceRequest) -> bool {
+    let mut batches = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    batches.any(|data| batch_check::is_transactional(data.records.as_deref().unwrap_or_default()))
+}
+
+/// The entries of each topic together, the topics in the order of their first ones.
+fn by_topic(
+    state: &ClusterState,
+    context: &Context<'_>,
+    told: Vec<(&TopicProduceData, i32, Told)>,
+) -> Vec<TopicProduceResponse> {
+    let mut topics: Vec<TopicProduceResponse> = Vec::new();
+    for (asked, index, told) in told {
+        let known = topics.iter().position(|topic| topic.name == asked.name && topic.topic_id == asked.topic_id);
+        let at = known.unwrap_or_else(|| {
+            let topic = TopicProduceResponse::default().with_name(asked.name.clone()).with_topic_id(asked.topic_id);
+            topics.push(topic);
+            topics.len() - 1
+        });
+        topics[at].partition_responses.push(partition_response(state, context, asked, index, told));
     }
-    let error = match context.version() {
-        13.. => ResponseError::UnknownTopicId,
-        _ => ResponseError::UnknownTopicOrPartition,
-    };
-    Refusal::new(error, "no such topic").into()
-}
-
-fn topic_response(asked: &TopicProduceData, partitions: Vec<PartitionProduceResponse>) -> TopicProduceResponse {
-    TopicProduceResponse::default()
-        .with_name(asked.name.clone())
-        .with_topic_id(asked.topic_id)
-        .with_partition_responses(partitions)
+    topics
 }
 
 fn partition_response(
     state: &ClusterState,
     context: &Context<'_>,
-    topic: Option<&str>,
+    topic: &TopicProduceData,
     index: i32,
-    answer: Result<Appended, Refused>,
+    told: Told,
 ) -> PartitionProduceResponse {
-    let response = PartitionProduceResponse::default().with_index(index);
-    let Refused { code, refusal } = match answer {
-        Ok(Appended { base_offset, log_append_time }) => {
-            return response
-                .with_base_offset(base_offset)
-                .with_log_append_time_ms(log_append_time)
-                .with_log_start_offset(0);
-        }
-        Err(refused) => refused,
-    };
-    let response = response.with_error_code(code).with_base_offset(-1).with_log_append_time_ms(-1);
+    let (log_start, code) = (told.log_start(), told.code);
+    let Appended { base_offset, log_append_time } = told.appended.unwrap_or(NOWHERE);
+    let response = PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(code)
+        .with_base_offset(base_offset)
+        .with_log_append_time_ms(log_append_time)
+        .with_log_start_offset(log_start);
     let response = if context.version() < 8 {
         response
     } else {
@@ -136,10 +196,10 @@ fn partition_response(
                 .with_batch_index_error_message(Some(text(why)))
         };
         response
-            .with_record_errors(refusal.records.iter().map(blame).collect())
-            .with_error_message(Some(text(&refusal.why)))
+            .with_record_errors(told.records.iter().map(blame).collect())
+            .with_error_message(told.text.as_deref().map(text))
     };
-    let partition = topic.and_then(|topic| state.topics.get(topic)?.partition(index));
+    let partition = state.wanted(&topic.name, topic.topic_id.as_bytes()).and_then(|topic| topic.partition(index));
     match partition {
         Some(partition) if code == ResponseError::NotLeaderOrFollower.code() && context.version() >= 10 => response
             .with_current_leader(
@@ -173,6 +233,29 @@ fn endpoints(state: &ClusterState, context: &Context<'_>, topics: &[TopicProduce
     named.into_iter().map(endpoint).collect()
 }
 
+const NOWHERE: Appended = Appended { base_offset: -1, log_append_time: -1 };
+
+/// With these, a wait for replicas ends: Kafka's brokers have the answer by then, and only change its code.
+const ENDS_A_WAIT: [ResponseError; 5] = [
+    ResponseError::RequestTimedOut,
+    ResponseError::NotEnoughReplicasAfterAppend,
+    ResponseError::NotLeaderOrFollower,
+    ResponseError::UnknownTopicOrPartition,
+    ResponseError::KafkaStorageError,
+];
+
+/// With these, Kafka's brokers have not looked where the log of the partition starts.
+const WITHOUT_LOG_START: [ResponseError; 8] = [
+    ResponseError::CorruptMessage,
+    ResponseError::NotLeaderOrFollower,
+    ResponseError::MessageTooLarge,
+    ResponseError::RecordListTooLarge,
+    ResponseError::InvalidRequiredAcks,
+    ResponseError::InvalidProducerIdMapping,
+    ResponseError::TransactionalIdAuthorizationFailed,
+    ResponseError::KafkaStorageError,
+];
+
 // A producer with acks 0 reads no answer: Kafka's brokers close its connection so that it notices an error.
 fn without_answer(topics: &[TopicProduceResponse]) -> Outcome {
     let mut partitions = topics.iter().flat_map(|topic| &topic.partition_responses);
@@ -183,10 +266,13 @@ fn without_answer(topics: &[TopicProduceResponse]) -> Outcome {
 mod tests {
     use ResponseError::*;
     use kafka_protocol::ResponseError;
+    use kafka_protocol::messages::ProduceResponse;
+    use kafka_protocol::messages::produce_request::PartitionProduceData;
+    use kafka_protocol::protocol::StrBytes;
 
     use crate::testing::asking::{Asking, NOW, batch, changed, name};
     use crate::testing::state::{Reply, Then};
-    use crate::testing::{ClusterBuilder, StoredMessage};
+    use crate::testing::{Api, ClusterBuilder, Fault, StoredMessage};
 
     const HOUR_MS: i64 = 3_600_000;
 
@@ -198,28 +284,62 @@ mod tests {
         };
         let mut bad_crc = batch(1).bytes();
         *bad_crc.last_mut().unwrap() ^= 1;
+        // With the start of the log only where the batch came as far as that.
         let cases = [
-            ("no bytes", Vec::new(), CorruptMessage),
-            ("a batch cut", batch(1).bytes()[..70].to_vec(), CorruptMessage),
-            ("another checksum", bad_crc, CorruptMessage),
-            ("two batches", two, InvalidRecord),
-            ("format version 1", set(16, &[1]), InvalidRecord),
-            ("a base offset", set(7, &[1]), InvalidRecord),
-            ("compressed records", set(22, &[1]), UnsupportedCompressionType),
-            ("a control batch", set(22, &[0x20]), InvalidRecord),
-            ("a transactional batch", set(22, &[0x10]), InvalidTxnState),
-            ("a last offset that is not count - 1", set(26, &[2]), InvalidRecord),
-            ("fewer records than counted", set(57, &[0, 0, 0, 3]), InvalidRecord),
-            ("a producer id without a sequence", batch(1).numbered(5, 0, -1).bytes(), InvalidRecord),
-            ("the first offset twice", changed(batch(2).bytes(), |batch| same_offset_twice(batch)), InvalidRecord),
-            ("a batch over the limit", batch(1).values_of(2000).bytes(), MessageTooLarge),
-            ("more than an hour ahead", batch(2).at(NOW.as_millis() + HOUR_MS + 1).bytes(), InvalidTimestamp),
+            ("no bytes", Vec::new(), InvalidRecord, -1),
+            ("a batch cut", batch(1).bytes()[..70].to_vec(), InvalidRecord, -1),
+            ("a header cut", batch(1).bytes()[..9].to_vec(), InvalidRecord, -1),
+            ("a length that cannot be", set(8, &[0, 0, 0, 13]), CorruptMessage, -1),
+            ("another checksum", bad_crc, CorruptMessage, -1),
+            ("two batches", two, InvalidRecord, -1),
+            ("format version 1", set(16, &[1]), InvalidRecord, -1),
+            ("format version 3", set(16, &[3]), CorruptMessage, -1),
+            ("a base offset", set(7, &[1]), InvalidRecord, 0),
+            ("compressed records that are none", set(22, &[1]), UnknownServerError, 0),
+            ("a control batch", set(22, &[0x20]), InvalidRecord, 0),
+            ("a transactional batch", set(22, &[0x10]), TransactionalIdAuthorizationFailed, -1),
+            ("a last offset that is not count - 1", set(26, &[2]), InvalidRecord, 0),
+            ("fewer records than counted", set(57, &[0, 0, 0, 3]), InvalidRecord, 0),
+            ("a producer id without a sequence", batch(1).numbered(5, 0, -1).bytes(), InvalidRecord, 0),
+            ("a batch over the limit", batch(1).values_of(2000).bytes(), MessageTooLarge, -1),
         ];
-        for (what, bytes, error) in cases {
+        for (what, bytes, error, log_start) in cases {
             let mut asking = Asking::with(ClusterBuilder::new().topic("t", 1).max_message_bytes(2000));
             let answer = asking.produce(9, "t", 0, bytes);
-            assert_eq!(answer.error_code, error.code(), "{what}: {:?}", answer.error_message);
-            assert_eq!((answer.base_offset, asking.state.count("t")), (-1, 0), "{what}");
+            assert_eq!(answer.error_code, error.code(), "{what}");
+            assert_eq!((answer.base_offset, answer.log_start_offset), (-1, log_start), "{what}");
+            assert_eq!((answer.error_message, answer.record_errors), (None, Vec::new()), "{what}");
+            assert_eq!(asking.state.count("t"), 0, "{what}");
+        }
+    }
+
+    #[test]
+    fn compressed_records_are_refused_as_what_this_cluster_cannot_read() {
+        for (codec, begin) in [(1, &b"\x1f\x8b"[..]), (3, b"\x04\x22\x4d\x18"), (4, b"\x28\xb5\x2f\xfd"), (2, b"?")] {
+            let compressed = changed(batch(2).bytes(), |batch| {
+                batch[22] = codec;
+                batch[61..61 + begin.len()].copy_from_slice(begin);
+            });
+            let answer = Asking::one_broker().produce(9, "t", 0, compressed);
+            assert_eq!(answer.error_code, UnsupportedCompressionType.code(), "codec {codec}");
+            assert!(answer.error_message.unwrap().contains("this cluster cannot read"));
+        }
+    }
+
+    #[test]
+    fn what_looks_wrong_and_is_taken() {
+        let cases = [
+            ("an offset twice", changed(batch(2).bytes(), |batch| same_offset_twice(batch))),
+            ("a producer id without an epoch", batch(2).numbered(5, -1, 0).bytes()),
+            ("a sequence without a producer id", batch(2).numbered(-1, -1, 3).bytes()),
+            ("from long ago", batch(2).at(0).bytes()),
+            ("without a time", batch(2).at(-1).bytes()),
+            ("an hour ahead", batch(2).at(NOW.as_millis() + HOUR_MS).bytes()),
+        ];
+        for (what, bytes) in cases {
+            let mut asking = Asking::one_broker();
+            let answer = asking.produce(9, "t", 0, bytes);
+            assert_eq!((answer.error_code, answer.base_offset, asking.state.count("t")), (0, 0, 2), "{what}");
         }
     }
 
@@ -231,10 +351,24 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_ahead_is_not_too_far() {
+    fn times_out_of_range_are_named_with_the_range() {
         let mut asking = Asking::one_broker();
-        let answer = asking.produce(9, "t", 0, batch(1).at(NOW.as_millis() + HOUR_MS).bytes());
-        assert_eq!(answer.error_code, 0);
+        let late = NOW.as_millis() + HOUR_MS + 1;
+        let answer = asking.produce(9, "t", 0, batch(2).time_of(1, late).bytes());
+        assert_eq!((answer.error_code, answer.base_offset, answer.log_start_offset), (InvalidTimestamp.code(), -1, 0));
+        let text = answer.error_message.unwrap();
+        assert_eq!(&*text, "One or more records have been rejected due to invalid timestamp");
+        let blamed: Vec<_> = answer.record_errors.iter().map(blame).collect();
+        // All times in the past are allowed: message.timestamp.before.max.ms is the largest number.
+        let earliest = NOW.as_millis() - i64::MAX;
+        let latest = NOW.as_millis() + HOUR_MS;
+        let why = format!(
+            "Timestamp {late} of message with offset 1 is out of range. The timestamp should be within \
+             [{earliest}, {latest}]"
+        );
+        assert_eq!(blamed, [(1, why)]);
+        assert_eq!(asking.produce(7, "t", 0, batch(1).at(late).bytes()).error_code, InvalidTimestamp.code());
+        assert_eq!(asking.state.count("t"), 0);
     }
 
     #[test]
@@ -294,12 +428,36 @@ mod tests {
     #[test]
     fn compacted_topics_name_the_records_without_a_key() {
         let mut asking = Asking::with(ClusterBuilder::new().compacted_topic("t", 1));
-        let answer = asking.produce(9, "t", 0, batch(2).without_keys().bytes());
-        assert_eq!(answer.error_code, InvalidRecord.code());
-        let blamed: Vec<_> = answer.record_errors.iter().map(|record| record.batch_index).collect();
-        assert_eq!(blamed, [0, 1]);
+        let answer = asking.produce(9, "t", 0, batch(5).without_keys().bytes());
+        assert_eq!((answer.error_code, answer.base_offset, answer.log_start_offset), (InvalidRecord.code(), -1, 0));
+        let why = "Compacted topic cannot accept message without key in topic partition t-0.";
+        let blamed: Vec<_> = answer.record_errors.iter().map(blame).collect();
+        assert_eq!(blamed, (0..5).map(|index| (index, why.to_owned())).collect::<Vec<_>>());
+        let text = answer.error_message.unwrap();
+        assert!(text.starts_with("One or more records have been rejected due to 5 record errors in total"), "{text}");
+        assert_eq!(text.matches(why).count(), 3, "{text}");
         assert_eq!(asking.produce(7, "t", 0, batch(2).without_keys().bytes()).error_code, InvalidRecord.code());
         assert_eq!(asking.produce(9, "t", 0, batch(2).bytes()).error_code, 0);
+    }
+
+    #[test]
+    fn culprits_of_both_kinds_stand_in_the_order_of_their_records() {
+        let mut asking = Asking::with(ClusterBuilder::new().compacted_topic("t", 1));
+        let late = NOW.as_millis() + HOUR_MS + 1;
+        let mixed = batch(4).time_of(1, late).keyless(0).keyless(2).time_of(2, late);
+        let answer = asking.produce(9, "t", 0, mixed.bytes());
+        assert_eq!(answer.error_code, InvalidTimestamp.code());
+        let blamed: Vec<_> = answer.record_errors.iter().map(blame).collect();
+        // The one with both faults is told as the one without a key.
+        let kinds: Vec<_> = blamed.iter().map(|(index, why)| (*index, why.starts_with("Timestamp"))).collect();
+        assert_eq!(kinds, [(0, false), (1, true), (2, false)]);
+        let only_both = batch(1).keyless(0).time_of(0, late);
+        assert_eq!(asking.produce(9, "t", 0, only_both.bytes()).error_code, InvalidRecord.code());
+        assert_eq!(asking.state.count("t"), 0);
+    }
+
+    fn blame(record: &super::BatchIndexAndErrorMessage) -> (i32, String) {
+        (record.batch_index, record.batch_index_error_message.as_ref().unwrap().to_string())
     }
 
     #[test]
@@ -335,9 +493,7 @@ mod tests {
         let by_id = asking.produce_request(13, "t", 0, batch(1).bytes());
         let by_name = asking.produce_request(12, "t", 0, batch(1).bytes());
         asking.state.delete_topic("t");
-        let code = |response: kafka_protocol::messages::ProduceResponse| {
-            response.responses[0].partition_responses[0].error_code
-        };
+        let code = |response: ProduceResponse| response.responses[0].partition_responses[0].error_code;
         assert_eq!(code(asking.ask(1, 13, &by_id)), UnknownTopicId.code());
         assert_eq!(code(asking.ask(1, 12, &by_name)), UnknownTopicOrPartition.code());
     }
@@ -372,11 +528,115 @@ mod tests {
         let other = asking.produce_request(9, "t", 1, batch(1).bytes());
         request.topic_data[0].partition_data.extend(other.topic_data[0].partition_data.clone());
         request.topic_data.push(request.topic_data[0].clone().with_name(name("unknown")));
-        let response = asking.ask(1, 9, &request);
-        let codes: Vec<Vec<_>> = (response.responses.iter())
-            .map(|topic| topic.partition_responses.iter().map(|partition| partition.error_code).collect())
-            .collect();
+        let mut found = answers(&asking.ask(1, 9, &request));
+        found.sort_unstable();
         let unknown = UnknownTopicOrPartition.code();
-        assert_eq!(codes, [[CorruptMessage.code(), 0], [unknown, unknown]]);
+        let expected = [("t", 0, InvalidRecord.code()), ("t", 1, 0), ("unknown", 0, unknown), ("unknown", 1, unknown)];
+        assert_eq!(found, expected.map(|(topic, partition, code)| (topic.to_owned(), partition, code)));
+    }
+
+    /// Topic, partition and error code of each entry, in the order in which they come.
+    fn answers(response: &ProduceResponse) -> Vec<(String, i32, i16)> {
+        let topics = response.responses.iter();
+        topics
+            .flat_map(|topic| {
+                let name = topic.name.to_string();
+                topic.partition_responses.iter().map(move |it| (name.clone(), it.index, it.error_code))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn answers_come_in_another_order_and_what_never_reached_a_log_last() {
+        let six = || Asking::with(ClusterBuilder::new().topic("t", 6));
+        let mut request = six().produce_request(9, "t", 0, Vec::new());
+        request.topic_data[0].partition_data = [7, 0, 1, 2, 3, 4, 5]
+            .map(|index| {
+                let records = if index == 2 { Vec::new() } else { batch(1).bytes() };
+                PartitionProduceData::default().with_index(index).with_records(Some(records.into()))
+            })
+            .to_vec();
+        let found: Vec<_> =
+            answers(&six().ask(1, 9, &request)).into_iter().map(|(_, index, code)| (index, code)).collect();
+        let (good, refused) = found.split_at(5);
+        assert!(good.iter().all(|(_, code)| *code == 0) && refused.iter().all(|(_, code)| *code != 0), "{found:?}");
+        assert_ne!(good, [0, 1, 3, 4, 5].map(|index| (index, 0)));
+        let mut all: Vec<_> = found.iter().map(|(index, _)| *index).collect();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 7]);
+        let again = answers(&six().ask(1, 9, &request));
+        let again: Vec<_> = again.into_iter().map(|(_, index, code)| (index, code)).collect();
+        assert_eq!(again, found, "the same request is answered in the same order");
+    }
+
+    #[test]
+    fn of_a_partition_that_stands_twice_only_the_last_batch_is_stored() {
+        for version in 3..=13 {
+            let mut asking = Asking::one_broker();
+            let mut request = asking.produce_request(version, "t", 0, batch(1).bytes());
+            let last = asking.produce_request(version, "t", 0, batch(3).numbered(7, 0, 1).bytes());
+            let topic_again = last.clone();
+            request.topic_data[0].partition_data.extend(last.topic_data[0].partition_data.clone());
+            request.topic_data.extend(topic_again.topic_data);
+            let response = asking.ask(1, version, &request);
+            let entries: Vec<_> = response.responses.iter().flat_map(|topic| &topic.partition_responses).collect();
+            assert_eq!(entries.len(), 1, "version {version}");
+            assert_eq!((entries[0].error_code, entries[0].base_offset), (0, 0));
+            let sequences: Vec<_> = asking.state.messages("t").iter().map(|message| message.sequence).collect();
+            assert_eq!(sequences, [1, 2, 3], "version {version}");
+        }
+    }
+
+    #[test]
+    fn transactional_batches_need_a_transactional_id_and_this_cluster_knows_none() {
+        let transactional = || changed(batch(1).numbered(5, 0, 0).bytes(), |batch| batch[22] = 0x10);
+        let mut asking = Asking::with(ClusterBuilder::new().topic("t", 2));
+        let mut request = asking.produce_request(9, "t", 0, transactional());
+        let plain = asking.produce_request(9, "t", 1, batch(1).bytes());
+        request.topic_data[0].partition_data.extend(plain.topic_data[0].partition_data.clone());
+        let codes = |response: &ProduceResponse| {
+            let mut codes: Vec<_> = answers(response).iter().map(|(_, index, code)| (*index, *code)).collect();
+            codes.sort_unstable();
+            codes
+        };
+        let denied = TransactionalIdAuthorizationFailed.code();
+        assert_eq!(codes(&asking.ask(1, 9, &request)), [(0, denied), (1, denied)]);
+        assert_eq!(asking.state.count("t"), 0);
+        let id = StrBytes::from_static_str("unknown");
+        let request = request.with_transactional_id(Some(id.into()));
+        assert_eq!(codes(&asking.ask(1, 9, &request)), [(0, InvalidProducerIdMapping.code()), (1, 0)]);
+        assert_eq!(asking.state.count("t"), 1);
+    }
+
+    #[test]
+    fn an_error_after_the_append_has_the_offset_of_the_batch() {
+        let mut asking = Asking::with(ClusterBuilder::new().log_append_time_topic("t", 1));
+        asking.produce(9, "t", 0, batch(2).bytes());
+        // DUPLICATE_SEQUENCE_NUMBER does not come from a wait for replicas.
+        for (error, base_offset) in
+            [(RequestTimedOut, 2), (NotEnoughReplicasAfterAppend, 3), (DuplicateSequenceNumber, -1)]
+        {
+            asking.state.inject(Fault::on(Api::Produce).error_after(error.code()).times(1));
+            let answer = asking.produce(9, "t", 0, batch(1).bytes());
+            assert_eq!(
+                (answer.error_code, answer.base_offset, answer.log_start_offset),
+                (error.code(), base_offset, 0)
+            );
+            assert_eq!(answer.log_append_time_ms, if base_offset < 0 { -1 } else { NOW.as_millis() });
+            assert_eq!(answer.error_message, None);
+        }
+        assert_eq!(asking.state.count("t"), 5);
+    }
+
+    #[test]
+    fn refusals_say_where_the_log_starts_where_kafka_does() {
+        let cases = [(3, -1), (6, -1), (10, -1), (56, -1), (100, -1), (19, 0), (32, 0), (45, 0), (47, 0), (87, 0)];
+        for (code, log_start) in cases {
+            let mut asking = Asking::one_broker();
+            asking.state.inject(Fault::on(Api::Produce).error(code));
+            let answer = asking.produce(9, "t", 0, batch(1).bytes());
+            assert_eq!((answer.error_code, answer.base_offset, answer.log_start_offset), (code, -1, log_start));
+            assert_eq!(answer.error_message, None);
+        }
     }
 }
