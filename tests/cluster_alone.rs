@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -140,6 +140,8 @@ fn a_message_goes_in_and_comes_out() {
     let cluster = Cluster::start().unwrap();
     let mut connection = Connection::to(&cluster, 1);
     assert!(connection.ask(3, &ApiVersionsRequest::default()).api_keys.len() >= 7);
+    // The answer to the first who asks for a topic is that it is not there.
+    assert_eq!(connection.ask(12, &metadata("t")).topics[0].error_code, 3);
     assert_eq!(connection.ask(12, &metadata("t")).topics[0].partitions.len(), 3);
     let produced = connection.ask(9, &produce("t"));
     assert_eq!(produced.responses[0].partition_responses[0].error_code, 0);
@@ -149,7 +151,9 @@ fn a_message_goes_in_and_comes_out() {
     let messages = cluster.messages("t");
     assert_eq!((messages.len(), messages[0].value_str()), (1, Some(BATCH_VALUE)));
     let requests: Vec<_> = cluster.requests().iter().map(|request| (request.api, request.version)).collect();
-    assert_eq!(requests, [(Api::ApiVersions, 3), (Api::Metadata, 12), (Api::Produce, 9), (Api::Fetch, 12)]);
+    let expected =
+        [(Api::ApiVersions, 3), (Api::Metadata, 12), (Api::Metadata, 12), (Api::Produce, 9), (Api::Fetch, 12)];
+    assert_eq!(requests, expected);
     assert_eq!(cluster.connections(), 1);
 }
 
@@ -245,6 +249,96 @@ fn a_delay_holds_the_answer_and_a_stop_does_not_wait_for_it() {
 }
 
 #[test]
+fn a_throttled_connection_is_answered_at_once_and_read_again_when_the_time_is_over() {
+    const SILENCE: Duration = Duration::from_millis(400);
+    let cluster = Cluster::builder().topic("t", 1).start().unwrap();
+    let mut connection = Connection::to(&cluster, 1);
+    let mut other = Connection::to(&cluster, 1);
+    let throttled = cluster.inject(Fault::on(Api::Produce).throttle(SILENCE).times(1));
+    let began = Instant::now();
+    connection.send(9, &produce("t"));
+    connection.send(9, &produce("t"));
+    let first = connection.receive::<ProduceRequest>(9).unwrap();
+    assert_eq!((first.throttle_time_ms, throttled.hits()), (400, 1));
+    other.ask(9, &produce("t"));
+    assert_eq!(
+        cluster.messages("t").len(),
+        2,
+        "the answer and the other connection did not wait: {:?}",
+        began.elapsed()
+    );
+    let second = connection.receive::<ProduceRequest>(9).unwrap();
+    assert_eq!((second.throttle_time_ms, second.responses[0].partition_responses[0].base_offset), (0, 2));
+    assert!(began.elapsed() >= SILENCE, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_broker_that_is_stopped_does_not_wait_for_a_silence() {
+    let cluster = Cluster::builder().topic("t", 1).start().unwrap();
+    let _throttled = cluster.inject(Fault::on(Api::Produce).throttle(Duration::from_secs(3600)));
+    let mut connection = Connection::to(&cluster, 1);
+    connection.ask(9, &produce("t"));
+    cluster.stop_broker(1);
+    assert!(connection.is_closed());
+}
+
+/// In a process of its own: what it has of descriptors is used up, and what is logged is counted.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_descriptors_one_line_is_logged_and_connections_are_accepted_when_there_are_some() {
+    const CHILD: &str = "OTTLA_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "without_descriptors_one_line_is_logged_and_connections_are_accepted_when_there_are_some";
+        let done = std::process::Command::new("sh")
+            .args(["-c", "ulimit -n 24 && exec \"$0\" --exact \"$1\" --nocapture"])
+            .arg(std::env::current_exe().unwrap())
+            .arg(name)
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&done.stdout);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && told.contains("1 passed"), "{told}\n{said}");
+        return;
+    }
+    log::set_logger(&LINES).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let cluster = Cluster::builder().topic("t", 1).start().unwrap();
+    for _ in 0..2 {
+        let address = address(&cluster, 1);
+        let mut taken: Vec<_> =
+            std::iter::repeat_with(|| std::fs::File::open("/dev/null")).map_while(Result::ok).collect();
+        taken.pop();
+        // The system takes the connection for the broker, which has no descriptor for it.
+        let mut connection = Connection::open(address).unwrap();
+        connection.send(9, &produce("t"));
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(LINES.0.lock().unwrap().len(), 1, "{:?}", LINES.0.lock().unwrap());
+        drop(taken);
+        let answer = connection.receive::<ProduceRequest>(9).unwrap();
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+        let line = LINES.0.lock().unwrap().pop().unwrap();
+        assert!(line.contains("broker 1: cannot accept connections") && line.contains("(os error 24)"), "{line}");
+    }
+}
+
+struct Lines(std::sync::Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(std::sync::Mutex::new(Vec::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
 fn an_applied_request_whose_answer_is_cut() {
     let cluster = Cluster::builder().topic("t", 1).start().unwrap();
     for (fault, bytes) in [(Fault::on(Api::Produce).cut_after(), 0), (Fault::on(Api::Produce).cut_inside(9), 9)] {
@@ -306,6 +400,7 @@ fn what_cannot_be_built_is_said() {
         Cluster::builder().topic("not a name", 1),
         Cluster::builder().topic("t", 0),
         Cluster::builder().topic("t", 1).topic("t", 1),
+        Cluster::builder().topic("a.b", 1).topic("a_b", 1),
     ] {
         assert_eq!(builder.start().unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }

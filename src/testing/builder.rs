@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use super::api::Versions;
 use super::state::Settings;
@@ -34,7 +35,14 @@ impl ClusterBuilder {
         Self {
             brokers: 1,
             topics: Vec::new(),
-            settings: Settings { auto_create: true, default_partitions: 3, max_message_bytes: MAX_MESSAGE_BYTES, apis },
+            settings: Settings {
+                auto_create: true,
+                default_partitions: 3,
+                creation_delay: Duration::ZERO,
+                loading_time: Duration::ZERO,
+                max_message_bytes: MAX_MESSAGE_BYTES,
+                apis,
+            },
         }
     }
 
@@ -65,6 +73,10 @@ impl ClusterBuilder {
     }
 
     /// Whether topics are made when a client asks for them. Default: true.
+    ///
+    /// As with Kafka, the answer to the first who asks is UNKNOWN_TOPIC_OR_PARTITION: the topic is there for the next
+    /// one, or after the [`creation_delay`](Self::creation_delay). A name that differs from that of a topic only in `.`
+    /// and `_` is never made, and is unknown for ever.
     pub fn auto_create(mut self, auto_create: bool) -> Self {
         self.settings.auto_create = auto_create;
         self
@@ -73,6 +85,21 @@ impl ClusterBuilder {
     /// How many partitions a topic gets that is made when a client asks for it. Default: 3.
     pub fn default_partitions(mut self, partitions: i32) -> Self {
         self.settings.default_partitions = partitions;
+        self
+    }
+
+    /// How long it takes until a topic is there that is made when a client asks for it. Default: none, so it is there
+    /// for the next who asks. With Kafka it is about 0.1 s.
+    pub fn creation_delay(mut self, delay: Duration) -> Self {
+        self.settings.creation_delay = delay;
+        self
+    }
+
+    /// How long a broker that has started has no ids for idempotent producers: from the first InitProducerId on it
+    /// answers COORDINATOR_LOAD_IN_PROGRESS for so long. Default: none, so it has them from the start. With Kafka it is
+    /// about 0.03 s.
+    pub fn loading_time(mut self, time: Duration) -> Self {
+        self.settings.loading_time = time;
         self
     }
 
@@ -98,8 +125,8 @@ impl ClusterBuilder {
     /// Starts the cluster: opens a port on loopback for every broker, and starts a thread for each.
     ///
     /// # Errors
-    /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow or that comes twice, or
-    ///   no partitions;
+    /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow, that comes twice or
+    ///   that collides with another, or no partitions;
     /// - any other error of opening a port or starting a thread.
     pub fn start(self) -> io::Result<Cluster> {
         Cluster::with(self)

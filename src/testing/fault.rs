@@ -120,7 +120,8 @@ impl Fault {
 
     /// Does what was asked, and then answers with this error code, as in [`error`](Self::error).
     ///
-    /// In Produce, the batches are in the log although the producer is told otherwise.
+    /// In Produce, the batches are in the log although the producer is told otherwise. The answer has their offset where
+    /// that of Kafka's brokers has it, which is when they waited for replicas in vain: REQUEST_TIMED_OUT, for example.
     pub fn error_after(mut self, code: i16) -> Self {
         self.effects.error_after = Some(code);
         self
@@ -160,7 +161,8 @@ impl Fault {
         self
     }
 
-    /// Answers with this throttle time, to the millisecond, which a client must wait for (KIP-219).
+    /// Answers at once with this throttle time, to the millisecond, which a client must wait for; until then the broker
+    /// reads nothing on that connection, as when a quota is used up (KIP-219). Other connections are not held.
     pub fn throttle(mut self, throttle: Duration) -> Self {
         self.effects.throttle = throttle;
         self

@@ -20,6 +20,18 @@
 //! cuts any answer. It keeps everything in memory, does not replicate, knows no groups, no transactions and no
 //! security, and refuses compressed batches.
 //!
+//! Its answers are those of Kafka 4.3.1, also where they are odd, because programs rely on them: the first answer about
+//! a topic that is made on demand is that there is none; of a partition that stands twice in one request only the last
+//! batch is stored; answers come in another order than what was asked. So that tests are quick and go the same way
+//! whenever they run, nothing takes time that was not asked for. What takes time with Kafka is an option:
+//!
+//! | with Kafka | here |
+//! |---|---|
+//! | a topic made on demand is there after about 0.1 s | [`ClusterBuilder::creation_delay`], none by default |
+//! | a broker that has started has ids for producers after about 0.03 s | [`ClusterBuilder::loading_time`], none by default |
+//! | a client that used up its quota is answered, and then not read from | [`Fault::throttle`] |
+//! | an answer comes when the replicas have the batch | [`Fault::delay`] |
+//!
 //! The brokers' logic is in `state`, `log`, `handlers` and the files beside them: it has no socket, no clock and no
 //! thread. `server` gives it those.
 

@@ -57,7 +57,7 @@ impl Shared {
 
     /// The answer to a request, with all waiting done; `None` once the broker is no longer up since this start.
     fn answer(&self, node: i32, start: u64, frame: &Bytes) -> Option<(Vec<u8>, Then)> {
-        let is_up = |state: &ClusterState| state.broker(node).is_some_and(|broker| broker.up == Some(start));
+        let is_up = |state: &ClusterState| is_up(state, node, start);
         let mut state = self.state.lock();
         if !is_up(&state) {
             return None;
@@ -77,14 +77,28 @@ impl Shared {
                     self.changed.notify_all();
                 }
                 Reply::Send { after, bytes, then } => {
-                    let due = self.clock.after(after);
-                    while !after.is_zero() && is_up(&state) && self.clock.now() < due {
-                        self.wait_until(&mut state, Some(due));
-                    }
-                    return is_up(&state).then_some((bytes, then));
+                    return self.let_pass(&mut state, after, is_up).then_some((bytes, then));
                 }
             }
         }
+    }
+
+    /// Blocks for so long; false once the broker is no longer up since this start.
+    fn pause(&self, node: i32, start: u64, time: Duration) -> bool {
+        self.let_pass(&mut self.state.lock(), time, |state| is_up(state, node, start))
+    }
+
+    fn let_pass(
+        &self,
+        state: &mut MutexGuard<'_, ClusterState>,
+        time: Duration,
+        is_up: impl Fn(&ClusterState) -> bool,
+    ) -> bool {
+        let due = self.clock.after(time);
+        while !time.is_zero() && is_up(state) && self.clock.now() < due {
+            self.wait_until(state, Some(due));
+        }
+        is_up(state)
     }
 
     fn wait_until(&self, state: &mut MutexGuard<'_, ClusterState>, deadline: Option<Timestamp>) {
@@ -96,6 +110,10 @@ impl Shared {
             }
         }
     }
+}
+
+fn is_up(state: &ClusterState, node: i32, start: u64) -> bool {
+    state.broker(node).is_some_and(|broker| broker.up == Some(start))
 }
 
 impl fmt::Debug for Shared {
@@ -172,7 +190,7 @@ pub(super) struct Doors(Mutex<DoorsInner>);
 struct DoorsInner {
     closing: bool,
     next: u64,
-    open: HashMap<u64, TcpStream>,
+    open: HashMap<u64, Arc<TcpStream>>,
 }
 
 impl Doors {
@@ -182,7 +200,7 @@ impl Doors {
     }
 
     /// `None` if the broker is stopping.
-    fn enter(&self, stream: TcpStream) -> Option<u64> {
+    fn enter(&self, stream: Arc<TcpStream>) -> Option<u64> {
         let mut inner = self.0.lock();
         if inner.closing {
             return None;
@@ -222,16 +240,23 @@ struct Accept {
 impl Accept {
     fn run(&self, listener: &TcpListener) {
         let mut threads: Vec<JoinHandle<()>> = Vec::new();
+        let mut fails = false;
         while !self.doors.is_closing() {
             threads.retain(|thread| !thread.is_finished());
             let thread = listener.accept().and_then(|(stream, _)| self.open(stream));
+            let failed = thread.is_err();
             match thread {
                 Ok(thread) => threads.extend(thread),
                 Err(error) => {
-                    warn!("broker {}: a connection was not accepted: {error}", self.node);
+                    // Without descriptors it fails until there are some: one line, and no loop without a pause.
+                    if !fails {
+                        let node = self.node;
+                        warn!("broker {node}: cannot accept connections, tries again every {ACCEPT_AGAIN:?}: {error}");
+                    }
                     self.shared.wait_for(ACCEPT_AGAIN, |_| self.doors.is_closing());
                 }
             }
+            fails = failed;
         }
         for thread in threads {
             let _ = thread.join();
@@ -240,7 +265,9 @@ impl Accept {
 
     fn open(&self, stream: TcpStream) -> io::Result<Option<JoinHandle<()>>> {
         stream.set_nodelay(true)?;
-        let Some(id) = self.doors.enter(stream.try_clone()?) else {
+        // One descriptor for both, so that a connection that is accepted is served, however few are left.
+        let stream = Arc::new(stream);
+        let Some(id) = self.doors.enter(Arc::clone(&stream)) else {
             return Ok(None);
         };
         let open = Open { doors: Arc::clone(&self.doors), id };
@@ -280,7 +307,12 @@ fn serve(shared: &Shared, node: i32, start: u64, stream: &TcpStream) -> io::Resu
             return Ok(());
         };
         writer.write_all(&bytes)?;
-        if then == Then::Close {
+        let goes_on = match then {
+            Then::Continue => true,
+            Then::Close => false,
+            Then::Mute(time) => shared.pause(node, start, time),
+        };
+        if !goes_on {
             return Ok(());
         }
     }
@@ -327,4 +359,4 @@ pub(super) fn bind(port: u16) -> io::Result<TcpListener> {
 
 // As socket.request.max.bytes of a broker.
 const MAX_FRAME: u64 = 100 * 1024 * 1024;
-const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

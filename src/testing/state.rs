@@ -3,7 +3,7 @@
 //! No sockets, no clock, no locks: the time is an argument, and what takes time is in the [`Reply`]. `server` drives
 //! it with real connections; a simulation can drive it on one thread.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,9 +27,15 @@ pub struct ClusterState {
     pub(super) brokers: Vec<Broker>,
     pub(super) topics: BTreeMap<String, Topic>,
     pub(super) faults: Faults,
-    pub(super) next_producer_id: i64,
+    next_producer_id: i64,
     /// How many clusters were here before.
     pub(super) replaced: u64,
+    /// The topics that clients asked for, and when each is there.
+    creating: BTreeMap<String, Timestamp>,
+    /// The topics that are there or asked for, by what their names are in metrics, where `.` is `_`.
+    metric_names: HashMap<String, String>,
+    /// The names that clients asked for and that cannot be beside others.
+    collisions: BTreeSet<String>,
     topics_made: u64,
     requests: VecDeque<SeenRequest>,
     /// Grows whenever a fetch that waits should look again.
@@ -41,6 +47,8 @@ pub struct ClusterState {
 pub(super) struct Settings {
     pub auto_create: bool,
     pub default_partitions: i32,
+    pub creation_delay: Duration,
+    pub loading_time: Duration,
     pub max_message_bytes: usize,
     /// The versions that brokers say they know.
     pub apis: BTreeMap<Api, Versions>,
@@ -56,6 +64,8 @@ pub(super) struct Broker {
     /// How often it started, while it is up.
     pub up: Option<u64>,
     starts: u64,
+    /// From when on it has ids for producers, once it was asked for one since it started.
+    ids_from: Option<Timestamp>,
 }
 
 /// What a broker does with a request.
@@ -79,6 +89,8 @@ pub enum Reply {
 pub enum Then {
     /// The next request is served.
     Continue,
+    /// Nothing is read for so long, then the next request is served: the broker asked for silence (KIP-219).
+    Mute(Duration),
     /// It is closed.
     Close,
 }
@@ -132,6 +144,7 @@ impl ClusterState {
             port: *port,
             up: Some(1),
             starts: 1,
+            ids_from: None,
         };
         let mut state = Self {
             settings,
@@ -140,6 +153,9 @@ impl ClusterState {
             faults: Faults::default(),
             next_producer_id: FIRST_PRODUCER_ID,
             replaced: 0,
+            creating: BTreeMap::new(),
+            metric_names: HashMap::new(),
+            collisions: BTreeSet::new(),
             topics_made: 0,
             requests: VecDeque::new(),
             news: 0,
@@ -160,6 +176,7 @@ impl ClusterState {
         };
         debug!("broker {node}: {} v{} from {:?}", header.api, header.version, header.client_id);
         self.note_request(node, &header, now);
+        self.create_due_topics(now);
         let offered = self.settings.apis.get(&header.api).is_some_and(|offered| offered.contains(header.version));
         if !offered || !header.api.versions().contains(header.version) {
             return self.refuse_version(node, &header);
@@ -192,12 +209,17 @@ impl ClusterState {
         if let Until::FaultEnds(_) = until {
             request.arrived = now;
         }
+        self.create_due_topics(now);
         self.attempt(request, now)
     }
 
     fn attempt(&mut self, request: Request, now: Timestamp) -> Reply {
         let Request { node, header, body, hits, arrived } = &request;
         let after = hits.delay;
+        let then = match hits.throttle_ms.unsigned_abs() {
+            0 => Then::Continue,
+            millis => Then::Mute(Duration::from_millis(millis.into())),
+        };
         let close = |bytes| Reply::Send { after, bytes, then: Then::Close };
         if hits.cut == Some(Cut::Before) {
             return close(Vec::new());
@@ -209,7 +231,7 @@ impl ClusterState {
         let mut bytes = match handlers::handle(self, &context, body) {
             Outcome::Answer(bytes) => bytes,
             Outcome::Silence => {
-                return Reply::Send { after, bytes: Vec::new(), then: Then::Continue };
+                return Reply::Send { after, bytes: Vec::new(), then };
             }
             Outcome::Close => return close(Vec::new()),
             Outcome::WaitForNews { deadline } => {
@@ -227,7 +249,7 @@ impl ClusterState {
                 close(bytes)
             }
             Some(Cut::After | Cut::Before) => close(Vec::new()),
-            None => Reply::Send { after, bytes, then: Then::Continue },
+            None => Reply::Send { after, bytes, then },
         }
     }
 
@@ -270,7 +292,10 @@ impl ClusterState {
     pub fn replace(&mut self) {
         self.replaced += 1;
         self.topics.clear();
+        self.creating.clear();
+        self.metric_names.clear();
         self.next_producer_id = FIRST_PRODUCER_ID;
+        self.brokers.iter_mut().for_each(|broker| broker.ids_from = None);
         self.note_news();
     }
 
@@ -288,12 +313,49 @@ impl ClusterState {
 
 /// Topics.
 impl ClusterState {
-    /// Makes a topic whose partitions are led by the brokers in turn; `None` if there is one of this name, or if the
-    /// name or the number of partitions cannot be.
+    /// Lets a topic be made that a client asked for, unless its name collides with that of another.
+    pub(super) fn begin_topic(&mut self, name: &str, now: Timestamp) {
+        let delay = i64::try_from(self.settings.creation_delay.as_millis()).unwrap_or(i64::MAX);
+        match self.collision(name) {
+            None => {
+                let at = Timestamp::from_millis(now.as_millis().saturating_add(delay));
+                self.metric_names.insert(metric_name(name), name.to_owned());
+                self.creating.entry(name.to_owned()).or_insert(at);
+            }
+            Some(other) => {
+                let other = other.to_owned();
+                if self.collisions.insert(name.to_owned()) {
+                    warn!("topic {name} is not made when clients ask for it: its name collides with {other}");
+                }
+            }
+        }
+    }
+
+    /// Makes the topics that clients asked for and whose time has come.
+    fn create_due_topics(&mut self, now: Timestamp) {
+        let due = self.creating.iter().filter(|(_, at)| **at <= now);
+        for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.create_topic(&name, self.settings.default_partitions, TopicKind::default());
+        }
+    }
+
+    /// Another topic whose name differs only in `.` and `_`.
+    fn collision(&self, name: &str) -> Option<&str> {
+        let other = self.metric_names.get(&metric_name(name))?;
+        (other != name).then_some(other)
+    }
+
+    /// Makes a topic whose partitions are led by the brokers in turn; `None` if there is one of this name or one that
+    /// collides with it, or if the name or the number of partitions cannot be.
     pub(super) fn create_topic(&mut self, name: &str, partitions: i32, kind: TopicKind) -> Option<&Topic> {
         if self.topics.contains_key(name) || partitions < 1 || crate::message::Topic::new(name).is_err() {
             return None;
         }
+        if self.collision(name).is_some() {
+            return None;
+        }
+        self.creating.remove(name);
+        self.metric_names.insert(metric_name(name), name.to_owned());
         self.topics_made += 1;
         let mut id = *b"ottla topic\0\0\0\0\0";
         id[8..].copy_from_slice(&self.topics_made.to_be_bytes());
@@ -318,7 +380,12 @@ impl ClusterState {
     /// Removes a topic with its messages; whether it was there.
     pub fn delete_topic(&mut self, name: &str) -> bool {
         self.note_news();
-        self.topics.remove(name).is_some()
+        let was_asked_for = self.creating.remove(name).is_some();
+        let was_there = self.topics.remove(name).is_some() || was_asked_for;
+        if was_there {
+            self.metric_names.remove(&metric_name(name));
+        }
+        was_there
     }
 
     pub(super) fn topic_by_id(&self, id: &[u8; 16]) -> Option<&Topic> {
@@ -389,9 +456,23 @@ impl ClusterState {
         self.set_up(node, |broker| {
             broker.starts += 1;
             broker.up = Some(broker.starts);
+            broker.ids_from = None;
         });
         self.elect(|leader| leader.is_none(), Some(node));
         self.broker(node).and_then(|broker| broker.up).unwrap_or(0)
+    }
+
+    /// A fresh id for a producer; `None` while the broker has none since it started. It gets some when it is asked.
+    pub(super) fn producer_id(&mut self, node: i32, now: Timestamp) -> Option<i64> {
+        let wait = i64::try_from(self.settings.loading_time.as_millis()).unwrap_or(i64::MAX);
+        let broker = self.brokers.iter_mut().find(|broker| broker.node == node)?;
+        let from = *broker.ids_from.get_or_insert(Timestamp::from_millis(now.as_millis().saturating_add(wait)));
+        if now < from {
+            return None;
+        }
+        let id = self.next_producer_id;
+        self.next_producer_id += 1;
+        Some(id)
     }
 
     /// Makes a broker the leader of a partition; false if one of them is not there.
@@ -436,6 +517,10 @@ impl ClusterState {
         }
         self.note_news();
     }
+}
+
+fn metric_name(topic: &str) -> String {
+    topic.replace('.', "_")
 }
 
 fn refuse(node: i32, why: &dyn std::fmt::Display) -> Reply {
@@ -506,6 +591,16 @@ mod tests {
     }
 
     #[test]
+    fn a_throttled_connection_is_not_read_from_also_where_no_answer_is_due() {
+        let mut asking = with(Fault::on(Api::Produce).throttle(ms(700)));
+        let (after, bytes, then) = reply_to_produce(&mut asking);
+        assert_eq!((after, bytes.is_empty(), then), (ms(0), false, Then::Mute(ms(700))));
+        let request = asking.produce_request(9, "t", 0, batch(1).bytes()).with_acks(0);
+        let Reply::Send { bytes, then, .. } = asking.reply(1, 9, &request) else { panic!("parked") };
+        assert_eq!((bytes.is_empty(), then), (true, Then::Mute(ms(700))));
+    }
+
+    #[test]
     fn a_wrong_correlation_id_changes_nothing_else() {
         let right = reply_to_produce(&mut Asking::one_broker()).1;
         let wrong = reply_to_produce(&mut with(Fault::on(Api::Produce).wrong_correlation())).1;
@@ -570,7 +665,8 @@ mod tests {
     #[test]
     fn an_error_after_the_append_is_told_although_the_batch_is_there() {
         let mut asking = with(Fault::on(Api::Produce).error_after(20));
-        assert_eq!(asking.produce(9, "t", 0, batch(1).bytes()).error_code, 20);
+        let answer = asking.produce(9, "t", 0, batch(1).bytes());
+        assert_eq!((answer.error_code, answer.base_offset), (20, 0));
         assert_eq!(asking.state.count("t"), 1);
     }
 

@@ -263,8 +263,7 @@ fn a_deleted_topic_fails_within_its_grace_and_holds_up_no_other() {
 
 #[test]
 fn a_topic_made_anew_with_fewer_partitions_gets_what_it_has_a_place_for() {
-    let describe = |cluster: ClusterBuilder| cluster.topic("a", 3).default_partitions(2);
-    let mut bench = Bench::with(2, describe, |config| config.max_in_flight = 1);
+    let mut bench = Bench::with(2, |cluster| cluster.topic("a", 3), |config| config.max_in_flight = 1);
     for partition in 0..3 {
         bench.append(&Message::new("a", "to the old one").with_partition(partition));
     }
@@ -281,8 +280,9 @@ fn a_topic_made_anew_with_fewer_partitions_gets_what_it_has_a_place_for() {
         bench.append(&Message::new("a", partition.to_string()).with_partition(partition));
     }
     assert_eq!((bench.on_the_way(), bench.failed.len()), (1, 0), "one request for all three");
-    // The other broker is asked, and makes it anew.
+    // Made anew, as the other broker says.
     bench.cluster.delete_topic("a");
+    assert!(bench.cluster.make_topic("a", 2));
     bench.engine.ask_for_metadata();
     bench.pass(ms(1));
     assert_eq!((bench.on_the_way(), bench.failed.len()), (1, 2), "what was for the partition that is gone");
@@ -315,7 +315,7 @@ fn a_topic_made_anew_with_fewer_partitions_gets_what_it_has_a_place_for() {
 
 #[test]
 fn messages_of_a_partition_that_is_gone_come_back_for_any_other() {
-    let mut bench = Bench::new(2, |cluster| cluster.topic("a", 2).default_partitions(1));
+    let mut bench = Bench::new(2, |cluster| cluster.topic("a", 2));
     for partition in [0, 1] {
         bench.append(&Message::new("a", "to the old one").with_partition(partition));
     }
@@ -328,6 +328,7 @@ fn messages_of_a_partition_that_is_gone_come_back_for_any_other() {
         bench.append(&if n % 2 == 0 { message.with_key(format!("key {n}")) } else { message.with_partition(1) });
     }
     bench.cluster.delete_topic("a");
+    assert!(bench.cluster.make_topic("a", 1));
     bench.engine.ask_for_metadata();
     bench.pass(ms(1));
     assert!(bench.failed.len() >= 5, "{:?}", bench.failed);

@@ -174,7 +174,8 @@ fn ten_thousand_topics_are_asked_for_in_bounded_pieces_and_soon() {
     let wakes = bench.pass(secs(2));
     assert_eq!((bench.delivered.len(), bench.failed.len()), (TOPICS, 0));
     assert!(largest.get() <= 1000, "{} topics in one answer", largest.get());
-    assert!(bench.requests(Api::Metadata) <= 25, "{} requests", bench.requests(Api::Metadata));
+    // 25 pieces, and the same again: the first answer is that a topic is not there yet.
+    assert!(bench.requests(Api::Metadata) <= 50, "{} requests", bench.requests(Api::Metadata));
     assert!(wakes < 100, "{wakes}");
 }
 

@@ -47,7 +47,10 @@ impl Setup {
             builder = builder.max_message_bytes(300);
         }
         let auto_create = below(6) > 0;
-        builder = builder.auto_create(auto_create);
+        // What takes a moment with Kafka: a topic that a client asks for, and the first ids of a broker.
+        let creation_delay = Duration::from_millis([0, 0, 100, 2000][below(4) as usize]);
+        let loading_time = Duration::from_millis([0, 0, 30, 3000][below(4) as usize]);
+        builder = builder.auto_create(auto_create).creation_delay(creation_delay).loading_time(loading_time);
         let versions = if story == Story::Anew { below(3) } else { 0 };
         if story == Story::Anew {
             builder = two_topics(Cluster::builder().brokers(brokers), partitions, versions);

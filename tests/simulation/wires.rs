@@ -30,6 +30,8 @@ pub struct Wire {
     back: Instant,
     /// The broker closed it: what comes later is not served.
     deaf: bool,
+    /// The broker asked for silence: what comes before is served then.
+    muted: Instant,
     /// Frames that were sent and not answered yet, and what the client has not noted of what its socket took, for
     /// planted bugs.
     unanswered: Vec<Bytes>,
@@ -106,6 +108,7 @@ impl World {
                     there,
                     back,
                     deaf: !up,
+                    muted: now,
                     unanswered: Vec::new(),
                     unnoted: (0, 0),
                 };
@@ -176,6 +179,12 @@ impl World {
     }
 
     pub fn serve(&mut self, number: u64, conn: ConnId) {
+        if let Some(muted) = self.wires.get(&conn).map(|wire| wire.muted).filter(|muted| *muted > self.now) {
+            let load = self.loads.remove(&number);
+            let number = self.at(muted - self.start, Happening::AtBroker(conn));
+            self.loads.extend(load.map(|load| (number, load)));
+            return;
+        }
         let Some(Load::Request(frame, written)) = self.loads.remove(&number) else { return };
         let Some(wire) = self.wires.get(&conn) else { return };
         if wire.ended.is_some_and(|ended| ended <= written) || wire.deaf || !self.cluster.is_up(wire.node) {
@@ -187,7 +196,11 @@ impl World {
         let travel = self.latency();
         let Some(wire) = self.wires.get_mut(&conn) else { return };
         wire.back = (self.now + after).max(wire.back) + travel;
-        wire.deaf |= then == Then::Close;
+        match then {
+            Then::Continue => {}
+            Then::Mute(time) => wire.muted = self.now + after + time,
+            Then::Close => wire.deaf = true,
+        }
         let back = wire.back - self.start;
         if is_whole(&bytes) {
             let number = self.at(back, Happening::AtClient(conn));

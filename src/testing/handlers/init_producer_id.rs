@@ -21,10 +21,53 @@ pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &
         return refused(ResponseError::InvalidRequest.code());
     }
     // A producer that names its old id (KIP-360) also gets a new one: only transactions keep theirs.
-    let id = state.next_producer_id;
-    state.next_producer_id += 1;
+    let Some(id) = state.producer_id(context.node, context.now) else {
+        return refused(ResponseError::CoordinatorLoadInProgress.code());
+    };
     match errors.after {
         Some(code) => refused(code),
         None => context.answer(&response.clone().with_producer_id(id.into()).with_producer_epoch(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::Timestamp;
+    use crate::testing::ClusterBuilder;
+    use crate::testing::asking::Asking;
+
+    fn ask(asking: &mut Asking, node: i32) -> (i16, i64, i16) {
+        let answer = asking.ask(node, 4, &InitProducerIdRequest::default().with_transactional_id(None));
+        (answer.error_code, *answer.producer_id, answer.producer_epoch)
+    }
+
+    fn later(asking: &mut Asking, millis: i64) {
+        asking.now = Timestamp::from_millis(asking.now.as_millis() + millis);
+    }
+
+    #[test]
+    fn a_broker_that_has_started_has_no_ids_for_a_moment() {
+        let loading = (ResponseError::CoordinatorLoadInProgress.code(), -1, -1);
+        let mut asking = Asking::with(ClusterBuilder::new().brokers(2).loading_time(Duration::from_millis(30)));
+        // It fetches ids when the first producer asks, however long it is up by then.
+        later(&mut asking, 1000);
+        assert_eq!(ask(&mut asking, 1), loading);
+        later(&mut asking, 29);
+        assert_eq!(ask(&mut asking, 1), loading);
+        later(&mut asking, 1);
+        assert_eq!(ask(&mut asking, 1), (0, 1000, 0));
+        assert_eq!(ask(&mut asking, 2), loading);
+        asking.state.broker_stops(1);
+        asking.state.broker_starts(1);
+        assert_eq!(ask(&mut asking, 1), loading);
+    }
+
+    #[test]
+    fn without_a_loading_time_the_ids_are_there() {
+        let mut asking = Asking::one_broker();
+        assert_eq!([ask(&mut asking, 1), ask(&mut asking, 1)], [(0, 1000, 0), (0, 1001, 0)]);
     }
 }

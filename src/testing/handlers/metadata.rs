@@ -1,5 +1,7 @@
 //! Metadata: the brokers that are up, the topics and who leads their partitions; makes topics that are asked for.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
@@ -7,15 +9,20 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
-use super::{Context, Outcome, text, topic_name};
+use super::{Context, Outcome, shuffled, text, topic_name};
 use crate::testing::state::ClusterState;
-use crate::testing::topic::{Partition, Topic, TopicKind};
+use crate::testing::topic::{Partition, Topic};
 
 pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &MetadataRequest) -> Outcome {
-    let topics = match asked_for(request, context.version()) {
-        Some(asked) => asked.iter().map(|asked| one_topic(state, context, request, asked)).collect(),
+    let mut topics: Vec<_> = match asked_for(request, context.version()) {
+        Some(asked) => once_each(asked).map(|asked| one_topic(state, context, request, asked)).collect(),
         None => state.topics.values().map(|topic| known_topic(state, context, topic)).collect(),
     };
+    // Kafka's brokers answer in the order of a hash map, behind which comes what is refused.
+    topics.sort_by_cached_key(|topic| {
+        let place = (context.header.correlation_id, topic.name.as_deref(), topic.topic_id);
+        (topic.error_code != 0, shuffled(place))
+    });
     let broker = |broker: &crate::testing::state::Broker| {
         MetadataResponseBroker::default()
             .with_node_id(broker.node.into())
@@ -51,6 +58,12 @@ fn asked_for(request: &MetadataRequest, version: i16) -> Option<&Vec<MetadataReq
     request.topics.as_ref().filter(|asked| version > 0 || !asked.is_empty())
 }
 
+// Kafka's brokers gather the names in a set.
+fn once_each(asked: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
+    let by_name = asked.iter().map(|asked| ((asked.name.as_deref(), asked.topic_id), asked));
+    by_name.collect::<BTreeMap<_, _>>().into_values()
+}
+
 fn one_topic(
     state: &mut ClusterState,
     context: &Context<'_>,
@@ -63,6 +76,9 @@ fn one_topic(
             .with_name(asked.name.clone())
             .with_topic_id(asked.topic_id)
     };
+    if context.version() < 12 && !asked.topic_id.is_nil() {
+        return refused(ResponseError::InvalidRequest);
+    }
     let Some(name) = &asked.name else {
         return match state.topic_by_id(asked.topic_id.as_bytes()) {
             Some(topic) => known_topic(state, context, topic),
@@ -75,13 +91,13 @@ fn one_topic(
     if crate::message::Topic::new(name.as_str()).is_err() {
         return refused(ResponseError::InvalidTopicException);
     }
+    if let Some(topic) = state.topics.get(name.as_str()) {
+        return known_topic(state, context, topic);
+    }
     if state.settings.auto_create && request.allow_auto_topic_creation {
-        state.create_topic(name, state.settings.default_partitions, TopicKind::default());
+        state.begin_topic(name, context.now);
     }
-    match state.topics.get(name.as_str()) {
-        Some(topic) => known_topic(state, context, topic),
-        None => refused(ResponseError::UnknownTopicOrPartition),
-    }
+    refused(ResponseError::UnknownTopicOrPartition)
 }
 
 fn known_topic(state: &ClusterState, context: &Context<'_>, topic: &Topic) -> MetadataResponseTopic {
@@ -117,8 +133,11 @@ const CLUSTER: &str = "ottla-testing-cluster";
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::testing::asking::{Asking, name};
+    use crate::message::Timestamp;
+    use crate::testing::asking::{Asking, NOW, name};
     use crate::testing::{Api, ClusterBuilder, Fault};
 
     fn ask_for(topics: &[&str]) -> MetadataRequest {
@@ -167,11 +186,74 @@ mod tests {
         let unwanted = ask_for(&["new"]).with_allow_auto_topic_creation(false);
         let mut forbids = Asking::with(ClusterBuilder::new().auto_create(false));
         let mut allows = Asking::with(ClusterBuilder::new().default_partitions(2));
-        assert_eq!(codes(&forbids.ask(1, 9, &ask_for(&["new"]))), [("new".to_owned(), 3)]);
-        assert_eq!(codes(&allows.ask(1, 9, &unwanted)), [("new".to_owned(), 3)]);
-        let made = allows.ask(1, 9, &ask_for(&["new", "not a name"]));
-        assert_eq!(codes(&made), [("new".to_owned(), 0), ("not a name".to_owned(), 17)]);
+        for _ in 0..3 {
+            assert_eq!(codes(&forbids.ask(1, 9, &ask_for(&["new"]))), [("new".to_owned(), 3)]);
+            assert_eq!(codes(&allows.ask(1, 9, &unwanted)), [("new".to_owned(), 3)]);
+        }
+        let mut found = codes(&allows.ask(1, 9, &ask_for(&["new", "not a name"])));
+        found.sort();
+        assert_eq!(found, [("new".to_owned(), 3), ("not a name".to_owned(), 17)]);
+        let made = allows.ask(1, 9, &unwanted);
+        assert_eq!(codes(&made), [("new".to_owned(), 0)]);
         assert_eq!(made.topics[0].partitions.len(), 2);
+    }
+
+    #[test]
+    fn a_topic_that_is_asked_for_is_there_after_the_creation_delay() {
+        let mut asking = Asking::with(ClusterBuilder::new().brokers(2).creation_delay(Duration::from_millis(100)));
+        for (node, millis, code) in [(1, 0, 3), (2, 50, 3), (1, 99, 3), (2, 100, 0), (1, 100, 0)] {
+            asking.now = Timestamp::from_millis(NOW.as_millis() + millis);
+            let answer = asking.ask(node, 12, &ask_for(&["new"])).topics.remove(0);
+            assert_eq!(answer.error_code, code, "after {millis} ms");
+            let leaders = answer.partitions.iter().filter(|partition| *partition.leader_id > 0).count();
+            assert_eq!((leaders, answer.topic_id.is_nil()), if code == 3 { (0, true) } else { (3, false) });
+        }
+    }
+
+    #[test]
+    fn a_name_that_collides_is_never_made() {
+        let mut asking = Asking::with(ClusterBuilder::new().topic("a.b", 1));
+        for _ in 0..3 {
+            assert_eq!(codes(&asking.ask(1, 12, &ask_for(&["a_b"]))), [("a_b".to_owned(), 3)]);
+        }
+        assert!(!asking.state.make_topic("a_b", 1));
+        assert_eq!(codes(&asking.ask(1, 12, &ask_for(&["a.b"]))), [("a.b".to_owned(), 0)]);
+        asking.state.delete_topic("a.b");
+        for code in [3, 0] {
+            assert_eq!(codes(&asking.ask(1, 12, &ask_for(&["a_b"]))), [("a_b".to_owned(), code)]);
+        }
+        // One that is about to be made stands in the way, too.
+        asking.ask(1, 12, &ask_for(&["c_d"]));
+        assert!(!asking.state.make_topic("c.d", 1));
+    }
+
+    #[test]
+    fn answers_come_in_another_order_what_is_refused_last_and_each_name_once() {
+        let names = ["missing", "a", "b", "c", "d", "e", "f", "a"];
+        let builder =
+            || names[1..7].iter().fold(ClusterBuilder::new().auto_create(false), |it, name| it.topic(*name, 1));
+        let ask = |request: &MetadataRequest| -> Vec<_> {
+            let answer = Asking::with(builder()).ask(1, 12, request);
+            codes(&answer).into_iter().map(|(name, _)| name).collect()
+        };
+        let mut found = ask(&ask_for(&names));
+        assert_eq!(ask(&ask_for(&names)), found, "the same request is answered in the same order");
+        assert_eq!(found.pop().as_deref(), Some("missing"));
+        assert_ne!(found, names[1..7]);
+        assert_ne!(ask(&ask_for(&[]).with_topics(None)), names[1..7]);
+        found.sort();
+        assert_eq!(found, names[1..7]);
+    }
+
+    #[test]
+    fn ids_are_for_versions_that_know_them() {
+        let mut asking = Asking::one_broker();
+        let by_id = MetadataRequestTopic::default().with_topic_id(asking.topic_id("t").to_wire());
+        for (version, code) in [(10, 42), (11, 42), (12, 0), (13, 0)] {
+            let name = if version < 12 { Some(name("")) } else { None };
+            let request = ask_for(&[]).with_topics(Some(vec![by_id.clone().with_name(name)]));
+            assert_eq!(asking.ask(1, version, &request).topics[0].error_code, code, "version {version}");
+        }
     }
 
     #[test]
@@ -214,7 +296,10 @@ mod tests {
         let mut asking = Asking::with(ClusterBuilder::new().topic("a", 1).topic("b", 1));
         asking.state.inject(Fault::on(Api::Metadata).topic("a").error(5));
         let expected = [("a".to_owned(), 5), ("b".to_owned(), 0)];
-        assert_eq!(codes(&asking.ask(1, 9, &ask_for(&["a", "b"]))), expected);
-        assert_eq!(codes(&asking.ask(1, 9, &ask_for(&[]).with_topics(None))), expected);
+        for request in [ask_for(&["a", "b"]), ask_for(&[]).with_topics(None)] {
+            let mut found = codes(&asking.ask(1, 9, &request));
+            found.sort();
+            assert_eq!(found, expected);
+        }
     }
 }
