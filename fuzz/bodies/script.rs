@@ -370,6 +370,8 @@ impl<'a> Script<'a> {
         while !self.called.is_empty() {
             self.callbacks_return();
         }
+        // As the worker, which is woken for that.
+        self.turn();
         for (id, fates) in self.fates.iter().enumerate() {
             assert_eq!(*fates, 1, "message {id} has no fate");
         }
