@@ -139,7 +139,10 @@ fn fetch(topic: &str, offset: i64, max_wait: Duration) -> FetchRequest {
 fn a_message_goes_in_and_comes_out() {
     let cluster = Cluster::start().unwrap();
     let mut connection = Connection::to(&cluster, 1);
-    assert!(connection.ask(3, &ApiVersionsRequest::default()).api_keys.len() >= 7);
+    let named = ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("by-hand"))
+        .with_client_software_version(StrBytes::from_static_str("1"));
+    assert!(connection.ask(3, &named).api_keys.len() >= 7);
     // The answer to the first who asks for a topic is that it is not there.
     assert_eq!(connection.ask(12, &metadata("t")).topics[0].error_code, 3);
     assert_eq!(connection.ask(12, &metadata("t")).topics[0].partitions.len(), 3);

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{ApiKey, ProduceRequest, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ProduceRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Request, StrBytes, encode_request_header_into_buffer};
 
 use super::state::{ClusterState, Reply};
@@ -92,6 +92,12 @@ pub(super) fn read_answer<R: Request>(frame: &[u8], version: i16) -> R::Response
 
 fn body_version<R: Request>(version: i16) -> i16 {
     Api::from_key(R::KEY).map_or(version, |api| api.body_version(version))
+}
+
+/// A request of a client that says what it is called, from version 3 on.
+pub(super) fn api_versions(version: i16) -> ApiVersionsRequest {
+    let named = |text| if version < 3 { StrBytes::default() } else { StrBytes::from_static_str(text) };
+    ApiVersionsRequest::default().with_client_software_name(named("a-test")).with_client_software_version(named("1"))
 }
 
 pub(super) fn name(topic: &str) -> TopicName {

@@ -35,11 +35,12 @@ impl Refusal {
         Self { reached_partition: false, ..Self::new(error, why) }
     }
 
-    /// What the producer is told in words: Kafka's brokers do that where single records are to blame, and this cluster
-    /// also where it is not as able as they are.
+    /// What the producer is told in words: Kafka's brokers do that where single records are to blame, and where what they
+    /// got is no batch at all; this cluster also where it is not as able as they are.
     pub fn text(&self) -> Option<&str> {
-        let told = !self.records.is_empty() || self.error == ResponseError::UnsupportedCompressionType;
-        told.then_some(&self.why)
+        let is_no_batch = !self.reached_partition && self.error == ResponseError::CorruptMessage;
+        let not_able = self.error == ResponseError::UnsupportedCompressionType;
+        (!self.records.is_empty() || is_no_batch || not_able).then_some(&self.why)
     }
 }
 
@@ -64,11 +65,12 @@ pub(super) fn check_shape(bytes: &[u8]) -> Result<(), Refusal> {
     let length = i32::from_be_bytes([start[8], start[9], start[10], start[11]]);
     let magic = i8::from_be_bytes([start[16]]);
     let Some(length) = usize::try_from(length).ok().filter(|length| *length >= SHORTEST) else {
-        return refuse(ResponseError::CorruptMessage, format!("a batch of length {length}"));
+        let why = format!("Record size {length} is less than the minimum record overhead ({SHORTEST})");
+        return refuse(ResponseError::CorruptMessage, why);
     };
     let bytes_behind = bytes.len().checked_sub(BEFORE_LENGTH_END + length);
     match (magic, bytes_behind) {
-        (..0 | 3.., _) => refuse(ResponseError::CorruptMessage, format!("a batch of format {magic}")),
+        (..0 | 3.., _) => refuse(ResponseError::CorruptMessage, format!("Invalid magic found in record: {magic}")),
         (_, None) => refuse(ResponseError::InvalidRecord, format!("a batch cut after {} bytes", bytes.len())),
         (0 | 1, _) => refuse(ResponseError::InvalidRecord, format!("a batch of format {magic}")),
         (_, Some(1..)) => refuse(ResponseError::InvalidRecord, "more than one batch for a partition".to_owned()),
@@ -134,7 +136,7 @@ fn check_records(batch: &Batch<'_>, rules: Rules<'_>) -> Result<i64, Refusal> {
         // Of a record with both faults Kafka's brokers see the first.
         if rules.compacted && record.key.is_none() {
             let place = rules.name;
-            let why = format!("Compacted topic cannot accept message without key in topic partition {place}.");
+            let why = format!("Compacted topic cannot accept message without key in topic partition {place}");
             culprits.push((index, why));
         } else if let Some((first, last)) = allowed.filter(|(_, last)| record.timestamp > *last) {
             let Record { timestamp, offset_delta, .. } = record;

@@ -29,8 +29,7 @@ pub(super) enum Body {
     ListOffsets(ListOffsetsRequest),
     Metadata(MetadataRequest),
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
-    /// What the client is called says nothing that changes the answer.
-    ApiVersions,
+    ApiVersions(ApiVersionsRequest),
     InitProducerId(InitProducerIdRequest),
 }
 
@@ -90,7 +89,7 @@ pub(super) fn read_body(header: &Header, mut bytes: Bytes) -> Result<Body, BadFr
         Api::OffsetForLeaderEpoch => {
             OffsetForLeaderEpochRequest::decode(bytes, version).map(Body::OffsetForLeaderEpoch)
         }
-        Api::ApiVersions => ApiVersionsRequest::decode(bytes, version).map(|_| Body::ApiVersions),
+        Api::ApiVersions => ApiVersionsRequest::decode(bytes, version).map(Body::ApiVersions),
         Api::InitProducerId => InitProducerIdRequest::decode(bytes, version).map(Body::InitProducerId),
     };
     body.map_err(|_| bad)

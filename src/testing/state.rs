@@ -534,11 +534,11 @@ const FIRST_PRODUCER_ID: i64 = 1000;
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest};
+    use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, InitProducerIdRequest};
     use kafka_protocol::protocol::Decodable;
 
     use super::*;
-    use crate::testing::asking::{Asking, batch, frame};
+    use crate::testing::asking::{Asking, api_versions, batch, frame};
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -700,7 +700,7 @@ mod tests {
     fn brokers_offer_what_the_cluster_was_built_with() {
         let builder = ClusterBuilder::new().without_api(Api::InitProducerId).api_version(Api::Metadata, 1, 4);
         let mut asking = Asking::with(builder);
-        let offered = asking.ask(1, 3, &ApiVersionsRequest::default()).api_keys;
+        let offered = asking.ask(1, 3, &api_versions(3)).api_keys;
         let find = |key: ApiKey| offered.iter().find(|api| api.api_key == key as i16);
         let range = |key| find(key).map(|api| (api.min_version, api.max_version));
         assert_eq!(range(ApiKey::InitProducerId), None);
@@ -755,7 +755,7 @@ mod tests {
     fn requests_are_noted_and_bounded() {
         let mut asking = Asking::one_broker();
         for _ in 0..REQUESTS_KEPT + 5 {
-            asking.ask(1, 3, &ApiVersionsRequest::default());
+            asking.ask(1, 3, &api_versions(3));
         }
         let requests = asking.state.requests();
         assert_eq!(requests.len(), REQUESTS_KEPT);

@@ -8,7 +8,7 @@ use ottla::{ConnectionErrorKind, Persistence};
 
 use crate::common::*;
 use crate::liar::Liar;
-use crate::meddler::{Answer, framed, honest};
+use crate::meddler::{Answer, Asked, framed, honest};
 
 #[test]
 fn a_size_that_cannot_be_closes_the_connection_whenever_it_comes() {

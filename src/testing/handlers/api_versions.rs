@@ -1,8 +1,8 @@
 //! ApiVersions: what the brokers say they know.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, Outcome};
@@ -10,9 +10,12 @@ use crate::testing::Api;
 use crate::testing::frame::{self, Header};
 use crate::testing::state::ClusterState;
 
-pub(super) fn handle(state: &ClusterState, context: &Context<'_>) -> Outcome {
+pub(super) fn handle(state: &ClusterState, context: &Context<'_>, request: &ApiVersionsRequest) -> Outcome {
     let errors = context.hits.errors();
-    let error = errors.before.or(errors.after).unwrap_or(0);
+    let names = [&*request.client_software_name, &*request.client_software_version];
+    let unnamed = context.version() >= 3 && !names.into_iter().all(is_software_name);
+    let refused = unnamed.then_some(ResponseError::InvalidRequest.code());
+    let error = errors.before.or(refused).or(errors.after).unwrap_or(0);
     if error == ResponseError::UnsupportedVersion.code() {
         return unsupported(state, context.header).map_or(Outcome::Close, Outcome::Answer);
     }
@@ -22,6 +25,14 @@ pub(super) fn handle(state: &ClusterState, context: &Context<'_>) -> Outcome {
         .with_api_keys(if error == 0 { offered } else { Vec::new() })
         .with_throttle_time_ms(context.hits.throttle_ms);
     context.answer(&if context.version() < 3 || error != 0 { response } else { with_features(response, context) })
+}
+
+/// KIP-511: letters, digits, and between them also `-` and `.`.
+fn is_software_name(name: &str) -> bool {
+    let is_inside = |letter: char| letter.is_ascii_alphanumeric() || "-.".contains(letter);
+    let is_end = |letter: &str| letter.starts_with(|it: char| it.is_ascii_alphanumeric());
+    let last = name.char_indices().last().map_or("", |(at, _)| &name[at..]);
+    is_end(name) && is_end(last) && name.chars().all(is_inside)
 }
 
 fn with_features(response: ApiVersionsResponse, context: &Context<'_>) -> ApiVersionsResponse {
@@ -79,12 +90,30 @@ fn entry(state: &ClusterState, api: Api) -> ApiVersion {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+    use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
 
-    use crate::testing::asking::Asking;
+    use super::*;
+    use crate::testing::asking::{Asking, api_versions};
 
     fn ask(version: i16) -> ApiVersionsResponse {
-        Asking::one_broker().ask(1, version, &ApiVersionsRequest::default())
+        Asking::one_broker().ask(1, version, &api_versions(version))
+    }
+
+    #[test]
+    fn a_client_that_has_no_good_name_is_refused_from_version_3_on() {
+        for (name, is_good) in [("a", true), ("a-1.b", true), ("", false), ("a b", false), ("-a", false), ("a.", false)]
+        {
+            for version in 3..=4 {
+                for request in [
+                    api_versions(version).with_client_software_name(StrBytes::from_static_str(name)),
+                    api_versions(version).with_client_software_version(StrBytes::from_static_str(name)),
+                ] {
+                    let answer = Asking::one_broker().ask(1, version, &request);
+                    let told = (answer.error_code, answer.api_keys.is_empty(), answer.finalized_features.is_empty());
+                    assert_eq!(told, if is_good { (0, false, false) } else { (42, true, true) }, "{name:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, body: &Bod
         Body::ListOffsets(request) => list_offsets::handle(state, context, request),
         Body::Metadata(request) => metadata::handle(state, context, request),
         Body::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::handle(state, context, request),
-        Body::ApiVersions => api_versions::handle(state, context),
+        Body::ApiVersions(request) => api_versions::handle(state, context, request),
         Body::InitProducerId(request) => init_producer_id::handle(state, context, request),
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn targets(state: &ClusterState, body: &Body) -> Vec<Target> {
         Body::Metadata(request) => {
             metadata::names(state, request).into_iter().map(|topic| Target { topic, partition: None }).collect()
         }
-        Body::ApiVersions | Body::InitProducerId(_) => Vec::new(),
+        Body::ApiVersions(_) | Body::InitProducerId(_) => Vec::new(),
     }
 }
 
