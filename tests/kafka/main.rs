@@ -7,6 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "these tests wait for processes and sockets")]
 
 mod anew;
+mod by_hand;
+mod conformance;
 mod delivery;
 mod failover;
 mod fixture;
