@@ -13,7 +13,6 @@ use crate::world::{Happening, TOPICS, TROUBLE, World};
 impl World {
     /// Chooses when something is made anew, and what else goes wrong.
     pub fn plan_anew(&mut self) {
-        self.calm = self.below(2) == 0;
         for _ in 0..=self.below(5) {
             let at = self.within(TROUBLE);
             let cluster = !self.calm && self.below(5) == 0;
@@ -43,6 +42,12 @@ impl World {
         (0..TOPICS.len()).for_each(|topic| self.delete(topic));
         self.cluster.replace();
         (0..TOPICS.len()).for_each(|topic| self.make_soon(topic));
+    }
+
+    /// Makes a topic, if it is not there. One that was deleted again meanwhile has perhaps grown.
+    pub fn make(&mut self, topic: usize, partitions: i32) {
+        let partitions = if self.calm { self.partitions } else { partitions };
+        self.cluster.make_topic(TOPICS[topic], partitions);
     }
 
     fn make_soon(&mut self, topic: usize) {

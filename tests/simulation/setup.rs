@@ -26,6 +26,8 @@ pub struct Setup {
     pub names: bool,
     /// Whether topics are named in requests, and not told by their ids.
     pub by_name: bool,
+    /// Whether no message fails for want of time, no connection is lost, and no topic loses partitions.
+    pub calm: bool,
 }
 
 impl Setup {
@@ -74,7 +76,8 @@ impl Setup {
         if below(8) == 0 {
             producer.max_retries = Some(below(4) as u32);
         }
-        if story == Story::Anew {
+        let calm = story == Story::Anew && below(2) == 0;
+        if calm {
             // Answers are late, but in time.
             client.socket_timeout = Duration::from_secs(30);
             producer.delivery_timeout = Duration::from_secs(120);
@@ -102,6 +105,7 @@ impl Setup {
             compacted: compacted && story != Story::Anew,
             names,
             by_name: versions > 0,
+            calm,
         }
     }
 }

@@ -47,7 +47,7 @@ pub struct World {
     pub story: Story,
     /// Whether topics are named in requests, and not told by their ids.
     pub by_name: bool,
-    /// Whether no connection is lost, and no topic is made anew with fewer partitions.
+    /// Whether no message fails for want of time, no connection is lost, and no topic loses partitions.
     pub calm: bool,
     pub random: Random,
     pub start: Instant,
@@ -177,7 +177,7 @@ impl World {
         let mut world = Self {
             story,
             by_name: setup.by_name,
-            calm: false,
+            calm: setup.calm,
             random,
             start,
             now: start,
@@ -396,9 +396,7 @@ impl World {
                 }
             }
             Happening::Recreate => self.recreate(),
-            Happening::Make(topic, partitions) => {
-                self.cluster.make_topic(TOPICS[topic], partitions);
-            }
+            Happening::Make(topic, partitions) => self.make(topic, partitions),
             Happening::ClusterAnew => self.cluster_anew(),
             Happening::Break(how) => {
                 self.breaking = Some(how);
