@@ -7,8 +7,8 @@
 //! between the channel and the open chunk. A message holds its place until the engine wrote it (`release`), so
 //! taking chunks frees nothing, and the worker needs no second queue to keep the bound.
 //!
-//! A topic to which nothing can be sent, because it does not exist or has no leader, may fill half of the places while
-//! there are other topics: with all of them it would make the others be refused until its messages fail. Half for all
+//! A topic to which nothing can be sent, because it does not exist, has no leader, or refuses, may fill half of the places
+//! while there are other topics: with all of them it would make the others be refused until its messages fail. Half for all
 //! such topics together, so that nothing is counted for each, and messages to other topics pay nothing for it. What such
 //! a topic filled before that was known was accepted, and stays until it can be sent or its time is up.
 

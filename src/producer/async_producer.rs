@@ -70,8 +70,8 @@ impl AsyncProducer {
     /// The message comes back in the error.
     /// - [`BufferOverflow`](ProduceErrorKind::BufferOverflow): the queue holds `max_queue_size` messages or
     ///   `max_queue_bytesize` bytes; the error says what is wrong behind it. Slow down, use
-    ///   [`produce_timeout`](Self::produce_timeout), or raise the limit. A topic that does not exist or has no leader may
-    ///   fill half of the queue while there are other topics, so that it does not hold them up.
+    ///   [`produce_timeout`](Self::produce_timeout), or raise the limit. A topic that does not exist, has no leader, or
+    ///   refuses may fill half of the queue while there are other topics, so that it does not hold them up.
     /// - [`MessageTooLarge`](ProduceErrorKind::MessageTooLarge): it can never be sent; raise `max_message_bytes`, here
     ///   and on the brokers, or send less.
     /// - [`InvalidTopic`](ProduceErrorKind::InvalidTopic), [`InvalidMessage`](ProduceErrorKind::InvalidMessage): it can

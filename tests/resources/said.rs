@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use ottla::testing::{Api, Fault};
+use ottla::testing::{Api, Cluster, Fault};
 use ottla::{AsyncProducer, Message};
 
 use crate::common::*;
@@ -58,6 +58,33 @@ fn a_cluster_that_has_just_started_is_waited_for_without_a_word() {
         assert_eq!((producer.shutdown().unwrap().delivered, starting.hits()), (1, 2));
         let lines = LINES.lines(|level, _| level <= Level::Warn);
         assert!(lines.is_empty(), "{lines:?}");
+    });
+}
+
+#[test]
+fn a_batch_that_is_cut_has_no_line_and_a_topic_that_is_waited_for_has_one() {
+    alone("said::a_batch_that_is_cut_has_no_line_and_a_topic_that_is_waited_for_has_one", || {
+        listen();
+        let cluster = Cluster::builder().topic("orders", 1).max_message_bytes(2000).auto_create(false);
+        let cluster = cluster.start().unwrap();
+        let producer = producer(&cluster.bootstrap()).streaming().build().unwrap();
+        for _ in 0..3000 {
+            producer.produce(Message::new("orders", "x".repeat(700))).unwrap();
+        }
+        assert_eq!(producer.flush(LONG).unwrap().delivered, 3000);
+        assert!(!LINES.lines(|_, line| line.contains("is cut")).is_empty(), "some were");
+        let lines = LINES.lines(|level, _| level <= Level::Warn);
+        assert!(lines.is_empty(), "{lines:?}");
+        producer.produce(Message::new("ordres", "v")).unwrap();
+        // The other topic goes on beside it.
+        for _ in 0..40 {
+            producer.produce(Message::new("orders", "v")).unwrap();
+            std::thread::sleep(ms(100));
+        }
+        let lines = LINES.lines(|level, _| level <= Level::Warn);
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert!(line.contains("topic ordres does not exist"), "{line}");
+        assert_eq!(producer.shutdown_within(ms(10)).unwrap().delivered, 3040);
     });
 }
 

@@ -186,9 +186,13 @@ impl ProducerEngine {
         let partition = state.partition(result.index)?;
         let freed = partition.delivered(index, Ack { base_offset, log_append_time }, &mut self.settled);
         state.took_size(len, self.rules.max_batch_bytes, now);
+        let held_up = state.held_up.is_some();
         self.outbox.free(freed);
         self.settle();
         self.touch(topic, result.index, now);
+        if held_up {
+            self.tell_held_up(topic);
+        }
         None
     }
 
@@ -284,6 +288,9 @@ impl ProducerEngine {
         self.outbox.free(freed);
         self.settle();
         self.touch(topic, number, now);
+        if self.topics[topic as usize].partition(number).is_some_and(|it| it.keeps_failing().is_some()) {
+            self.tell_held_up(topic);
+        }
         if verdict.action == Action::Fatal {
             self.fail_for_good((*why).clone(), fatal_advice(result.error), now);
         }

@@ -209,7 +209,7 @@ impl ProducerEngine {
     }
 
     /// Callers learn whether anything can be sent to the topic.
-    fn tell_held_up(&mut self, index: u32) {
+    pub(super) fn tell_held_up(&mut self, index: u32) {
         let topic = &mut self.topics[index as usize];
         let why = topic.cause().cloned();
         if why.as_ref().map(Arc::as_ptr) != topic.held_up.as_ref().map(Arc::as_ptr) {

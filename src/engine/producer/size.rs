@@ -2,10 +2,11 @@
 //!
 //! `max.message.bytes` is an option of the topic, and nobody tells it to producers. A batch of several messages that is
 //! refused as too large shows that the limit is below its size: the next ones have a quarter of that, or as much as was
-//! taken before, and twice as much again with each that was about full and was taken, as long as that is well below what
-//! was refused. So a limit is found with one refusal for each power of four between it and `max_batch_bytes`, and one or
-//! two more. It may be raised later: what was refused is forgotten after ten minutes, and after twice as long each time,
-//! and batches grow until one is refused again. A message that is too large alone says nothing of batches.
+//! taken before. With each that was about full and was taken they grow again, to twice as much or half-way to what was
+//! refused, as long as that is well below it. So a limit is found with one refusal for each power of four between it and
+//! `max_batch_bytes`, and one or two more. It may be raised later: what was refused is forgotten after ten minutes, and
+//! after twice as long each time, and batches grow until one is refused again. A message that is too large alone says
+//! nothing of batches.
 
 use std::time::{Duration, Instant};
 
@@ -58,8 +59,12 @@ impl BatchSize {
             self.believed = self.believed.saturating_mul(2).min(TRIED_AGAIN_AFTER_MOST);
         }
         self.taken = self.taken.max(len);
-        let next = self.most.saturating_mul(2).min(configured);
-        let grows = len > self.most / 2 && self.refused.is_none_or(|(smallest, _)| next <= smallest / 4 * 3);
+        let twice = self.most.saturating_mul(2).min(configured);
+        let (next, most) = match self.refused {
+            None => (twice, configured),
+            Some((smallest, _)) => (twice.min(self.most.midpoint(smallest)), smallest / 4 * 3),
+        };
+        let grows = len > self.most / 2 && (self.most + 1..=most).contains(&next);
         if grows {
             self.most = next;
         }
@@ -100,7 +105,7 @@ mod tests {
             let mut size = BatchSize::new(CONFIGURED);
             let refused = send(&mut size, 1000, (limit, 100), now);
             assert!((1..=7).contains(&refused), "{refused} for {limit}");
-            assert!(size.most() >= limit / 4, "{} of {limit}", size.most());
+            assert!(size.most() >= limit / 2, "{} of {limit}", size.most());
             assert_eq!(send(&mut size, 1000, (limit, 100), now), 0, "it is known");
         }
     }

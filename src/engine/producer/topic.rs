@@ -138,8 +138,9 @@ impl TopicState {
     /// Why nothing can be sent to it, or to one of its partitions, if that is so.
     #[must_use]
     pub fn cause(&self) -> Option<&Arc<DeliveryErrorKind>> {
-        let leaders = || self.partitions.iter().find_map(|partition| partition.no_leader.as_ref());
-        self.last_error.as_ref().or_else(leaders)
+        let mut partitions = self.partitions.iter();
+        let of_partition = || partitions.find_map(|it| it.no_leader.as_ref().or_else(|| it.keeps_failing()));
+        self.last_error.as_ref().or_else(of_partition)
     }
 
     /// Whether any message has no fate yet.
