@@ -18,6 +18,21 @@ impl fmt::Debug for ErrorCode {
     }
 }
 
+impl ErrorCode {
+    /// Whether a right is missing, which somebody may grant while the program runs.
+    #[must_use]
+    pub fn speaks_of_rights(self) -> bool {
+        [
+            Self::TOPIC_AUTHORIZATION_FAILED,
+            Self::GROUP_AUTHORIZATION_FAILED,
+            Self::CLUSTER_AUTHORIZATION_FAILED,
+            Self::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            Self::DELEGATION_TOKEN_AUTHORIZATION_FAILED,
+        ]
+        .contains(&self)
+    }
+}
+
 macro_rules! error_codes {
     ($($name:ident = $code:literal,)*) => {
         #[allow(dead_code, reason = "all of Kafka's codes, also those that no verdict names")]
@@ -201,6 +216,13 @@ mod tests {
     fn an_unknown_code_keeps_its_number() {
         assert_eq!(ErrorCode(9999).to_string(), "UNKNOWN_ERROR_CODE (9999)");
         assert_eq!(format!("{:?}", ErrorCode::NOT_LEADER_OR_FOLLOWER), "NOT_LEADER_OR_FOLLOWER (6)");
+    }
+
+    #[test]
+    fn what_is_called_an_authorization_speaks_of_rights() {
+        for code in (-1..=200).map(ErrorCode) {
+            assert_eq!(code.speaks_of_rights(), code.name().ends_with("_AUTHORIZATION_FAILED"), "{code}");
+        }
     }
 
     fn snake_case(camel: &str) -> String {

@@ -96,7 +96,21 @@ pub fn allow_writing(bootstrap: &str, topic: &str) {
 fn access(bootstrap: &str, verb: &str, topic: &str) {
     let rule = ["--deny-principal", "User:*", "--operation", "Write", "--topic", topic];
     let force: &[&str] = if verb == "--remove" { &["--force"] } else { &[] };
-    call("org.apache.kafka.tools.AclCommand", bootstrap, &[&[verb], force, &rule[..]].concat());
+    acl(bootstrap, &[&[verb], force, &rule[..]].concat());
+}
+
+/// Forbids everybody to be idempotent, by itself and by the right to write to any topic, and nothing else. The rule
+/// that allows comes first: where rules are, what none of them allows is forbidden, the brokers' own work included.
+pub fn deny_identity(bootstrap: &str) {
+    for resource in [&["--cluster"][..], &["--topic", "*"]] {
+        acl(bootstrap, &[&["--add", "--allow-principal", "User:*", "--operation", "All"], resource].concat());
+    }
+    acl(bootstrap, &["--add", "--deny-principal", "User:*", "--operation", "IdempotentWrite", "--cluster"]);
+    deny_writing(bootstrap, "*");
+}
+
+fn acl(bootstrap: &str, arguments: &[&str]) {
+    call("org.apache.kafka.tools.AclCommand", bootstrap, arguments);
 }
 
 /// Runs one of Kafka's programs to its end; returns what it said.

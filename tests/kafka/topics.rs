@@ -266,19 +266,37 @@ fn a_permission_that_is_taken_fails_the_topic_alone_until_it_is_given_back() {
     assert_eq!((kafka.counts("guarded"), kafka.counts("guarded-from-the-start")), (vec![2], vec![1]));
 }
 
+#[test]
+fn a_right_to_write_that_comes_late_ends_the_messages_before_it_and_no_producer() {
+    let kafka = RealKafka::start_with(1, &WITH_RULES);
+    kafka.create_topic("guarded", 1, &[]);
+    tools::deny_identity(&kafka.bootstrap());
+    let producer = build(&kafka, |builder| builder);
+    for _ in 0..2 {
+        let error = produce(&producer, "guarded").expect_err("it is forbidden");
+        let DeliveryErrorKind::Broker(broker) = error.kind() else { panic!("{error}") };
+        assert_eq!((broker.name, broker.api), ("CLUSTER_AUTHORIZATION_FAILED", "InitProducerId"), "{error}");
+        assert_eq!(error.persistence(), Persistence::No);
+    }
+    // Write is enough: IdempotentWrite stays forbidden.
+    tools::allow_writing(&kafka.bootstrap(), "*");
+    produce(&producer, "guarded").expect("it is allowed now");
+    let report = producer.shutdown().expect("shut down");
+    assert_eq!((report.delivered, report.failed, kafka.counts("guarded")), (1, 2, vec![1]));
+}
+
+/// Everybody may do everything that no rule is about.
+const WITH_RULES: [&str; 2] = [
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found=true",
+];
+
 /// A node that makes no topics by itself, has rules about who may what, and hangs up after two idle seconds.
 fn strict() -> &'static RealKafka {
     static STRICT: OnceLock<RealKafka> = OnceLock::new();
     STRICT.get_or_init(|| {
-        RealKafka::start_with(
-            1,
-            &[
-                "auto.create.topics.enable=false",
-                "connections.max.idle.ms=2000",
-                "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                "allow.everyone.if.no.acl.found=true",
-            ],
-        )
+        let own = ["auto.create.topics.enable=false", "connections.max.idle.ms=2000"];
+        RealKafka::start_with(1, &[own, WITH_RULES].concat())
     })
 }
 

@@ -26,6 +26,14 @@ fn stored(bench: &Bench) -> Vec<String> {
     bench.cluster.messages("a").iter().map(|message| message.value_str().expect("a text").to_owned()).collect()
 }
 
+/// The code of a refusal.
+fn code(error: &DeliveryErrorKind) -> i16 {
+    match error {
+        DeliveryErrorKind::Broker(error) => error.code,
+        other => panic!("not a broker's refusal: {other}"),
+    }
+}
+
 fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|n| n.to_string()).collect()
 }
@@ -437,4 +445,57 @@ fn no_batch_is_larger_than_it_may_be() {
     let batches = bench.requests(Api::Produce);
     let least = log.iter().map(|message| message.value.as_ref().map_or(0, Vec::len)).sum::<usize>() / limit;
     assert!((least..3 * least).contains(&batches), "{batches} batches where {least} would be the least");
+}
+
+#[test]
+fn a_right_that_is_missing_at_the_start_fails_what_waits_and_is_asked_for_again() {
+    let mut bench = Bench::with(1, one_topic, |config| config.retry_backoff_max = secs(2));
+    // CLUSTER_AUTHORIZATION_FAILED, as one who may write to no topic gets it; then the right is granted.
+    bench.cluster.inject(Fault::on(Api::InitProducerId).times(4).error(31));
+    for n in 0..80 {
+        bench.append(&Message::new("a", n.to_string()));
+        bench.pass(ms(100));
+    }
+    let denied: Vec<_> = bench.failed.iter().map(|error| (code(error.kind()), error.persistence())).collect();
+    assert!(!denied.is_empty() && denied.iter().all(|it| *it == (31, Persistence::No)), "{denied:?}");
+    assert_eq!(bench.requests(Api::InitProducerId), 5, "at most one in two seconds");
+    assert_eq!(bench.delivered.len() + denied.len(), 80);
+    assert!(stored(&bench).len() == bench.delivered.len() && !bench.delivered.is_empty(), "{:?}", bench.failed);
+    assert!(bench.engine.fatal().is_none());
+    // What is refused asks nobody without a message that wants it.
+    bench.cluster.inject(Fault::on(Api::InitProducerId).error(31));
+    assert_eq!(bench.pass(secs(60)), 0);
+}
+
+#[test]
+fn an_answer_that_speaks_of_rights_fails_its_messages_and_no_producer() {
+    for code_of_kafka in [29, 30, 31, 53] {
+        let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1).topic("b", 1));
+        bench.append(&Message::new("a", "0"));
+        bench.pass(secs(1));
+        bench.cluster.inject(Fault::on(Api::Produce).topic("a").times(1).error(code_of_kafka));
+        bench.append(&Message::new("a", "denied"));
+        bench.append(&Message::new("b", "another"));
+        bench.pass(secs(1));
+        let failed: Vec<_> = bench.failed.iter().map(|error| (code(error.kind()), error.persistence())).collect();
+        assert_eq!(failed, [(code_of_kafka, Persistence::No)]);
+        bench.append(&Message::new("a", "1"));
+        bench.pass(secs(1));
+        assert_eq!(stored(&bench), numbers(2), "error {code_of_kafka}");
+        assert!(bench.engine.fatal().is_none() && bench.cluster.count("b") == 1, "error {code_of_kafka}");
+    }
+}
+
+#[test]
+fn a_topic_that_may_not_be_described_fails_at_once_whatever_the_code_calls_it() {
+    for code_of_kafka in [29, 30, 31, 53] {
+        let mut bench = Bench::new(1, one_topic);
+        bench.cluster.inject(Fault::on(Api::Metadata).topic("a").times(1).error(code_of_kafka));
+        bench.append(&Message::new("a", "denied"));
+        bench.pass(secs(1));
+        assert_eq!(bench.failed.iter().map(|error| code(error.kind())).collect::<Vec<_>>(), [code_of_kafka]);
+        bench.append(&Message::new("a", "0"));
+        bench.pass(secs(1));
+        assert_eq!(stored(&bench), numbers(1), "error {code_of_kafka}");
+    }
 }

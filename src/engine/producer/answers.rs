@@ -8,7 +8,7 @@ use super::batch::Batch;
 use super::causes::{About, Tell};
 use super::fate::Ack;
 use super::partition;
-use super::verdict::{Action, Doubt, Verdict, fatal_advice};
+use super::verdict::{Action, Doubt, FENCED, Verdict};
 use crate::config::BrokerAddress;
 use crate::engine::connection::in_flight::{Purpose, Request};
 use crate::engine::connection::{Link, Peer};
@@ -292,7 +292,7 @@ impl ProducerEngine {
             self.tell_held_up(topic);
         }
         if verdict.action == Action::Fatal {
-            self.fail_for_good((*why).clone(), fatal_advice(result.error), now);
+            self.fail_for_good((*why).clone(), FENCED, now);
         }
         (!expected).then_some(why)
     }

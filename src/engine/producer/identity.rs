@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::ProducerEngine;
 use super::causes::{About, Tell};
 use super::partition::Epoch;
-use super::verdict::{IdVerdict, advice};
+use super::verdict::{FENCED, IdVerdict, advice};
 use crate::config::ProducerConfig;
 use crate::engine::connection::in_flight::Purpose;
 use crate::engine::deadline::Deadline;
@@ -128,10 +128,11 @@ impl ProducerEngine {
             name: answer.error.name(),
             message: (answer.error == ErrorCode::NONE)
                 .then(|| format!("producer id {} with epoch {} cannot be", answer.producer_id, answer.epoch).into()),
-            advice: if matches!(verdict, IdVerdict::Fatal(_)) { "" } else { advice(answer.error) },
+            advice: if verdict == IdVerdict::Fatal { "" } else { advice(answer.error) },
         });
         match verdict {
-            IdVerdict::Fatal(advice) => return self.fail_for_good(cause, advice, now),
+            IdVerdict::Fatal => return self.fail_for_good(cause, FENCED, now),
+            IdVerdict::Denied => return self.identity_denied(cause, now),
             IdVerdict::Loading => {
                 log::debug!("{cause}");
                 self.note(About::Identity, Arc::new(cause), now, Tell::Never);
@@ -142,5 +143,14 @@ impl ProducerEngine {
         self.identity.failures = self.identity.failures.saturating_add(1);
         let pause = self.retry.pause(self.identity.failures, self.random.draw());
         self.identity.not_before = Deadline::after(now, pause);
+    }
+
+    /// A missing right ends what waits, and not the producer: it may be granted while the program runs. Until then
+    /// messages ask for the id, but not often.
+    fn identity_denied(&mut self, cause: DeliveryErrorKind, now: Instant) {
+        let why = Arc::new(cause);
+        self.identity.not_before = Deadline::after(now, self.config.retry_backoff_max);
+        self.note(About::Identity, Arc::clone(&why), now, Tell::AtOnce);
+        self.take_back(&why, now);
     }
 }

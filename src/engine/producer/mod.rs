@@ -316,10 +316,14 @@ impl ProducerEngine {
     /// Hands back, as fates with [`DeliveryErrorKind::Purged`], what was never written to a socket and is not in the
     /// hands of a connection, which may write it at any moment.
     pub fn purge(&mut self, now: Instant) {
-        let why = Arc::new(DeliveryErrorKind::Purged);
-        self.for_each_partition(now, |partition, settled| partition.purge(&why, settled));
+        self.take_back(&Arc::new(DeliveryErrorKind::Purged), now);
+    }
+
+    /// The same with any error.
+    fn take_back(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
+        self.for_each_partition(now, |partition, settled| partition.purge(why, settled));
         for topic in 0..self.topics.len() as u32 {
-            self.fail_parked(topic, &why);
+            self.fail_parked(topic, why);
         }
     }
 

@@ -72,8 +72,10 @@ pub enum IdVerdict {
     Loading,
     /// Ask again: nothing is sent without an id, so nothing can be repeated.
     Retry,
-    /// The producer cannot go on, and what to do about it.
-    Fatal(&'static str),
+    /// This client may not have one: what waits fails, and a later message asks again.
+    Denied,
+    /// Another producer took this one's place: it cannot go on.
+    Fatal,
 }
 
 impl Verdict {
@@ -119,8 +121,8 @@ impl Verdict {
             | ErrorCode::INVALID_PRODUCER_EPOCH
             | ErrorCode::UNKNOWN_PRODUCER_ID => (Action::NextEpoch, Doubt::None),
 
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED
-            | ErrorCode::UNSUPPORTED_VERSION
+            code if code.speaks_of_rights() => (Action::Fail, Doubt::None),
+            ErrorCode::UNSUPPORTED_VERSION
             | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
             | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
             | ErrorCode::INVALID_TOPIC_EXCEPTION
@@ -130,9 +132,7 @@ impl Verdict {
             ErrorCode::POLICY_VIOLATION => (Action::Fail, Doubt::Any),
 
             // The epoch is compared before the append.
-            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-            | ErrorCode::PRODUCER_FENCED => (Action::Fatal, Doubt::None),
+            ErrorCode::PRODUCER_FENCED => (Action::Fatal, Doubt::None),
 
             _ => (Action::RetryOnce, Doubt::Any),
         };
@@ -148,7 +148,7 @@ impl TopicVerdict {
             ErrorCode::NONE => Self::Known,
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => Self::Missing,
             ErrorCode::LEADER_NOT_AVAILABLE => Self::Coming,
-            ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED => Self::Fail,
+            code if code == ErrorCode::INVALID_TOPIC_EXCEPTION || code.speaks_of_rights() => Self::Fail,
             _ => Self::Wait,
         }
     }
@@ -170,10 +170,8 @@ impl IdVerdict {
             ErrorCode::NONE => Self::Given,
             ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => Self::Loading,
             // An epoch that a coordinator calls old is that of a producer that was fenced (KIP-588).
-            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-            | ErrorCode::INVALID_PRODUCER_EPOCH
-            | ErrorCode::PRODUCER_FENCED => Self::Fatal(fatal_advice(code)),
+            ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::PRODUCER_FENCED => Self::Fatal,
+            code if code.speaks_of_rights() => Self::Denied,
             _ => Self::Retry,
         }
     }
@@ -216,6 +214,12 @@ pub fn advice(code: ErrorCode) -> &'static str {
             "the broker does not have what this producer wrote last; if that repeats, check the replicas of the topic"
         }
         ErrorCode::TOPIC_AUTHORIZATION_FAILED => "grant this client Describe and Write on the topic",
+        // KIP-679: Write on any topic is enough.
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            "grant this client Write on the topic; brokers before Kafka 2.8 want IdempotentWrite on the cluster too"
+        }
+        ErrorCode::GROUP_AUTHORIZATION_FAILED => "grant this client Read on its group",
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => "grant this client Write on its transactional id",
         ErrorCode::UNSUPPORTED_VERSION
         | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
         | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE => "upgrade the brokers",
@@ -228,16 +232,7 @@ pub fn advice(code: ErrorCode) -> &'static str {
 }
 
 /// What the user can do when the producer cannot go on.
-#[must_use]
-pub fn fatal_advice(code: ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
-            "grant IdempotentWrite on the cluster, or switch the protection off with idempotent(false)"
-        }
-        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => "grant this client Write on its transactional id",
-        _ => "another producer took its place; make a new one, unless that was meant",
-    }
-}
+pub const FENCED: &str = "another producer took its place; make a new one, unless that was meant";
 
 #[cfg(test)]
 mod tests {
@@ -263,23 +258,25 @@ mod tests {
         (Action::NextEpoch, "OUT_OF_ORDER_SEQUENCE_NUMBER INVALID_PRODUCER_EPOCH UNKNOWN_PRODUCER_ID"),
         (
             Action::Fail,
-            "TOPIC_AUTHORIZATION_FAILED UNSUPPORTED_VERSION UNSUPPORTED_FOR_MESSAGE_FORMAT UNSUPPORTED_COMPRESSION_TYPE
+            "TOPIC_AUTHORIZATION_FAILED GROUP_AUTHORIZATION_FAILED CLUSTER_AUTHORIZATION_FAILED
+             TRANSACTIONAL_ID_AUTHORIZATION_FAILED DELEGATION_TOKEN_AUTHORIZATION_FAILED
+             UNSUPPORTED_VERSION UNSUPPORTED_FOR_MESSAGE_FORMAT UNSUPPORTED_COMPRESSION_TYPE
              INVALID_TOPIC_EXCEPTION INVALID_REQUIRED_ACKS INVALID_REQUEST POLICY_VIOLATION",
         ),
-        (Action::Fatal, "CLUSTER_AUTHORIZATION_FAILED TRANSACTIONAL_ID_AUTHORIZATION_FAILED PRODUCER_FENCED"),
+        (Action::Fatal, "PRODUCER_FENCED"),
         // No broker answers a Produce request of this producer with these.
         (
             Action::RetryOnce,
             "UNKNOWN_SERVER_ERROR OFFSET_OUT_OF_RANGE INVALID_FETCH_SIZE STALE_CONTROLLER_EPOCH
              OFFSET_METADATA_TOO_LARGE ILLEGAL_GENERATION INCONSISTENT_GROUP_PROTOCOL INVALID_GROUP_ID
              UNKNOWN_MEMBER_ID INVALID_SESSION_TIMEOUT REBALANCE_IN_PROGRESS INVALID_COMMIT_OFFSET_SIZE
-             GROUP_AUTHORIZATION_FAILED UNSUPPORTED_SASL_MECHANISM ILLEGAL_SASL_STATE TOPIC_ALREADY_EXISTS
+             UNSUPPORTED_SASL_MECHANISM ILLEGAL_SASL_STATE TOPIC_ALREADY_EXISTS
              INVALID_PARTITIONS INVALID_REPLICATION_FACTOR INVALID_REPLICA_ASSIGNMENT INVALID_CONFIG NOT_CONTROLLER
              INVALID_TXN_STATE INVALID_PRODUCER_ID_MAPPING INVALID_TRANSACTION_TIMEOUT TRANSACTION_COORDINATOR_FENCED
              SECURITY_DISABLED OPERATION_NOT_ATTEMPTED LOG_DIR_NOT_FOUND SASL_AUTHENTICATION_FAILED
              REASSIGNMENT_IN_PROGRESS DELEGATION_TOKEN_AUTH_DISABLED DELEGATION_TOKEN_NOT_FOUND
              DELEGATION_TOKEN_OWNER_MISMATCH DELEGATION_TOKEN_REQUEST_NOT_ALLOWED
-             DELEGATION_TOKEN_AUTHORIZATION_FAILED DELEGATION_TOKEN_EXPIRED INVALID_PRINCIPAL_TYPE NON_EMPTY_GROUP
+             DELEGATION_TOKEN_EXPIRED INVALID_PRINCIPAL_TYPE NON_EMPTY_GROUP
              GROUP_ID_NOT_FOUND FETCH_SESSION_ID_NOT_FOUND INVALID_FETCH_SESSION_EPOCH TOPIC_DELETION_DISABLED
              STALE_BROKER_EPOCH OFFSET_NOT_AVAILABLE MEMBER_ID_REQUIRED PREFERRED_LEADER_NOT_AVAILABLE
              GROUP_MAX_SIZE_REACHED FENCED_INSTANCE_ID ELIGIBLE_LEADERS_NOT_AVAILABLE ELECTION_NOT_NEEDED
@@ -320,8 +317,8 @@ mod tests {
 
     #[test]
     fn every_verdict_says_what_to_do() {
-        let all = codes().map(|code| (code, Verdict::of(code).advice));
-        for (code, text) in all.chain(codes().map(|code| (code, fatal_advice(code)))) {
+        for code in codes() {
+            let text = Verdict::of(code).advice;
             crate::error::tests::assert_reads_well(text);
             assert!(text.len() > 10, "{}", code.name());
         }
@@ -368,7 +365,7 @@ mod tests {
     #[test]
     fn only_these_prove_that_nothing_was_appended() {
         let proving: Vec<i16> = (-2..300).filter(|code| Verdict::of(ErrorCode(*code)).doubt == Doubt::None).collect();
-        assert_eq!(proving, [2, 10, 17, 18, 19, 21, 29, 31, 32, 35, 42, 43, 45, 47, 53, 59, 76, 87, 90, 100]);
+        assert_eq!(proving, [2, 10, 17, 18, 19, 21, 29, 30, 31, 32, 35, 42, 43, 45, 47, 53, 59, 65, 76, 87, 90, 100]);
     }
 
     #[test]
@@ -385,24 +382,22 @@ mod tests {
         assert_eq!(with(TopicVerdict::Known), ["NONE"]);
         assert_eq!(with(TopicVerdict::Missing), ["UNKNOWN_TOPIC_OR_PARTITION", "UNKNOWN_TOPIC_ID"]);
         assert_eq!(with(TopicVerdict::Coming), ["LEADER_NOT_AVAILABLE"]);
-        assert_eq!(with(TopicVerdict::Fail), ["INVALID_TOPIC_EXCEPTION", "TOPIC_AUTHORIZATION_FAILED"]);
-        assert_eq!(with(TopicVerdict::Wait).len(), codes().count() - 6);
+        let rights: Vec<&str> = codes().filter(|code| code.speaks_of_rights()).map(ErrorCode::name).collect();
+        assert_eq!(with(TopicVerdict::Fail), [&["INVALID_TOPIC_EXCEPTION"], &rights[..]].concat());
+        assert_eq!(with(TopicVerdict::Wait).len(), codes().count() - 5 - rights.len());
         // A replica that is down takes no leader away.
         assert!(TopicVerdict::has_leader(ErrorCode::REPLICA_NOT_AVAILABLE));
         assert!(!TopicVerdict::has_leader(ErrorCode::LEADER_NOT_AVAILABLE));
     }
 
     #[test]
-    fn an_id_is_asked_for_again_except_where_the_producer_cannot_go_on() {
-        let fatal: Vec<&str> =
-            codes().filter(|code| matches!(IdVerdict::of(*code), IdVerdict::Fatal(_))).map(ErrorCode::name).collect();
-        let expected = [
-            "CLUSTER_AUTHORIZATION_FAILED",
-            "INVALID_PRODUCER_EPOCH",
-            "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
-            "PRODUCER_FENCED",
-        ];
-        assert_eq!(fatal, expected);
+    fn an_id_is_asked_for_again_except_where_another_producer_took_its_place() {
+        let with = |verdict| -> Vec<&str> {
+            codes().filter(|code| IdVerdict::of(*code) == verdict).map(ErrorCode::name).collect()
+        };
+        assert_eq!(with(IdVerdict::Fatal), ["INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"]);
+        let rights: Vec<&str> = codes().filter(|code| code.speaks_of_rights()).map(ErrorCode::name).collect();
+        assert_eq!(with(IdVerdict::Denied), rights);
         assert_eq!(IdVerdict::of(ErrorCode::NONE), IdVerdict::Given);
         for code in [ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::NOT_COORDINATOR, ErrorCode(9999)] {
             assert_eq!(IdVerdict::of(code), IdVerdict::Retry, "{}", code.name());
