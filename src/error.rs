@@ -12,7 +12,7 @@ mod produce;
 
 pub use check::{CheckError, ClusterInfo};
 pub use config::{ConfigError, ConfigProblem, InvalidAddress};
-pub use connection::{ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
+pub use connection::{Advertised, ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
 pub use delivery::{DeliveryError, DeliveryErrorKind, Persistence};
 pub use produce::{BufferOverflow, FatalError, InvalidTopic, ProduceError, ProduceErrorKind};
 

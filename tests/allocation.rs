@@ -239,7 +239,7 @@ fn a_size_is_refused_before_memory_is_taken_for_it() {
             let field = (announced as u32).to_be_bytes();
             let info = measure(|| {
                 let refused = Inbox::new(limit).next(&mut &field[..]);
-                assert!(matches!(refused, Err(ConnectionErrorKind::ResponseTooLarge { .. })), "{announced}");
+                assert!(matches!(refused, Err(ConnectionErrorKind::BadSize { .. })), "{announced}");
             });
             assert_eq!(info.bytes_total, 0, "{announced} bytes above {limit}");
         }
@@ -274,7 +274,7 @@ fn a_connection_takes_512_kib_before_its_handshake_and_16_mib_after_it() {
         });
         let [Event::Response(CONN, body), Event::Closed(CONN, why)] = &events[..] else { panic!("{events:?}") };
         assert_eq!(body, b"fine");
-        let told = matches!(why, ConnectionErrorKind::ResponseTooLarge { size, limit: most }
+        let told = matches!(why, ConnectionErrorKind::BadSize { size, limit: most, .. }
             if *most == limit && *size == limit as i64 + 1);
         assert!(told, "{why}");
         assert!(info.bytes_max < 16 * KIB as u64, "{info:?}");

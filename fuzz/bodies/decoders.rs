@@ -12,7 +12,7 @@ use ottla::ApiRange;
 use ottla::wire::api_versions::{self, Versions};
 use ottla::wire::metadata::{self, BrokerMetadata, PartitionMetadata, TopicMetadata};
 use ottla::wire::produce::{self, PartitionResult, TopicResult};
-use ottla::wire::reader::Reader;
+use ottla::wire::reader::{Reader, shown};
 use ottla::wire::{Api, ErrorCode, WireError, init_producer_id};
 
 use super::input::Input;
@@ -117,6 +117,7 @@ fn api_versions_of(theirs: &ApiVersionsResponse) -> api_versions::ApiVersionsRes
         error: ErrorCode(theirs.error_code),
         throttle: millis(theirs.throttle_time_ms),
         versions: Versions::from_iter(known),
+        registers_brokers: theirs.api_keys.iter().any(|key| key.api_key == 62),
     }
 }
 
@@ -135,12 +136,12 @@ fn metadata_of(theirs: &MetadataResponse) -> metadata::MetadataResponse {
             partitions: partitions.collect(),
         })
     });
-    let broker = |node: i32, host: &str, port| BrokerMetadata { node, host: host.into(), port: port_of(port) };
+    let broker = |node: i32, host: &str, port| BrokerMetadata { node, host: shown(host), port: port_of(port) };
     metadata::MetadataResponse {
         throttle: millis(theirs.throttle_time_ms),
         error: ErrorCode(theirs.error_code),
         brokers: theirs.brokers.iter().map(|it| broker(it.node_id.0, &it.host, it.port)).collect(),
-        cluster_id: theirs.cluster_id.as_ref().map(|id| id.as_str().into()),
+        cluster_id: theirs.cluster_id.as_ref().map(|id| shown(id)),
         controller: theirs.controller_id.0,
         topics: topics.collect(),
     }
@@ -154,9 +155,9 @@ fn produce_of(version: i16, theirs: &ProduceResponse) -> produce::ProduceRespons
             base_offset: it.base_offset,
             log_append_time: it.log_append_time_ms,
             record_errors: (it.record_errors.iter())
-                .map(|error| (error.batch_index, error.batch_index_error_message.as_deref().map(Into::into)))
+                .map(|error| (error.batch_index, error.batch_index_error_message.as_deref().map(shown)))
                 .collect(),
-            error_message: it.error_message.as_deref().map(Into::into),
+            error_message: it.error_message.as_deref().map(shown),
             current_leader: (it.current_leader.leader_id.0 >= 0)
                 .then_some((it.current_leader.leader_id.0, it.current_leader.leader_epoch)),
         });
@@ -171,7 +172,7 @@ fn produce_of(version: i16, theirs: &ProduceResponse) -> produce::ProduceRespons
         throttle: millis(theirs.throttle_time_ms),
         topics: topics.collect(),
         node_endpoints: endpoints
-            .map(|it| BrokerMetadata { node: it.node_id.0, host: it.host.as_str().into(), port: port_of(it.port) })
+            .map(|it| BrokerMetadata { node: it.node_id.0, host: shown(&it.host), port: port_of(it.port) })
             .collect(),
     }
 }

@@ -64,7 +64,8 @@ fn by_the_book(mut stream: &[u8], limits: [usize; 2], change: usize) -> Read {
         let limit = limits[usize::from(bodies.len() >= change)];
         let announced = i32::from_be_bytes(*size);
         let size = match usize::try_from(announced) {
-            Ok(size) if size <= limit => size,
+            Ok(size) if (4..=limit).contains(&size) => size,
+            Ok(0..4) if bodies.is_empty() => return (bodies, Some("not Kafka".to_owned())),
             _ if bodies.is_empty() && (matches!(size, b"HTTP" | b"SSH-") || matches!(size, [0x15 | 0x16, 3, ..])) => {
                 return (bodies, Some("not Kafka".to_owned()));
             }
@@ -79,7 +80,7 @@ fn by_the_book(mut stream: &[u8], limits: [usize; 2], change: usize) -> Read {
 
 fn describe(kind: &ConnectionErrorKind) -> String {
     match kind {
-        ConnectionErrorKind::ResponseTooLarge { size, limit } => format!("{size} above {limit}"),
+        ConnectionErrorKind::BadSize { size, limit, .. } => format!("{size} above {limit}"),
         ConnectionErrorKind::NotKafka(_) => "not Kafka".to_owned(),
         other => panic!("{other}"),
     }

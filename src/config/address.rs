@@ -38,6 +38,14 @@ impl fmt::Display for BrokerAddress {
     }
 }
 
+impl BrokerAddress {
+    /// Whether a host can have it. One that a user gave is sound; one that a broker told of may be anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        let host = if self.host.contains(':') { check_ipv6(&self.host) } else { check_name(&self.host) };
+        host.is_ok() && self.port > 0
+    }
+}
+
 fn parse(text: &str) -> Result<BrokerAddress, String> {
     if text.is_empty() {
         return Err("it is empty; write host:port".into());
@@ -220,6 +228,18 @@ mod tests {
         for text in ["localhost:9092", "[::1]:9093", "[fe80::1%eth0]:1"] {
             let address: BrokerAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_a_broker_tells_may_be_no_address() {
+        let is_sound = |host: &str, port| BrokerAddress { host: host.into(), port }.is_sound();
+        for host in ["kafka-1.example", "10.0.0.7", "::1", "fe80::1%eth0", "b\u{fc}cher.example"] {
+            assert!(is_sound(host, 9092), "{host}");
+            assert!(!is_sound(host, 0), "{host}");
+        }
+        for host in ["", "a b", "a\\nb", "kafka://a", "a:9092", "[::1]", "user@a", "a/b", &"a".repeat(300)] {
+            assert!(!is_sound(host, 9092), "{host}");
         }
     }
 }

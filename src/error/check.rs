@@ -69,7 +69,11 @@ mod tests {
 
     #[test]
     fn it_names_every_address_that_was_tried() {
-        let error = |address: &str| ConnectionError { address: address.into(), kind: ConnectionErrorKind::Closed };
+        let error = |address: &str| ConnectionError {
+            address: address.into(),
+            advertised: None,
+            kind: ConnectionErrorKind::Closed,
+        };
         let errors = vec![error("a:9092"), error("b:9092")];
         let text = CheckError::Unreachable { after: Duration::from_secs(10), errors }.to_string();
         assert!(text.starts_with("no broker could be used within 10s: broker a:9092: "), "{text}");

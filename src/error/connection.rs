@@ -14,8 +14,20 @@ use super::OneLine;
 pub struct ConnectionError {
     /// The broker's address as `host:port`.
     pub address: Arc<str>,
+    /// Whose address that is and who said so, unless it is one that the user gave.
+    pub advertised: Option<Advertised>,
     /// What happened.
     pub kind: ConnectionErrorKind,
+}
+
+/// Where an address comes from that a cluster told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Advertised {
+    /// The node id of the broker that is said to be there.
+    pub node: i32,
+    /// The address of the broker that said so.
+    pub by: Arc<str>,
 }
 
 /// Why a connection could not be made or was lost.
@@ -32,12 +44,24 @@ pub enum ConnectionErrorKind {
     SocketTimeout(Duration),
     /// The broker closed the connection.
     Closed,
+    /// The broker closed the connection instead of answering the first request after the handshake, as one does that
+    /// wants a login (SASL).
+    ClosedUnanswered {
+        /// The API that was called.
+        api: &'static str,
+    },
+    /// ottla gave the connection up, and why.
+    Left(&'static str),
     /// The connection broke.
     Io(Arc<io::Error>),
     /// Something other than Kafka answers there.
     NotKafka(Speaks),
-    /// The broker announced a response that is negative or above the limit.
-    ResponseTooLarge {
+    /// A KRaft controller listens there: it speaks Kafka's protocol, and is no broker.
+    Controller,
+    /// The broker announced a response of a size that cannot be, or above the limit.
+    BadSize {
+        /// The API that was called, if an answer was awaited.
+        api: Option<&'static str>,
         /// The size it announced, in bytes.
         size: i64,
         /// The limit in force, in bytes.
@@ -50,6 +74,8 @@ pub enum ConnectionErrorKind {
         /// What was wrong with it.
         what: String,
     },
+    /// The broker sent a response that nobody had asked for.
+    Unasked,
     /// The broker and ottla have no version of this API in common.
     UnsupportedApi {
         /// The API.
@@ -97,7 +123,16 @@ pub struct ApiRange {
 impl ConnectionErrorKind {
     /// Whether trying again cannot help, as long as nobody changes what listens there.
     pub(crate) fn is_permanent(&self) -> bool {
-        matches!(self, Self::NotKafka(_) | Self::UnsupportedApi { .. } | Self::Refused { .. })
+        matches!(self, Self::NotKafka(_) | Self::Controller | Self::UnsupportedApi { .. } | Self::Refused { .. })
+    }
+
+    /// Whether no connection was made, so that the address may be wrong.
+    fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout(_))
+    }
+
+    fn what(&self) -> What<'_> {
+        What(self)
     }
 }
 
@@ -113,8 +148,10 @@ impl ApiRange {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BrokerError {
-    /// The broker's node id.
-    pub node: i32,
+    /// The broker's node id, unless it answered at an address that the user gave, before it said who it is.
+    pub node: Option<i32>,
+    /// Its address as `host:port`.
+    pub address: Arc<str>,
     /// The API that was called, such as `Produce`.
     pub api: &'static str,
     /// The topic and partition it speaks of, if of one.
@@ -123,7 +160,7 @@ pub struct BrokerError {
     pub code: i16,
     /// Its name in Kafka, or `UNKNOWN_ERROR_CODE`.
     pub name: &'static str,
-    /// What the broker said in words, if it did.
+    /// What the broker said in words, if it did: in one line, escaped and cut, so that it can be logged.
     pub message: Option<Arc<str>>,
     /// What to do about it; empty where the error that this is the cause of says it.
     pub advice: &'static str,
@@ -131,7 +168,31 @@ pub struct BrokerError {
 
 impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "broker {}: {}", self.address, self.kind)
+        match &self.advertised {
+            Some(Advertised { node, by }) if self.kind.is_unreachable() => write!(
+                f,
+                "broker {node} at {}: {}; broker {by} says that it is there: check its advertised.listeners, and the \
+                 network between",
+                self.address,
+                self.kind.what()
+            ),
+            Some(Advertised { node, .. }) => write!(f, "broker {node} at {}: {}", self.address, self.kind),
+            None => write!(f, "broker {}: {}", self.address, self.kind),
+        }
+    }
+}
+
+/// What happened, without what to do about it.
+struct What<'a>(&'a ConnectionErrorKind);
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ConnectionErrorKind::Resolve(error) => write!(f, "the host name has no address ({error})"),
+            ConnectionErrorKind::Connect(error) => write!(f, "cannot connect ({error})"),
+            ConnectionErrorKind::ConnectTimeout(after) => write!(f, "no connection within connect_timeout ({after:?})"),
+            other => fmt::Display::fmt(other, f),
+        }
     }
 }
 
@@ -149,14 +210,10 @@ impl Error for ConnectionError {
 impl fmt::Display for ConnectionErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve(error) => write!(f, "the host name has no address ({error}); check its spelling and the DNS"),
-            Self::Connect(error) => write!(f, "cannot connect ({error}); check that a broker listens there"),
-            Self::ConnectTimeout(after) => {
-                write!(
-                    f,
-                    "no connection within connect_timeout ({after:?}); check the address and the \
-                     firewalls between, or raise it"
-                )
+            Self::Resolve(_) => write!(f, "{}; check its spelling and the DNS", self.what()),
+            Self::Connect(_) => write!(f, "{}; check that a broker listens there", self.what()),
+            Self::ConnectTimeout(_) => {
+                write!(f, "{}; check the address and the firewalls between, or raise it", self.what())
             }
             Self::SocketTimeout(after) => write!(
                 f,
@@ -167,18 +224,28 @@ impl fmt::Display for ConnectionErrorKind {
                 "the broker closed the connection; if that repeats, check that the port is a \
                  plaintext listener and read the broker's log",
             ),
+            Self::ClosedUnanswered { api } => write!(
+                f,
+                "the broker closed the connection instead of answering {api}, the first request after the handshake; \
+                 if that repeats, the listener wants a login (SASL): use the port of a plaintext listener"
+            ),
+            Self::Left(why) => write!(f, "the connection was given up: {why}"),
             Self::Io(error) => write!(
                 f,
                 "the connection broke ({error}); if that repeats, check the network and the \
                  broker's log"
             ),
             Self::NotKafka(speaks) => fmt::Display::fmt(speaks, f),
-            Self::ResponseTooLarge { size, limit } => {
-                write!(
-                    f,
-                    "a response of {size} bytes was announced, the limit is {limit}; check that a \
-                     broker listens there, or raise max_response_bytes"
-                )
+            Self::Controller => f.write_str(
+                "a KRaft controller listens there, which takes no messages; use the address of a broker, as its \
+                 advertised.listeners has it",
+            ),
+            Self::BadSize { api, size, limit } => {
+                match api {
+                    Some(api) => write!(f, "a response to {api} of {size} bytes was announced")?,
+                    None => write!(f, "a response of {size} bytes was announced, which nobody asked for")?,
+                }
+                write!(f, ", the limit is {limit}; check that a broker listens there, or raise max_response_bytes")
             }
             Self::BadResponse { api, what } => {
                 let what = OneLine(what);
@@ -188,6 +255,9 @@ impl fmt::Display for ConnectionErrorKind {
                      and the broker, or report it"
                 )
             }
+            Self::Unasked => f.write_str(
+                "a response came that nobody asked for; check what stands between here and the broker, or report it",
+            ),
             Self::UnsupportedApi { api, ours, theirs: Some(theirs) } => {
                 write!(
                     f,
@@ -226,13 +296,16 @@ impl fmt::Display for ApiRange {
 
 impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "broker {} refused {}", self.node, self.api)?;
+        match self.node {
+            Some(node) => write!(f, "broker {node} at {} refused {}", self.address, self.api)?,
+            None => write!(f, "broker {} refused {}", self.address, self.api)?,
+        }
         if let Some((topic, partition)) = &self.partition {
             write!(f, " for {topic}-{partition}")?;
         }
         write!(f, ": {} ({})", self.name, self.code)?;
         if let Some(message) = &self.message {
-            write!(f, ", \"{}\"", message.escape_debug())?;
+            write!(f, ", \"{message}\"")?;
         }
         if self.advice.is_empty() { Ok(()) } else { write!(f, "; {}", self.advice) }
     }
@@ -285,9 +358,29 @@ mod tests {
             (Kind::NotKafka(Speaks::Ssh), "an SSH server answers there, not Kafka; check the port"),
             (Kind::NotKafka(Speaks::Unknown), "what answers there is not Kafka; check the address and the port"),
             (
-                Kind::ResponseTooLarge { size: -1, limit: 5 },
-                "a response of -1 bytes was announced, the limit is 5; check that a broker \
+                Kind::ClosedUnanswered { api: "Metadata" },
+                "the broker closed the connection instead of answering Metadata, the first request after the \
+                 handshake; if that repeats, the listener wants a login (SASL): use the port of a plaintext listener",
+            ),
+            (Kind::Left("it moved"), "the connection was given up: it moved"),
+            (
+                Kind::Controller,
+                "a KRaft controller listens there, which takes no messages; use the address of a broker, as its \
+                 advertised.listeners has it",
+            ),
+            (
+                Kind::BadSize { api: Some("Metadata"), size: -1, limit: 5 },
+                "a response to Metadata of -1 bytes was announced, the limit is 5; check that a broker \
                  listens there, or raise max_response_bytes",
+            ),
+            (
+                Kind::BadSize { api: None, size: 9, limit: 5 },
+                "a response of 9 bytes was announced, which nobody asked for, the limit is 5; check that a broker \
+                 listens there, or raise max_response_bytes",
+            ),
+            (
+                Kind::Unasked,
+                "a response came that nobody asked for; check what stands between here and the broker, or report it",
             ),
             (
                 Kind::BadResponse { api: "Produce", what: "cut\noff\n".into() },
@@ -316,30 +409,58 @@ mod tests {
     #[test]
     fn a_connection_error_names_the_broker_and_leads_to_its_cause() {
         let kind = ConnectionErrorKind::Connect(io("refused"));
-        let error = ConnectionError { address: "kafka-1:9092".into(), kind };
+        let error = ConnectionError { address: "kafka-1:9092".into(), advertised: None, kind };
         assert_text(&error, "broker kafka-1:9092: cannot connect (refused); check that a broker listens there");
         assert_eq!(error.source().unwrap().to_string(), "refused");
         let kind = ConnectionErrorKind::Closed;
-        let error = ConnectionError { address: "kafka-1:9092".into(), kind };
+        let error = ConnectionError { address: "kafka-1:9092".into(), advertised: None, kind };
         assert!(error.source().is_none());
+    }
+
+    #[test]
+    fn an_address_that_the_cluster_told_of_is_told_with_who_said_so() {
+        let advertised = Some(Advertised { node: 3, by: "kafka-1:9092".into() });
+        let mut error = ConnectionError {
+            address: "inside:9092".into(),
+            advertised,
+            kind: ConnectionErrorKind::Connect(io("refused")),
+        };
+        let rest = "broker kafka-1:9092 says that it is there: check its advertised.listeners, and the network between";
+        for (kind, what) in [
+            (ConnectionErrorKind::Connect(io("refused")), "cannot connect (refused)"),
+            (ConnectionErrorKind::Resolve(io("unknown name")), "the host name has no address (unknown name)"),
+            (
+                ConnectionErrorKind::ConnectTimeout(Duration::from_secs(10)),
+                "no connection within connect_timeout (10s)",
+            ),
+        ] {
+            error.kind = kind;
+            assert_text(&error, &format!("broker 3 at inside:9092: {what}; {rest}"));
+        }
+        error.kind = ConnectionErrorKind::Left("it moved");
+        assert_text(&error, "broker 3 at inside:9092: the connection was given up: it moved");
     }
 
     #[test]
     fn a_broker_error_names_broker_api_partition_and_code() {
         let mut error = BrokerError {
-            node: 3,
+            node: Some(3),
+            address: "kafka-3:9092".into(),
             api: "Produce",
             partition: Some((crate::Topic::new("orders").unwrap(), 7)),
             code: 6,
             name: "NOT_LEADER_OR_FOLLOWER",
-            message: Some("moved\naway".into()),
+            message: Some("moved away".into()),
             advice: "wait for it",
         };
         assert_text(
             &error,
-            "broker 3 refused Produce for orders-7: NOT_LEADER_OR_FOLLOWER (6), \"moved\\naway\"; wait for it",
+            "broker 3 at kafka-3:9092 refused Produce for orders-7: NOT_LEADER_OR_FOLLOWER (6), \"moved away\"; \
+             wait for it",
         );
         (error.partition, error.message, error.advice) = (None, None, "");
-        assert_text(&error, "broker 3 refused Produce: NOT_LEADER_OR_FOLLOWER (6)");
+        assert_text(&error, "broker 3 at kafka-3:9092 refused Produce: NOT_LEADER_OR_FOLLOWER (6)");
+        error.node = None;
+        assert_text(&error, "broker kafka-3:9092 refused Produce: NOT_LEADER_OR_FOLLOWER (6)");
     }
 }

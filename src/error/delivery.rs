@@ -251,7 +251,7 @@ mod tests {
     fn closed() -> DeliveryErrorKind {
         let address = "kafka-1:9092".into();
         let kind = ConnectionErrorKind::Closed;
-        DeliveryErrorKind::Connection(ConnectionError { address, kind })
+        DeliveryErrorKind::Connection(ConnectionError { address, advertised: None, kind })
     }
 
     fn purged() -> Arc<DeliveryErrorKind> {
@@ -360,6 +360,7 @@ mod tests {
             after: Duration::from_secs(1),
             last: Some(Arc::new(DeliveryErrorKind::Connection(ConnectionError {
                 address: "kafka-1:9092".into(),
+                advertised: None,
                 kind: ConnectionErrorKind::UnsupportedApi { api: "Produce", ours: ApiRange::new(3, 12), theirs: None },
             }))),
         };

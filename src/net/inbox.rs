@@ -35,7 +35,7 @@ impl Inbox {
     /// Takes from the front of `bytes` until a response is whole (it comes without its size field) or `bytes` is empty.
     ///
     /// # Errors
-    /// The size is negative or above the limit, or the peer speaks another protocol. Nothing more can be read then.
+    /// The size cannot be or is above the limit, or the peer speaks another protocol. Nothing more can be read then.
     pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, ConnectionErrorKind> {
         loop {
             match &mut self.part {
@@ -69,10 +69,10 @@ impl Inbox {
     fn size(&self, field: [u8; SIZE_BYTES]) -> Result<usize, ConnectionErrorKind> {
         let announced = i32::from_be_bytes(field);
         match usize::try_from(announced) {
-            Ok(size) if size <= self.limit => Ok(size),
+            Ok(size) if (FEWEST_BYTES..=self.limit).contains(&size) => Ok(size),
             _ => Err(match other_protocol(field) {
                 Some(speaks) if self.first => ConnectionErrorKind::NotKafka(speaks),
-                _ => ConnectionErrorKind::ResponseTooLarge { size: i64::from(announced), limit: self.limit },
+                _ => ConnectionErrorKind::BadSize { api: None, size: i64::from(announced), limit: self.limit },
             }),
         }
     }
@@ -82,11 +82,13 @@ impl Part {
     const START: Self = Self::Size { bytes: [0; SIZE_BYTES], have: 0 };
 }
 
-/// What else begins with these bytes. As a size, each of them is above 300 MiB.
+/// What else begins with these bytes. No size of a response is among them: each is above 300 MiB, or below 4 bytes.
 fn other_protocol(field: [u8; SIZE_BYTES]) -> Option<Speaks> {
     match &field {
         b"HTTP" => Some(Speaks::Http),
         b"SSH-" => Some(Speaks::Ssh),
+        // Too short for the number of its request: zeros without end, for example.
+        [0, 0, 0, short] if usize::from(*short) < FEWEST_BYTES => Some(Speaks::Unknown),
         // A TLS alert or handshake record; the second byte is the major version in all of TLS 1.0 to 1.3.
         [0x15 | 0x16, 0x03, ..] => Some(Speaks::Tls),
         _ => None,
@@ -108,6 +110,9 @@ fn grow(body: &mut Vec<u8>, more: usize, size: usize) {
 }
 
 const SIZE_BYTES: usize = 4;
+
+/// Bytes of the shortest response: the number of the request that it answers.
+const FEWEST_BYTES: usize = 4;
 
 /// Taken for a body before any of its bytes came.
 const FIRST_RESERVE_BYTES: usize = 64 * 1024;
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_split_does_not_matter() {
-        let bodies = vec![b"one".to_vec(), Vec::new(), b"three!".to_vec()];
+        let bodies = vec![b"four".to_vec(), b"fives".to_vec(), b"seventh".to_vec()];
         let bytes: Vec<u8> = bodies.iter().flat_map(|body| response(body)).collect();
         for first in 0..=bytes.len() {
             for second in first..=bytes.len() {
@@ -170,9 +175,14 @@ mod tests {
         for announced in sizes {
             let (_, result) = feed(announced.to_be_bytes().chunks(1));
             assert!(
-                matches!(result, Err(ConnectionErrorKind::ResponseTooLarge { size, limit: LIMIT }) if size == i64::from(announced)),
+                matches!(result, Err(ConnectionErrorKind::BadSize { size, limit: LIMIT, .. }) if size == i64::from(announced)),
                 "{announced}: {result:?}"
             );
+        }
+        for announced in 0..4_i32 {
+            let (seen, result) = feed([&*response(b"good"), &announced.to_be_bytes()]);
+            let told = matches!(result, Err(ConnectionErrorKind::BadSize { size, .. }) if size == i64::from(announced));
+            assert!(told && seen.len() == 1, "{announced}: {result:?}");
         }
         let (seen, result) = feed([&*response(&[7; LIMIT])]);
         assert!(result.is_ok());
@@ -207,11 +217,15 @@ mod tests {
 
     #[test]
     fn other_protocols_are_told_apart() {
-        let cases: [(&[u8], Speaks); 6] = [
+        let cases: [(&[u8], Speaks); 9] = [
             (b"HTTP/1.1 400 Bad Request\r\n", Speaks::Http),
             (b"SSH-2.0-OpenSSH_9.6\r\n", Speaks::Ssh),
             (&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46], Speaks::Tls),
             (&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x46], Speaks::Tls),
+            // What Kafka's TLS listener answers a plaintext client with.
+            (&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50], Speaks::Tls),
+            (&[0; 40], Speaks::Unknown),
+            (&[0, 0, 0, 3, 1, 2, 3], Speaks::Unknown),
             (&[0x16, 0x03, 0x03, 0x00, 0x7a], Speaks::Tls),
             (&[0x16, 0x03, 0x04, 0x00, 0x7a], Speaks::Tls),
         ];
@@ -223,9 +237,9 @@ mod tests {
 
     #[test]
     fn a_broker_that_once_answered_speaks_kafka() {
-        let (seen, result) = feed([&*response(b"ok"), b"HTTP"]);
-        assert_eq!(seen, [b"ok"]);
-        assert!(matches!(result, Err(ConnectionErrorKind::ResponseTooLarge { size: 0x4854_5450, .. })), "{result:?}");
+        let (seen, result) = feed([&*response(b"okay"), b"HTTP"]);
+        assert_eq!(seen, [b"okay"]);
+        assert!(matches!(result, Err(ConnectionErrorKind::BadSize { size: 0x4854_5450, .. })), "{result:?}");
     }
 
     #[test]

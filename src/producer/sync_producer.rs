@@ -260,7 +260,7 @@ impl Producer {
     fn io_error(&self, error: io::Error) -> DeliveryErrorKind {
         let address = self.client.seeds.first().map_or_else(String::new, ToString::to_string).into();
         let kind = ConnectionErrorKind::Io(Arc::new(error));
-        DeliveryErrorKind::Connection(ConnectionError { address, kind })
+        DeliveryErrorKind::Connection(ConnectionError { address, advertised: None, kind })
     }
 
     fn forked(&self) -> bool {

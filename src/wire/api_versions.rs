@@ -32,16 +32,17 @@ pub fn decode(version: i16, frame: &[u8]) -> Result<ApiVersionsResponse, WireErr
     let version = if error == ErrorCode::UNSUPPORTED_VERSION { 0 } else { version };
     let mut body = Reader::new(body.rest(), Api::ApiVersions.is_flexible(version));
 
-    let mut versions = Versions::default();
+    let (mut versions, mut registers_brokers) = (Versions::default(), false);
     for _ in 0..body.count("api_keys", MIN_API_VERSION)? {
         let key = body.i16("api_key")?;
         let range = ApiRange::new(body.i16("min_version")?, body.i16("max_version")?);
         body.skip_tags("api_keys")?;
         versions.set(key, range);
+        registers_brokers |= key == BROKER_REGISTRATION;
     }
     let throttle = if version >= 1 { body.millis("throttle_time_ms")? } else { Duration::ZERO };
     body.skip_tags("response")?;
-    Ok(ApiVersionsResponse { error, throttle, versions })
+    Ok(ApiVersionsResponse { error, throttle, versions, registers_brokers })
 }
 
 /// What a broker says about its APIs.
@@ -53,6 +54,8 @@ pub struct ApiVersionsResponse {
     pub throttle: Duration,
     /// The APIs that it named.
     pub versions: Versions,
+    /// Whether it named the API with which brokers register, so that it is a controller (KIP-631).
+    pub registers_brokers: bool,
 }
 
 /// The versions that a broker speaks, of the APIs that ottla knows.
@@ -112,6 +115,9 @@ impl FromIterator<(Api, ApiRange)> for Versions {
 // KIP-511: both must match `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`, or the broker refuses the request.
 const SOFTWARE_NAME: &str = "ottla";
 const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The number of an API that KRaft controllers have, and no broker.
+const BROKER_REGISTRATION: i16 = 62;
 
 /// Bytes of the shortest element of `api_keys`.
 const MIN_API_VERSION: usize = 6;

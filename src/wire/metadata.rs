@@ -6,7 +6,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::reader::Reader;
+use super::reader::{Reader, shown};
 use super::request::request as frame_of;
 use super::{Api, CorrelationId, ErrorCode, Frame, WireError, WireErrorKind};
 
@@ -37,7 +37,7 @@ pub fn decode(version: i16, frame: &[u8]) -> Result<MetadataResponse, WireError>
     let mut body = Reader::body(Api::Metadata, version, frame)?;
     let throttle = if version >= 3 { body.millis("throttle_time_ms")? } else { Duration::ZERO };
     let brokers = body.array("brokers", MIN_BROKER, |body| broker(body).map(Some))?;
-    let cluster_id = if version >= 2 { body.nullable_string("cluster_id")?.map(Into::into) } else { None };
+    let cluster_id = if version >= 2 { body.nullable_words("cluster_id")? } else { None };
     let controller = body.i32("controller_id")?;
     let topics = body.array("topics", MIN_TOPIC, |body| topic(version, body))?;
     if (8..=10).contains(&version) {
@@ -57,7 +57,7 @@ pub struct MetadataResponse {
     pub error: ErrorCode,
     /// The brokers that are alive.
     pub brokers: Vec<BrokerMetadata>,
-    /// The cluster's id, if it has one (version 2 and up).
+    /// The cluster's id, if it has one (version 2 and up), [shown].
     pub cluster_id: Option<Box<str>>,
     /// The node id of the controller, or -1.
     pub controller: i32,
@@ -70,7 +70,7 @@ pub struct MetadataResponse {
 pub struct BrokerMetadata {
     /// Its node id.
     pub node: i32,
-    /// Its host name or address.
+    /// Its host name or address, [shown].
     pub host: Box<str>,
     /// Its port.
     pub port: u16,
@@ -105,7 +105,7 @@ pub struct PartitionMetadata {
 /// A broker as Metadata and Produce responses have it; version 0 of Metadata, without racks, is not spoken.
 pub(super) fn broker(body: &mut Reader<'_>) -> Result<BrokerMetadata, WireError> {
     let node = body.i32("node_id")?;
-    let host = body.string("host")?.into();
+    let host = shown(body.string("host")?);
     let port = body.i32("port")?;
     let port =
         u16::try_from(port).map_err(|_| WireError { field: "port", kind: WireErrorKind::OutOfRange(port.into()) })?;

@@ -5,6 +5,23 @@ use std::time::Duration;
 
 use super::{Api, WireError, WireErrorKind};
 
+/// A text as it may stand in a log or on a terminal, whoever wrote it: without line breaks, escapes and the like, and not
+/// too long. A host name, a cluster's id or a plain sentence stays as it is.
+#[must_use]
+pub fn shown(text: &str) -> Box<str> {
+    let mut out = String::with_capacity(text.len().min(MOST_SHOWN));
+    for c in text.chars().take(MOST_SHOWN) {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out.into()
+}
+
+/// Characters of a broker's text that are kept.
+const MOST_SHOWN: usize = 1000;
+
 /// Reads the fields of a response from front to back. The name of each field goes into the error.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
@@ -135,6 +152,11 @@ impl<'a> Reader<'a> {
             Ok(text) => Ok(Some(text)),
             Err(_) => Err(WireError { field, kind: WireErrorKind::BadUtf8 }),
         }
+    }
+
+    /// A text that may be null, and that people may see: as [`shown`] makes it.
+    pub fn nullable_words(&mut self, field: &'static str) -> Result<Option<Box<str>>, WireError> {
+        Ok(self.nullable_string(field)?.map(shown))
     }
 
     /// The number of elements of an array that may not be null, each of which takes at least `element` bytes.
@@ -374,5 +396,15 @@ mod tests {
         assert_eq!(classic(&[1; 16]).uuid("f"), Ok(Some([1; 16])));
         assert_eq!(classic(&[0xff; 4]).millis("f"), Ok(Duration::ZERO));
         assert_eq!(classic(&[0, 0, 1, 0]).millis("f"), Ok(Duration::from_millis(256)));
+    }
+
+    #[test]
+    fn a_text_that_people_see_is_one_line_and_not_too_long() {
+        for plain in ["kafka-1.example", "::1", "b\u{fc}cher.example", "Topic 'a_b' collides, \"a.b\" is there\\"] {
+            assert_eq!(*shown(plain), *plain);
+        }
+        let forged = shown("b\n2026-01-01 ERROR all is lost\r\u{1b}[2J\u{202e}\u{2028}\0");
+        assert_eq!(&*forged, "b\\n2026-01-01 ERROR all is lost\\r\\u{1b}[2J\\u{202e}\\u{2028}\\0");
+        assert_eq!(shown(&"\u{1b}".repeat(30_000)).len(), 6 * 1000);
     }
 }

@@ -27,9 +27,9 @@ fn a_size_that_cannot_be_is_told_with_the_limit() {
         let error = Liar::new().always(ApiKey::Produce, move |_, _| Answer::Bytes(size.to_be_bytes().to_vec()));
         assert_eq!(error.persistence(), Persistence::Possibly);
         let kind = connection(error.kind()).kind.clone();
-        let is_expected = matches!(kind, ConnectionErrorKind::ResponseTooLarge { size: s, limit: l } if s == i64::from(size) && l == limit);
+        let is_expected = matches!(kind, ConnectionErrorKind::BadSize { size: s, limit: l, .. } if s == i64::from(size) && l == limit);
         assert!(is_expected, "{error}");
-        for part in [&*size.to_string(), &limit.to_string(), "raise max_response_bytes"] {
+        for part in [&*size.to_string(), &limit.to_string(), "a response to Produce", "raise max_response_bytes"] {
             assert!(error.to_string().contains(part), "{error}");
         }
     }

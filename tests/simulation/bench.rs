@@ -30,6 +30,8 @@ pub struct Bench {
     pub connects: usize,
     /// Brokers that Produce requests are on their way to, until `arrive`.
     pub far: HashSet<i32>,
+    /// Whether every answer comes twice.
+    pub echo: bool,
     /// Changes answers on their way to the engine.
     pub twist: Option<Twist>,
     pub delivered: Vec<Delivered>,
@@ -124,6 +126,7 @@ impl Bench {
             stuffed: false,
             connects: 0,
             far: HashSet::new(),
+            echo: false,
             twist: None,
             delivered: Vec::new(),
             failed: Vec::new(),
@@ -291,7 +294,9 @@ impl Bench {
                 twist(&mut answer);
                 bytes = answer.bytes;
             }
-            self.engine.response(conn, &bytes[4..], self.now);
+            for _ in 0..=usize::from(self.echo) {
+                self.engine.response(conn, &bytes[4..], self.now);
+            }
         }
         if (then == Then::Close || (api == 18 && self.rude.contains(&node))) && self.wires.remove(&conn).is_some() {
             self.engine.closed(conn, ConnectionErrorKind::Closed, self.now);

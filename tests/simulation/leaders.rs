@@ -217,7 +217,9 @@ fn an_advertised_host_that_cannot_be_reached_is_named_and_holds_up_no_other() {
     }
     let error = &bench.failed[0];
     assert_eq!(error.persistence(), Persistence::No);
-    assert!(error.to_string().contains("kafka-2.internal:7777"), "{error}");
+    for part in ["broker 2 at kafka-2.internal:7777", "broker 127.0.0.1:900", "check its advertised.listeners"] {
+        assert!(error.to_string().contains(part), "{part} is not in {error}");
+    }
 }
 
 #[test]

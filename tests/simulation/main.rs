@@ -26,6 +26,7 @@ mod leaders;
 mod ledger;
 mod meddling;
 mod metadata;
+mod names;
 mod planted;
 mod records;
 mod scripts;

@@ -12,7 +12,7 @@ use self::in_flight::InFlight;
 use super::backoff::{Backoff, Pace};
 use super::deadline::Deadline;
 use crate::config::BrokerAddress;
-use crate::error::DeliveryErrorKind;
+use crate::error::{ConnectionErrorKind, DeliveryErrorKind, Speaks};
 use crate::wire::api_versions::Versions;
 use crate::wire::frame::{ConnId, CorrelationId};
 
@@ -32,6 +32,8 @@ pub struct Link {
     pub address: BrokerAddress,
     /// The same for error texts.
     pub name: Arc<str>,
+    /// The broker that told of the address; `None` for a bootstrap address.
+    pub told_by: Option<Arc<str>>,
     /// Whether the last metadata named it. A link that it no longer names is dropped when its connection ends.
     pub listed: bool,
     state: State,
@@ -97,12 +99,12 @@ pub enum Overdue {
 }
 
 impl Peer {
-    /// The node id, or -1 for a bootstrap address, whose node is not known.
+    /// The node id; that of a bootstrap address is not known.
     #[must_use]
-    pub fn node(self) -> i32 {
+    pub fn node(self) -> Option<i32> {
         match self {
-            Self::Seed(_) => -1,
-            Self::Node(node) => node,
+            Self::Seed(_) => None,
+            Self::Node(node) => Some(node),
         }
     }
 
@@ -121,6 +123,7 @@ impl Link {
         Self {
             address,
             name,
+            told_by: None,
             listed: true,
             state: State::Down,
             last_error: None,
@@ -240,6 +243,26 @@ impl Link {
         self.failures = 0;
         if let Some(live) = self.live_mut() {
             live.versions = Some(versions);
+        }
+    }
+
+    /// What is known here, and not by the socket, of why the connection ended.
+    #[must_use]
+    pub fn explain(&self, why: ConnectionErrorKind) -> ConnectionErrorKind {
+        let Some(live) = self.live() else { return why };
+        let api = live.in_flight.oldest_api();
+        match (why, api) {
+            // No answer to a handshake is that large, whatever the user allows.
+            (ConnectionErrorKind::BadSize { .. }, _) if live.versions.is_none() => {
+                ConnectionErrorKind::NotKafka(Speaks::Unknown)
+            }
+            (ConnectionErrorKind::BadSize { size, limit, .. }, api) => {
+                ConnectionErrorKind::BadSize { api, size, limit }
+            }
+            (ConnectionErrorKind::Closed, Some(api)) if live.versions.is_some() && !live.has_answered => {
+                ConnectionErrorKind::ClosedUnanswered { api }
+            }
+            (why, _) => why,
         }
     }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
 use super::batch::Batch;
+use super::brokers::error_of;
 use super::causes::{About, Tell};
 use super::fate::Ack;
 use super::partition;
 use super::verdict::{Action, Doubt, FENCED, Verdict};
-use crate::config::BrokerAddress;
+use crate::engine::connection::Peer;
 use crate::engine::connection::in_flight::{Purpose, Request};
-use crate::engine::connection::{Link, Peer};
 use crate::engine::deadline::Deadline;
 use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -46,7 +46,7 @@ impl ProducerEngine {
                 let answer = init_producer_id::decode(version, frame)
                     .map_err(|error| error.in_response_to(Api::InitProducerId))?;
                 self.link_answered(peer, (Api::InitProducerId, version), answer.throttle, now);
-                self.identity_answer(peer.node(), &answer, now);
+                self.identity_answer(peer, &answer, now);
             }
             Purpose::Produce(sent) => match produce::decode(version, frame) {
                 Ok(answer) => {
@@ -117,10 +117,7 @@ impl ProducerEngine {
         now: Instant,
     ) {
         // KIP-951: where the new leaders are.
-        for broker in &answer.node_endpoints {
-            let address = BrokerAddress { host: broker.host.clone(), port: broker.port };
-            self.note_broker(broker.node, &address, now);
-        }
+        self.note_brokers(peer, &answer.node_endpoints, now);
         // One for all: partitions that are refused together try again together, in one request.
         let random = self.random.draw();
         let mut answered = vec![false; sent.len()];
@@ -207,9 +204,11 @@ impl ProducerEngine {
     ) -> Option<Arc<DeliveryErrorKind>> {
         let number = result.index;
         let name = self.topics.get(topic as usize)?.name.clone();
+        let address = self.address(peer);
         let broker_error = |message: Option<&str>| {
             Arc::new(DeliveryErrorKind::Broker(BrokerError {
                 node: peer.node(),
+                address: Arc::clone(&address),
                 api: Api::Produce.name(),
                 partition: Some((name.clone(), number)),
                 code: result.error.0,
@@ -317,8 +316,16 @@ impl ProducerEngine {
     }
 
     pub(super) fn connection_error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
-        let address = self.brokers.links.get(&peer).map_or_else(|| "?".into(), |link: &Link| Arc::clone(&link.name));
-        Arc::new(DeliveryErrorKind::Connection(ConnectionError { address, kind }))
+        let error = match self.brokers.links.get(&peer) {
+            Some(link) => error_of(peer, link, kind),
+            None => ConnectionError { address: UNKNOWN_ADDRESS.into(), advertised: None, kind },
+        };
+        Arc::new(DeliveryErrorKind::Connection(error))
+    }
+
+    /// Where a broker is that has just answered.
+    pub(super) fn address(&self, peer: Peer) -> Arc<str> {
+        self.brokers.links.get(&peer).map_or_else(|| UNKNOWN_ADDRESS.into(), |link| Arc::clone(&link.name))
     }
 }
 
@@ -334,3 +341,6 @@ fn culprits_in_order(result: &PartitionResult, count: u32) -> Vec<(u32, Option<&
     culprits.dedup_by_key(|(at, _)| *at);
     culprits
 }
+
+/// Of a link that is gone already.
+const UNKNOWN_ADDRESS: &str = "an unknown address";

@@ -1,6 +1,7 @@
 //! The links to the brokers: which to open, what their events mean, and requests that any of them can answer.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::engine::backoff::Backoff;
 use crate::engine::connection::in_flight::{Answer, Purpose, Request};
 use crate::engine::connection::{Link, Live, Overdue, Patience, Peer};
 use crate::engine::deadline::Deadline;
-use crate::error::{ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::error::{Advertised, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::frame::{ConnId, CorrelationId, Frame};
 use crate::wire::{Api, api_versions};
@@ -78,6 +79,7 @@ impl ProducerEngine {
         let Some(peer) = self.brokers.conns.remove(&conn) else { return };
         let Some(link) = self.brokers.links.get_mut(&peer) else { return };
         let name = Arc::clone(&link.name);
+        let why = link.explain(why);
         if link.is_at_rest() && matches!(why, ConnectionErrorKind::Closed) {
             // The broker closes what is idle for long: no failure.
             log::debug!("broker {name}: closed an idle connection");
@@ -89,7 +91,7 @@ impl ProducerEngine {
         let again = link.is_failing();
         let random = self.random.draw();
         let live = link.failed(now, &self.brokers.patience, random);
-        let error = ConnectionError { address: name, kind: why };
+        let error = error_of(peer, link, why);
         let requests = live.as_ref().map_or(0, |live| live.in_flight.len());
         if again {
             log::debug!("{error}; {requests} requests will be retried");
@@ -146,9 +148,10 @@ impl ProducerEngine {
             .ok()
             .and_then(|correlation| live.in_flight.answered(correlation, now));
         let Some(request) = request else {
-            let what = "it does not belong to the oldest request".to_owned();
-            let api = live.in_flight.oldest_api().unwrap_or("unexpected");
-            return self.fail_link(peer, ConnectionErrorKind::BadResponse { api, what }, now);
+            let why = live.in_flight.oldest_api().map_or(ConnectionErrorKind::Unasked, |api| {
+                ConnectionErrorKind::BadResponse { api, what: "it does not belong to the oldest request".to_owned() }
+            });
+            return self.fail_link(peer, why, now);
         };
         if let Err(error) = self.answer(peer, conn, request, frame, now) {
             self.fail_link(peer, error, now);
@@ -289,6 +292,9 @@ impl ProducerEngine {
             let (code, name) = (answer.error.0, answer.error.name());
             return Err(ConnectionErrorKind::Refused { api: Api::ApiVersions.name(), code, name });
         }
+        if answer.registers_brokers && answer.versions.range(Api::Produce).is_none() {
+            return Err(ConnectionErrorKind::Controller);
+        }
         for api in [Api::Metadata, Api::Produce] {
             answer.versions.choose(api)?;
         }
@@ -331,7 +337,12 @@ impl ProducerEngine {
         link.connecting(conn, now, &self.brokers.patience);
         let (address, within) = (link.address.clone(), self.brokers.patience.connect_timeout);
         log::debug!("broker {address}: connecting");
-        self.actions.push_back(Action::Connect { conn, address, within });
+        if address.is_sound() {
+            self.actions.push_back(Action::Connect { conn, address, within });
+        } else {
+            let why = io::Error::new(io::ErrorKind::InvalidInput, "no host can have it");
+            self.closed(conn, ConnectionErrorKind::Resolve(Arc::new(why)), now);
+        }
     }
 
     /// Whether there is, or waits, a request that any broker can answer.
@@ -428,4 +439,10 @@ impl ProducerEngine {
             self.brokers.links.remove(&peer);
         }
     }
+}
+
+pub(super) fn error_of(peer: Peer, link: &Link, kind: ConnectionErrorKind) -> ConnectionError {
+    let told_by = peer.node().zip(link.told_by.clone());
+    let advertised = told_by.map(|(node, by)| Advertised { node, by });
+    ConnectionError { address: Arc::clone(&link.name), advertised, kind }
 }

@@ -8,6 +8,7 @@ use super::causes::{About, Tell};
 use super::partition::Epoch;
 use super::verdict::{FENCED, IdVerdict, advice};
 use crate::config::ProducerConfig;
+use crate::engine::connection::Peer;
 use crate::engine::connection::in_flight::Purpose;
 use crate::engine::deadline::Deadline;
 use crate::error::{BrokerError, DeliveryErrorKind};
@@ -105,7 +106,7 @@ impl ProducerEngine {
 
     pub(super) fn identity_answer(
         &mut self,
-        node: i32,
+        peer: Peer,
         answer: &init_producer_id::InitProducerIdResponse,
         now: Instant,
     ) {
@@ -121,7 +122,8 @@ impl ProducerEngine {
         }
         let verdict = IdVerdict::of(answer.error);
         let cause = DeliveryErrorKind::Broker(BrokerError {
-            node,
+            node: peer.node(),
+            address: self.address(peer),
             api: Api::InitProducerId.name(),
             partition: None,
             code: answer.error.0,

@@ -41,7 +41,7 @@ impl ProducerEngine {
                 let what = "it names no brokers".to_owned();
                 self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Metadata.name(), what })
             } else {
-                Arc::new(metadata_error(peer, answer.error, None))
+                Arc::new(self.metadata_error(peer, answer.error, None))
             };
             self.note(About::Metadata, why, now, Tell::AtOnce);
             if answer.error == ErrorCode::REBOOTSTRAP_REQUIRED {
@@ -102,10 +102,8 @@ impl ProducerEngine {
     }
 
     fn take_brokers(&mut self, peer: Peer, answer: &MetadataResponse, now: Instant) {
+        self.note_brokers(peer, &answer.brokers, now);
         let listed: Vec<(i32, BrokerAddress)> = answer.brokers.iter().map(address_of).collect();
-        for (node, address) in &listed {
-            self.note_broker(*node, address, now);
-        }
         // A set, because whoever answers says how many there are.
         let nodes: HashSet<i32> = listed.iter().map(|(node, _)| *node).collect();
         let unlisted: Vec<Peer> = self
@@ -133,15 +131,22 @@ impl ProducerEngine {
             Some(Cluster { id: answer.cluster_id.clone(), controller: answer.controller, brokers: listed });
     }
 
-    /// Notes where a broker is.
-    pub(super) fn note_broker(&mut self, node: i32, address: &BrokerAddress, now: Instant) {
-        let peer = Peer::Node(node);
-        if self.brokers.links.get(&peer).is_some_and(|link| link.address != *address) {
-            log::info!("broker {node} is at {address} now");
-            self.fail_link(peer, ConnectionErrorKind::Closed, now);
-            self.brokers.links.remove(&peer);
+    /// Notes where brokers are, as `by` says.
+    pub(super) fn note_brokers(&mut self, by: Peer, brokers: &[BrokerMetadata], now: Instant) {
+        if brokers.is_empty() {
+            return;
         }
-        self.brokers.links.entry(peer).or_insert_with(|| Link::new(address.clone()));
+        let told_by = self.address(by);
+        for (node, address) in brokers.iter().map(address_of) {
+            let peer = Peer::Node(node);
+            if self.brokers.links.get(&peer).is_some_and(|link| link.address != address) {
+                log::info!("broker {node} is at {address} now");
+                self.fail_link(peer, ConnectionErrorKind::Left("the cluster says that the broker is elsewhere"), now);
+                self.brokers.links.remove(&peer);
+            }
+            let link = self.brokers.links.entry(peer).or_insert_with(|| Link::new(address));
+            link.told_by = Some(Arc::clone(&told_by));
+        }
     }
 
     /// A bootstrap connection has done its work: the broker behind it takes it over, or it is closed.
@@ -183,12 +188,15 @@ impl ProducerEngine {
             TopicVerdict::Coming => {
                 state.missing_since = None;
                 if state.has_messages() || state.is_waiting(now) {
-                    let why = Arc::new(metadata_error(peer, answer.error, Some(state.name.clone())));
+                    let topic = state.name.clone();
+                    let why = Arc::new(self.metadata_error(peer, answer.error, Some(topic)));
                     self.topic_waits(index, why, now, Tell::IfItLasts);
                 }
             }
             verdict @ (TopicVerdict::Fail | TopicVerdict::Wait) => {
-                let why = Arc::new(metadata_error(peer, answer.error, Some(state.name.clone())));
+                let topic = state.name.clone();
+                let why = Arc::new(self.metadata_error(peer, answer.error, Some(topic)));
+                let state = &mut self.topics[index as usize];
                 if !state.has_messages() && !state.is_waiting(now) {
                     log::debug!("{why}");
                     return;
@@ -234,6 +242,7 @@ impl ProducerEngine {
         if std::mem::take(&mut state.replaced) || another || (shrunk && state.stale >= STALE_ANSWERS) {
             self.recreate(index, answer.id, count, now);
         }
+        let address = self.address(peer);
         let topic = &mut self.topics[index as usize];
         let rules = Rules { max_batch_bytes: topic.size.most(), ..self.rules };
         (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
@@ -258,7 +267,7 @@ impl ProducerEngine {
             let waits = !partition.is_idle() || !topic.parked.is_empty();
             if leader < 0 && waits && partition.no_leader.is_none() {
                 let code = if answer.error == ErrorCode::NONE { ErrorCode::LEADER_NOT_AVAILABLE } else { answer.error };
-                partition.no_leader = Some(Arc::new(no_leader(peer, code, (&topic.name, answer.index))));
+                partition.no_leader = Some(Arc::new(no_leader((peer, &address), code, (&topic.name, answer.index))));
             }
         }
         topic.stale = if stale && topic.id.is_none() { topic.stale + 1 } else { 0 };
@@ -292,6 +301,19 @@ impl ProducerEngine {
             let tell = if at == 0 { Tell::IfItLasts } else { Tell::Never };
             self.note(About::Leader(index, number), why, now, tell);
         }
+    }
+
+    fn metadata_error(&self, peer: Peer, code: ErrorCode, topic: Option<Topic>) -> DeliveryErrorKind {
+        DeliveryErrorKind::Broker(BrokerError {
+            node: peer.node(),
+            address: self.address(peer),
+            api: Api::Metadata.name(),
+            partition: None,
+            code: code.0,
+            name: code.name(),
+            message: topic.map(|topic| format!("topic {topic}").into()),
+            advice: advice(code),
+        })
     }
 
     /// The topic was deleted and made anew, perhaps with fewer partitions.
@@ -398,26 +420,19 @@ fn address_of(broker: &BrokerMetadata) -> (i32, BrokerAddress) {
     (broker.node, BrokerAddress { host: broker.host.clone(), port: broker.port })
 }
 
-fn no_leader(peer: Peer, code: ErrorCode, (topic, partition): (&Topic, i32)) -> DeliveryErrorKind {
+fn no_leader(
+    (peer, address): (Peer, &Arc<str>),
+    code: ErrorCode,
+    (topic, partition): (&Topic, i32),
+) -> DeliveryErrorKind {
     DeliveryErrorKind::Broker(BrokerError {
         node: peer.node(),
+        address: Arc::clone(address),
         api: Api::Metadata.name(),
         partition: Some((topic.clone(), partition)),
         code: code.0,
         name: code.name(),
         message: None,
-        advice: advice(code),
-    })
-}
-
-fn metadata_error(peer: Peer, code: ErrorCode, topic: Option<Topic>) -> DeliveryErrorKind {
-    DeliveryErrorKind::Broker(BrokerError {
-        node: peer.node(),
-        api: Api::Metadata.name(),
-        partition: None,
-        code: code.0,
-        name: code.name(),
-        message: topic.map(|topic| format!("topic {topic}").into()),
         advice: advice(code),
     })
 }
