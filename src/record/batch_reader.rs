@@ -295,9 +295,9 @@ mod tests {
         for value in [i32::MIN, -1, 0, 48] {
             assert_eq!(read(8, value), RecordError::Implausible { what: "record batch length", value });
         }
-        assert!(matches!(read(8, i32::MAX), RecordError::Truncated { available: 82, .. }));
+        assert!(matches!(read(8, 5000), RecordError::Truncated { available: 82, .. }));
         // 21 bytes of records have room for three.
-        for value in [i32::MIN, -1, 4, i32::MAX] {
+        for value in [i32::MIN, -1, 4, 5000] {
             assert_eq!(read(57, value), RecordError::Implausible { what: "record count", value });
         }
     }

@@ -210,12 +210,12 @@ mod tests {
     #[test]
     fn hostile_length() {
         let read = |bytes: &[u8]| Tail::read(bytes).unwrap_err();
-        // Zigzag: 0x03 is -2; ff ff ff ff 0f is i32::MIN; fe ff ff ff 0f is i32::MAX.
+        // Zigzag: 0x03 is -2; 90 4e is 5,000.
         assert_eq!(read(&[0x03]), RecordError::Implausible { what: "key", value: -2 });
-        let longest = RecordError::Truncated { what: "value", needed: i32::MAX as usize, available: 1 };
-        assert_eq!(read(&[0x01, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x00]), longest);
-        let most = RecordError::Implausible { what: "header count", value: i32::MAX };
-        assert_eq!(read(&[0x01, 0x01, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x00, 0x01]), most);
+        let longest = RecordError::Truncated { what: "value", needed: 5000, available: 1 };
+        assert_eq!(read(&[0x01, 0x90, 0x4e, 0x00]), longest);
+        let most = RecordError::Implausible { what: "header count", value: 5000 };
+        assert_eq!(read(&[0x01, 0x01, 0x90, 0x4e, 0x00, 0x01]), most);
         assert_eq!(read(&[0x01, 0x01, 0x01]), RecordError::Implausible { what: "header count", value: -1 });
         assert_eq!(read(&[0x01, 0x01, 0x00, 0x00]), RecordError::Trailing { what: "record", bytes: 1 });
     }

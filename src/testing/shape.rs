@@ -321,10 +321,12 @@ mod tests {
 
     #[test]
     fn hostile_length() {
-        // Each byte made the largest in turn: where that makes a count or a length, the bytes for it are not there.
+        // The lower half of each number made large in turn: where that is of a count or a length, the bytes for it are
+        // not there.
         let mut refused = 0;
         for (api, version, bytes) in examples() {
-            for at in 0..bytes.len() {
+            let lower_half = |at: &usize| *at == 0 || bytes[*at - 1] == 0;
+            for at in (0..bytes.len()).filter(lower_half) {
                 let mut hostile = bytes.clone();
                 hostile[at] = 0x7f;
                 let header = crate::testing::frame::Header { api, version, correlation_id: 0, client_id: None };
@@ -334,8 +336,8 @@ mod tests {
             }
         }
         assert!(refused > 100, "{refused}");
-        assert!(!is_sound(Api::Metadata, 1, &[0x7f, 0xff, 0xff, 0xff]));
-        assert!(!is_sound(Api::Metadata, 9, &[0xff, 0xff, 0xff, 0xff, 0x0f]));
+        assert!(!is_sound(Api::Metadata, 1, &[0, 0, 0x13, 0x88]));
+        assert!(!is_sound(Api::Metadata, 9, &[0x89, 0x27]));
         assert!(!is_sound(Api::Metadata, 9, &[0x80; 40]));
     }
 

@@ -194,14 +194,14 @@ mod tests {
 
     #[test]
     fn hostile_length() {
-        let frame = response_of_bytes(API, 0, &[0, 0, 0x7f, 0xff, 0xff, 0xff]);
+        let frame = response_of_bytes(API, 0, &[0, 0, 0, 0, 0x13, 0x88]);
         let error = bounded(&frame, |frame| decode(0, frame)).unwrap_err();
-        let kind = WireErrorKind::CountTooLarge { count: i32::MAX as u32, remaining: 0 };
+        let kind = WireErrorKind::CountTooLarge { count: 5000, remaining: 0 };
         assert_eq!(error, WireError { field: "api_keys", kind });
 
-        let frame = response_of_bytes(API, 3, &[0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+        let frame = response_of_bytes(API, 3, &[0, 0, 0x89, 0x27]);
         let error = bounded(&frame, |frame| decode(3, frame)).unwrap_err();
-        let kind = WireErrorKind::CountTooLarge { count: u32::MAX - 1, remaining: 0 };
+        let kind = WireErrorKind::CountTooLarge { count: 5000, remaining: 0 };
         assert_eq!(error, WireError { field: "api_keys", kind });
     }
 

@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn hostile_length() {
-        // One tagged field that claims 4 GiB.
-        let body = [&[0; 16][..], &[1, 9, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3]].concat();
+        // One tagged field that claims 5,000 bytes.
+        let body = [&[0; 16][..], &[1, 9, 0x88, 0x27, 1, 2, 3]].concat();
         let error = bounded(&response_of_bytes(API, 2, &body), |frame| decode(2, frame)).unwrap_err();
-        let kind = WireErrorKind::Truncated { needed: u32::MAX as usize, remaining: 3 };
+        let kind = WireErrorKind::Truncated { needed: 5000, remaining: 3 };
         assert_eq!(error, WireError { field: "response", kind });
     }
 

@@ -432,8 +432,8 @@ mod tests {
             let kind = WireErrorKind::CountTooLarge { count, remaining: 0 };
             assert_eq!(error, WireError { field: "responses", kind });
         };
-        refused(3, &[0x7f, 0xff, 0xff, 0xff], i32::MAX as u32);
-        refused(9, &[0xff, 0xff, 0xff, 0xff, 0x0f], u32::MAX - 1);
+        refused(3, &[0, 0, 0x13, 0x88], 5000);
+        refused(9, &[0x89, 0x27], 5000);
     }
 
     #[test]

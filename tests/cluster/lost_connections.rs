@@ -53,8 +53,7 @@ fn answers_that_make_no_sense_are_not_believed() {
     for api in [Api::Produce, Api::Metadata, Api::ApiVersions] {
         faults.push(Fault::on(api).times(1).wrong_correlation());
     }
-    for raw in [&b""[..], b"\0", b"\0\0\0\0", b"\xff\xff\xff\xff", &[0xff; 64], &[0; 64], b"\0\0\0\x05\x7f\xff\xff\xff"]
-    {
+    for raw in [&b""[..], b"\0", b"\0\0\0\0", b"\xff\xff\xff\xff", &[0xff; 64], &[0; 64], b"\0\0\0\x05\0\0\x13\x88"] {
         faults.push(Fault::on(Api::Produce).times(1).raw(raw));
     }
     survives_each(&cluster, &producer, faults);
