@@ -5,9 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ottla::Message;
+
+use crate::input::LONGEST_LINE;
 
 /// Counts of lines. `read = delivered + failed + undelivered + overflowed`.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Account {
     pub accepted: u64,
     undelivered: u64,
     overflowed: u64,
+    /// How many bytes of a line that is too long were read.
+    long_line: Option<u64>,
     fates: Arc<Fates>,
 }
 
@@ -42,14 +46,15 @@ impl Account {
             Some(path) => Some(BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?)),
             None => None,
         };
-        let kept = Kept { file, file_error: None, first_error: None };
+        let kept = Kept { file, inside_line: false, file_error: None, first_error: None };
         let fates = Fates {
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             key_separator: key_separator.unwrap_or_default(),
             kept: Mutex::new(kept),
+            line_ended: Condvar::new(),
         };
-        Ok(Self { read: 0, accepted: 0, undelivered: 0, overflowed: 0, fates: Arc::new(fates) })
+        Ok(Self { read: 0, accepted: 0, undelivered: 0, overflowed: 0, long_line: None, fates: Arc::new(fates) })
     }
 
     /// The part that the delivery callback shares.
@@ -60,6 +65,28 @@ impl Account {
     /// A line that `produce` refused for good.
     pub fn refused(&self, why: &dyn Display, message: &Message<'_>) {
         self.fates.failed(why, message);
+    }
+
+    /// A piece of a line that is too long for any message. It fails, and is kept as it comes: it may be longer than the
+    /// memory.
+    pub fn long_line(&mut self, piece: &[u8], is_last: bool) {
+        if self.long_line.is_none() {
+            self.read += 1;
+        }
+        *self.long_line.get_or_insert(0) += piece.len() as u64;
+        self.fates.keep_piece(piece);
+        if is_last {
+            self.end_long_line();
+        }
+    }
+
+    /// The line that is too long has ended, or what was read of it has; if there is one.
+    pub fn end_long_line(&mut self) {
+        let Some(bytes) = self.long_line.take() else { return };
+        let line = self.read;
+        self.fates.end_piece(&format_args!(
+            "line {line} has {bytes} bytes and was passed over: no message takes {LONGEST_LINE}"
+        ));
     }
 
     /// A line that was left out because the queue was full.
@@ -114,10 +141,14 @@ pub struct Fates {
     key_separator: Vec<u8>,
     /// Between the delivery thread and the main thread: both write lines that were not delivered.
     kept: Mutex<Kept>,
+    /// A line that came in pieces has ended.
+    line_ended: Condvar,
 }
 
 struct Kept {
     file: Option<BufWriter<File>>,
+    /// A line is in the file whose other pieces follow: the delivery thread waits until it ends.
+    inside_line: bool,
     file_error: Option<io::Error>,
     first_error: Option<String>,
 }
@@ -139,14 +170,38 @@ impl Fates {
 
     fn keep(&self, message: &Message<'_>) {
         let mut kept = self.lock();
-        let Some(file) = &mut kept.file else { return };
-        if let Err(error) = write_line(file, &self.key_separator, message) {
-            kept.file_error.get_or_insert(error);
+        while kept.inside_line {
+            kept = self.line_ended.wait(kept).unwrap_or_else(PoisonError::into_inner);
         }
+        kept.write(|file| write_line(file, &self.key_separator, message));
+    }
+
+    fn keep_piece(&self, piece: &[u8]) {
+        let mut kept = self.lock();
+        kept.inside_line = true;
+        kept.write(|file| file.write_all(piece));
+    }
+
+    /// The line whose pieces were kept failed.
+    fn end_piece(&self, why: &dyn Display) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.note(why);
+        let mut kept = self.lock();
+        kept.inside_line = false;
+        kept.write(|file| file.write_all(b"\n"));
+        self.line_ended.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
+        if let Some(Err(error)) = self.file.as_mut().map(write) {
+            self.file_error.get_or_insert(error);
+        }
     }
 }
 

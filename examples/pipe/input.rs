@@ -1,6 +1,6 @@
 //! Standard input, read by a thread of its own: a read cannot be interrupted, and a signal must not wait for one.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,9 +9,18 @@ use std::thread;
 /// Lines without their line breaks. A line is bytes, not text, and the last one needs no line break.
 pub type Lines = Vec<Vec<u8>>;
 
-/// What was read, a few hundred lines at a time; the channel closes at the end of the input.
+/// What was read.
+pub enum Piece {
+    /// A few hundred lines, or fewer.
+    Lines(Lines),
+    /// A piece of a line that is too long for any message: its pieces follow each other, so that no more than one of them
+    /// is in memory.
+    Long { bytes: Vec<u8>, is_last: bool },
+}
+
+/// What was read, piece by piece; the channel closes at the end of the input.
 pub struct Input {
-    pub lines: Receiver<io::Result<Lines>>,
+    pub pieces: Receiver<io::Result<Piece>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -19,11 +28,11 @@ impl Input {
     /// Starts to read. The thread ends with the input or, if it is stuck in a read, with the process.
     pub fn start() -> io::Result<Self> {
         // Few lines wait here: the producer has the queue, and it is the one with a bound that users can set.
-        let (sender, lines) = sync_channel(1);
+        let (sender, pieces) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::Builder::new().name("input".to_owned()).spawn(move || read(&sender, &stopped))?;
-        Ok(Self { lines, stop })
+        Ok(Self { pieces, stop })
     }
 
     /// Ends the input here: what is read after this is not handed over, and so counts as never read.
@@ -32,37 +41,49 @@ impl Input {
     }
 }
 
-fn read(sender: &SyncSender<io::Result<Lines>>, stopped: &AtomicBool) {
+fn read(sender: &SyncSender<io::Result<Piece>>, stopped: &AtomicBool) {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, io::stdin().lock());
-    loop {
-        let lines = next_lines(&mut input);
-        let last = !matches!(&lines, Ok(lines) if !lines.is_empty());
-        if stopped.load(Ordering::Relaxed) || lines.as_ref().is_ok_and(Vec::is_empty) {
-            return;
-        }
-        if sender.send(lines).is_err() || last {
+    let mut inside_long = false;
+    while let Some(piece) = next(&mut input, inside_long).transpose() {
+        inside_long = matches!(piece, Ok(Piece::Long { is_last: false, .. }));
+        let last = piece.is_err();
+        if stopped.load(Ordering::Relaxed) || sender.send(piece).is_err() || last {
             return;
         }
     }
 }
 
-/// Blocks for one line, and takes the whole lines that came with it. None at the end of the input.
-fn next_lines<R: io::Read>(input: &mut BufReader<R>) -> io::Result<Lines> {
+/// Blocks for one line, and takes the whole lines that came with it; or a piece of one that is too long. `None` at the end
+/// of the input.
+fn next<R: Read>(input: &mut BufReader<R>, inside_long: bool) -> io::Result<Option<Piece>> {
     let mut lines = Lines::new();
     loop {
-        let mut line = Vec::new();
-        if input.read_until(b'\n', &mut line)? == 0 {
-            return Ok(lines);
+        let (bytes, has_end) = up_to_a_break(input)?;
+        if inside_long || (!has_end && bytes.len() == LONGEST_LINE) {
+            return Ok(Some(Piece::Long { is_last: has_end || bytes.len() < LONGEST_LINE, bytes }));
         }
-        if line.last() == Some(&b'\n') {
-            line.pop();
+        if !has_end && bytes.is_empty() {
+            return Ok(None);
         }
-        lines.push(line);
+        lines.push(bytes);
         if lines.len() == MAX_LINES || !input.buffer().contains(&b'\n') {
-            return Ok(lines);
+            return Ok(Some(Piece::Lines(lines)));
         }
     }
 }
 
+/// What comes before the next line break, and whether there was one; not more than [`LONGEST_LINE`].
+fn up_to_a_break<R: Read>(input: &mut BufReader<R>) -> io::Result<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
+    input.take(LONGEST_LINE as u64).read_until(b'\n', &mut bytes)?;
+    let has_end = bytes.last() == Some(&b'\n');
+    if has_end {
+        bytes.pop();
+    }
+    Ok((bytes, has_end))
+}
+
+/// Longer than any message that the producer takes as this program configures it.
+pub const LONGEST_LINE: usize = 1024 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 const MAX_LINES: usize = 500;

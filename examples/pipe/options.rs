@@ -42,7 +42,9 @@ The last line of standard output is the account: {\"read\":n,\"accepted\":n,\"de
   overflowed   lines left out because the queue was full (--on-overflow drop or fail)
 
 read is the sum of the last four. The status is 0 only if all that was read was delivered, and 2 for bad
-usage. A first SIGINT or SIGTERM ends the input, a second one gives up at once.
+usage. A first SIGINT, SIGTERM or SIGHUP ends the input, a second one gives up at once; one that is ignored
+at the start, as under nohup, stays so. SIGQUIT ends everything, without an account. Where nobody reads standard
+output any more, standard error says so, and the status is 1. A line of 1 MiB or more fails.
 ";
 
 /// What the program was asked to do. `None` where the producer's own default holds.

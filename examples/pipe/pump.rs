@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ottla::{AsyncProducer, FlushError, Message, Topic};
 
 use crate::account::{Account, Counts};
-use crate::input::{Input, Lines};
+use crate::input::{Input, Lines, Piece};
 use crate::options::{OnOverflow, Options};
 use crate::stop::{LOOK, Stop};
 
@@ -33,6 +33,7 @@ impl<'a> Pump<'a> {
     /// Reads, produces, shuts down. The counts, and a sentence if something went wrong.
     pub fn run(mut self) -> (Counts, Option<String>) {
         let input_error = self.read_all().err();
+        self.account.end_long_line();
         self.stop.end();
         self.wait_for_fates();
         let shutdown_error = self.shut_down().err();
@@ -49,8 +50,10 @@ impl<'a> Pump<'a> {
             if stopped {
                 input.stop();
             }
-            match input.lines.recv_timeout(LOOK) {
-                Ok(lines) => self.produce_all(lines?),
+            match input.pieces.recv_timeout(LOOK) {
+                Ok(Ok(Piece::Lines(lines))) => self.produce_all(lines),
+                Ok(Ok(Piece::Long { bytes, is_last })) => self.account.long_line(&bytes, is_last),
+                Ok(Err(error)) => return Err(error),
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 // After a stop, what was read until then has come by now.
                 Err(RecvTimeoutError::Timeout) if stopped => return Ok(()),

@@ -21,12 +21,18 @@ enum State {
 }
 
 impl Stop {
-    /// Catches SIGINT and SIGTERM. Whoever waits looks at [`Stop::ending`] every [`LOOK`].
+    /// Catches SIGINT, SIGTERM and SIGHUP, but none that is ignored, as `nohup` has it. Whoever waits looks at
+    /// [`Stop::ending`] every [`LOOK`].
+    ///
+    /// SIGQUIT is for who wants a core dump now, and keeps its meaning.
     pub fn on_signals(shutdown_timeout: Option<Duration>) -> io::Result<Self> {
         let signal = Arc::new(AtomicBool::new(false));
         #[cfg(unix)]
-        for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(number, Arc::clone(&signal))?;
+        {
+            use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+            for number in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|number| !is_ignored(*number)) {
+                signal_hook::flag::register(number, Arc::clone(&signal))?;
+            }
         }
         Ok(Self { signal, state: State::Running, shutdown_timeout })
     }
@@ -63,6 +69,15 @@ impl Stop {
             self.state = State::GivenUp;
         }
     }
+}
+
+/// Whether this process was started with the signal ignored. Only Linux tells without `unsafe`; elsewhere it is caught.
+#[cfg(unix)]
+fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & 1 << (number - 1) != 0
 }
 
 /// The longest wait that does not look at the signals.

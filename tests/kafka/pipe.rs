@@ -107,20 +107,80 @@ fn a_broker_that_is_away_for_ten_seconds_costs_nothing() {
 #[test]
 fn a_signal_delivers_what_was_read() {
     let kafka = RealKafka::shared();
-    kafka.create_topic("signal", 1, &[]);
     let arguments = ["--delivery-threshold", "0", "--delivery-interval-ms", "0"];
-    let mut pipe = start_pipe(&kafka.bootstrap(), "signal", &arguments);
+    for name in ["INT", "TERM", "HUP"] {
+        let topic = format!("signal-{name}");
+        kafka.create_topic(&topic, 1, &[]);
+        let mut pipe = start_pipe(&kafka.bootstrap(), &topic, &arguments);
+        let mut stdin = pipe.stdin.take().expect("piped");
+        stdin.write_all(b"0\n1\n2\n").expect("pipe reads");
+        thread::sleep(Duration::from_secs(1));
+        signal(&pipe, name);
+        let began = Instant::now();
+        let output = pipe.wait_with_output().expect("pipe ends");
+        assert!(began.elapsed() < Duration::from_secs(10), "the open input does not hold it up");
+        drop(stdin);
+        assert_eq!(account(&output), [3, 3, 3, 0, 0, 0], "{name}");
+        assert!(output.status.success());
+        assert_numbers_in_order(&kafka.read_all(&topic), 3);
+    }
+}
+
+#[test]
+fn a_hangup_keeps_all_that_was_read_unless_it_is_ignored() {
+    let input: String = (0..500).map(|number| format!("{number}\n")).collect();
+    let file = fresh_file("hangup");
+    let arguments = ["--shutdown-timeout-ms", "200", "--undelivered", text(&file)];
+    let mut pipe = start_pipe(NOBODY, "nowhere", &arguments);
     let mut stdin = pipe.stdin.take().expect("piped");
-    stdin.write_all(b"0\n1\n2\n").expect("pipe reads");
+    stdin.write_all(input.as_bytes()).expect("pipe reads");
     thread::sleep(Duration::from_secs(1));
-    signal(&pipe, "INT");
-    let began = Instant::now();
-    let output = pipe.wait_with_output().expect("pipe ends");
-    assert!(began.elapsed() < Duration::from_secs(10), "the open input does not hold it up");
+    signal(&pipe, "HUP");
+    assert_eq!(account(&pipe.wait_with_output().expect("pipe ends")), [500, 500, 0, 0, 500, 0]);
+    let mut kept: Vec<usize> =
+        fs::read_to_string(&file).expect("written").lines().map(|line| line.parse().expect("a number")).collect();
+    kept.sort_unstable();
+    assert!(kept.into_iter().eq(0..500));
+
+    let command = r#"trap "" HUP; exec "$0" "$@""#;
+    let mut ignoring = Command::new("sh")
+        .args(["-c", command, text(&example("pipe")), "--bootstrap", NOBODY, "--topic", "nowhere"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("sh exists");
+    thread::sleep(Duration::from_secs(1));
+    signal(&ignoring, "HUP");
+    thread::sleep(Duration::from_secs(1));
+    assert!(ignoring.try_wait().expect("it can be asked").is_none(), "it goes on");
+    signal(&ignoring, "TERM");
+    assert_eq!(account(&ignoring.wait_with_output().expect("pipe ends")), [0; 6]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_line_without_an_end_takes_little_memory_and_is_kept() {
+    const BYTES: usize = 300_000_000;
+    let file = fresh_file("endless");
+    let arguments = ["--shutdown-timeout-ms", "200", "--undelivered", text(&file)];
+    let mut pipe = start_pipe(NOBODY, "nowhere", &arguments);
+    let mut stdin = pipe.stdin.take().expect("piped");
+    stdin.write_all(b"before\n").expect("pipe reads");
+    let piece = vec![b'x'; 1_000_000];
+    (0..BYTES / piece.len()).for_each(|_| stdin.write_all(&piece).expect("pipe reads"));
+    let status = fs::read_to_string(format!("/proc/{}/status", pipe.id())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+    let peak: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    stdin.write_all(b"\nbehind\n").expect("pipe reads");
     drop(stdin);
-    assert_eq!(account(&output), [3, 3, 3, 0, 0, 0]);
-    assert!(output.status.success());
-    assert_numbers_in_order(&kafka.read_all("signal"), 3);
+    let output = pipe.wait_with_output().expect("pipe ends");
+    assert!(peak < 32 * 1024, "{peak} KiB");
+    assert_eq!(account(&output), [3, 2, 0, 1, 2, 0]);
+    let kept = fs::read(&file).expect("written");
+    fs::remove_file(&file).expect("it was there");
+    let mut lines: Vec<_> = kept.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [7, 7, BYTES + 1], "the whole line, and no other one in it");
 }
 
 #[test]
@@ -157,14 +217,12 @@ fn what_a_second_signal_leaves_can_be_piped_in_again() {
 #[test]
 fn a_full_queue_drops_or_ends_the_run_as_asked() {
     let input: String = (0..300).map(|number| format!("{number}\n")).collect();
-    // Nothing listens there.
-    let nobody = "127.0.0.1:9";
     let file = fresh_file("drop");
     let arguments = ["--max-queue-size", "100", "--shutdown-timeout-ms", "500", "--undelivered", text(&file)];
     let drop = [&arguments[..], &["--on-overflow", "drop"]].concat();
-    assert_eq!(account(&pipe(nobody, "nowhere", &drop, input.as_bytes())), [300, 100, 0, 0, 100, 200]);
+    assert_eq!(account(&pipe(NOBODY, "nowhere", &drop, input.as_bytes())), [300, 100, 0, 0, 100, 200]);
     let fail = [&arguments[..], &["--on-overflow", "fail"]].concat();
-    let output = pipe(nobody, "nowhere", &fail, input.as_bytes());
+    let output = pipe(NOBODY, "nowhere", &fail, input.as_bytes());
     let [read, accepted, delivered, failed, undelivered, overflowed] = account(&output);
     assert_eq!((accepted, delivered, failed, overflowed), (100, 0, 0, 1));
     assert_eq!(read, undelivered + 1);
@@ -217,6 +275,9 @@ fn quickstart_delivers_to_real_kafka() {
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..10_000));
 }
+
+/// Nothing listens there.
+const NOBODY: &str = "127.0.0.1:9";
 
 fn pipe(bootstrap: &str, topic: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut pipe = start_pipe(bootstrap, topic, arguments);
