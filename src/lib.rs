@@ -40,6 +40,7 @@
 //! # Partitions of keys
 //!
 //! By default a key goes where ruby-kafka, librdkafka and rust-rdkafka put it: CRC-32 modulo the number of partitions.
+//! An empty key is one too, as in ruby-kafka; librdkafka spreads messages with an empty key like those without.
 //! [`Partitioner::murmur2`] puts it where the Java client and franz-go do. Choose once for a topic.
 //!
 //! # Threads

@@ -26,8 +26,8 @@ usage: pipe --bootstrap HOST:PORT[,HOST:PORT...] --topic T [options]
                                 out and go on, or stop reading
   --key-separator C             what is before the first C is the key; a line without C has no key;
                                 \\t is a tab
-  --partitioner crc32|murmur2   partition of a key as in ruby-kafka and librdkafka (default), or as
-                                in Kafka's Java client
+  --partitioner crc32|murmur2   partition of a key as in ruby-kafka and, but for empty keys, librdkafka
+                                (default), or as in Kafka's Java client
   --undelivered FILE            append every line that was not delivered to FILE, so that it can be
                                 piped in again
   --help                        this text

@@ -184,9 +184,10 @@ macro_rules! producer_options {
         /// Which partition a message without an explicit one goes to.
         ///
         /// Default: by CRC-32 of the key, as ruby-kafka, librdkafka and rust-rdkafka do; messages without a
-        /// key fill one partition for a while and then another (KIP-794). `Partitioner::murmur2()` puts keys
-        /// where the Java client and franz-go do. Choose once for a topic: another partitioner sends the same
-        /// key elsewhere.
+        /// key fill one partition for a while and then another (KIP-794). An empty key is a key, as in
+        /// ruby-kafka; librdkafka's default takes it for none. `Partitioner::murmur2()` puts keys where the
+        /// Java client and franz-go do. Choose once for a topic: another partitioner sends the same key
+        /// elsewhere.
         #[doc(alias = "partitioner.class")]
         pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
             self.options.producer.partitioner = partitioner;

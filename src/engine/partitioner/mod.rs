@@ -16,8 +16,8 @@ use murmur2::murmur2;
 ///
 /// | constructor | the same as | hash of the key |
 /// |---|---|---|
-/// | [`crc32`](Self::crc32), the default | ruby-kafka, librdkafka's `consistent` | CRC-32, as in zlib |
-/// | [`murmur2`](Self::murmur2) | the Java client, librdkafka's `murmur2` | MurmurHash2, as in Kafka |
+/// | [`crc32`](Self::crc32), the default | ruby-kafka; but for empty keys, librdkafka's `consistent_random`, its default | CRC-32, as in zlib |
+/// | [`murmur2`](Self::murmur2) | the Java client, librdkafka's `murmur2_random` | MurmurHash2, as in Kafka |
 /// | [`custom`](Self::custom) | | yours |
 ///
 /// | key | CRC-32 | `crc32`, 12 partitions | MurmurHash2 | `murmur2`, 12 partitions |
@@ -51,7 +51,8 @@ type Custom = dyn Fn(PartitionInput<'_>) -> i32 + Send + Sync;
 impl Partitioner {
     /// CRC-32 of the key, modulo the number of partitions: as ruby-kafka does it. The default.
     ///
-    /// An empty key goes to partition 0.
+    /// An empty key goes to partition 0, as with ruby-kafka. librdkafka's default spreads messages with an empty key like
+    /// those without one: leave the key out for that.
     #[must_use]
     pub fn crc32() -> Self {
         Self(Choice::Crc32)
@@ -186,7 +187,11 @@ mod tests {
 
     #[test]
     fn an_empty_key_is_a_key_and_no_key_is_none() {
+        // zlib's crc32 of nothing is 0: ruby-kafka, and librdkafka's `consistent`. Its `consistent_random`, the default,
+        // asks for the length first and chooses at random (rd_kafka_msg_partitioner_consistent_random, 2.12.1).
         assert_eq!(Partitioner::default().choose(input(Some(b""))), Some(0));
+        // As the Java client, whose `partitionForKey` takes any key that is not null.
+        assert_eq!(Partitioner::murmur2().choose(input(Some(b""))), Some(9));
         assert_eq!(Partitioner::crc32().choose(input(None)), None);
         assert_eq!(Partitioner::murmur2().choose(input(None)), None);
     }
