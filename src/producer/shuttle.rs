@@ -17,8 +17,9 @@ use crate::fate::slot::{self, Sight};
 use crate::net::model::{self as net, Broker};
 use crate::sync::model::{self, Time};
 use crate::{
-    AsyncProducer, AsyncProducerBuilder, Client, DeliveryError, DeliveryErrorKind, DeliveryHandle, Message,
-    Persistence, ProduceErrorKind, ShutdownReport, Timestamp, Topic,
+    AsyncProducer, AsyncProducerBuilder, Client, DeliveryError, DeliveryErrorKind, DeliveryHandle, FlushError, Message,
+    MetadataError, Partitioner, Persistence, ProduceErrorKind, PurgeError, ShutdownError, ShutdownReport, Timestamp,
+    Topic,
 };
 
 #[test]
@@ -145,6 +146,38 @@ fn flush_returns_only_after_what_preceded_it_and_purge_takes_the_rest() {
         assert_eq!((report.delivered as usize, report.failed as usize), (4 - purged.len(), purged.len()));
         let there = log();
         assert!(there.len() == 4 - purged.len() && there.iter().all(|id| !purged.contains(id)));
+    });
+}
+
+#[test]
+fn what_a_partitioner_cannot_wait_for_is_refused_while_others_purge_and_shut_down() {
+    check(Time::Stands, Broker::Answers, || {
+        let own: Arc<Mutex<Option<AsyncProducer>>> = Arc::default();
+        let inside = Arc::clone(&own);
+        let partitioner = Partitioner::custom(move |_| {
+            // Once: what it produces comes here, too.
+            let producer = inside.lock().unwrap().take();
+            if let Some(producer) = producer {
+                assert!(matches!(producer.purge(), Err(PurgeError::OnWorker)));
+                assert!(matches!(producer.flush(Duration::MAX), Err(FlushError::OnWorker)));
+                assert!(matches!(producer.shutdown(), Err(ShutdownError::OnWorker)));
+                let partitions = producer.partitions_for("orders", Duration::MAX);
+                assert!(matches!(partitions, Err(MetadataError::OnWorker)), "{partitions:?}");
+                if let Ok(handle) = producer.produce_with_handle(message(1, 0)) {
+                    assert!(matches!(handle.wait().unwrap_err().kind(), DeliveryErrorKind::OnWorker));
+                }
+            }
+            0
+        });
+        let producer = builder().partitioner(partitioner).max_queue_size(4).build().unwrap();
+        *own.lock().unwrap() = Some(producer.clone());
+        let purging = spawn(&producer, |producer| producer.purge().unwrap().len());
+        (0..2).for_each(|n| producer.produce(message(0, n)).unwrap());
+        let report = producer.shutdown().unwrap();
+        // If all was purged before.
+        drop(own.lock().unwrap().take());
+        let purged = purging.join().unwrap() as u64;
+        assert!(report.delivered + report.failed >= 2 && report.failed >= purged && report.given_up == 0, "{report:?}");
     });
 }
 

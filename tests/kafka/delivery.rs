@@ -1,13 +1,75 @@
 //! What the producers deliver to one node, as Kafka's own consumer sees it.
 
 use std::collections::HashMap;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use ottla::{AsyncProducer, Client, Delivered, DeliveryHandle, Message, Partitioner, RequiredAcks, Timestamp, Topic};
+use ottla::{
+    AsyncProducer, Client, Delivered, DeliveryErrorKind, DeliveryHandle, FlushError, Message, MetadataError,
+    Partitioner, Persistence, PurgeError, RequiredAcks, ShutdownError, Timestamp, Topic,
+};
 
 use crate::fixture::RealKafka;
 use crate::tools::{self, Record, field};
+
+#[test]
+fn a_partitioner_may_call_its_producer_and_one_that_never_returns_is_left_behind() {
+    let kafka = RealKafka::shared();
+    kafka.create_topic("from-a-partitioner", 1, &[]);
+    let message = |key| Message::new("from-a-partitioner", "v").with_key(key);
+    let own: Arc<Mutex<Option<AsyncProducer>>> = Arc::default();
+    let inside = Arc::clone(&own);
+    let (tell, told) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let partitioner = Partitioner::custom(move |input| {
+        match input.key {
+            Some(b"call") => {
+                let producer = inside.lock().expect("no panic").take().expect("once");
+                let handle = producer.produce_with_handle(message("from inside")).expect("accepted");
+                let wait = matches!(handle.wait().expect_err("refused").kind(), DeliveryErrorKind::OnWorker);
+                let flush = matches!(producer.flush(LONG), Err(FlushError::OnWorker));
+                let purge = matches!(producer.purge(), Err(PurgeError::OnWorker));
+                let shutdown = matches!(producer.shutdown(), Err(ShutdownError::OnWorker));
+                let partitions = producer.partitions_for("from-a-partitioner", LONG);
+                let partitions = matches!(partitions, Err(MetadataError::OnWorker));
+                tell.send([wait, flush, purge, shutdown, partitions]).expect("it is waited for");
+            }
+            Some(b"block") => {
+                tell.send([true; 5]).expect("it is waited for");
+                assert!(released.lock().expect("no panic").recv().is_err());
+            }
+            _ => {}
+        }
+        0
+    });
+    let client = Client::builder([kafka.bootstrap()]).build().expect("good options");
+    let producer = client.async_producer().partitioner(partitioner).build().expect("good options");
+    *own.lock().expect("no panic") = Some(producer.clone());
+    producer.produce(message("call")).expect("accepted");
+    assert_eq!(producer.flush(LONG).expect("nothing waits for itself").delivered, 1);
+    assert_eq!(told.recv_timeout(LONG), Ok([true; 5]));
+    assert_eq!(producer.flush(LONG).expect("in time").failed, 0);
+    assert_eq!(kafka.counts("from-a-partitioner"), [2]);
+
+    producer.produce(message("block")).expect("accepted");
+    producer.deliver_messages();
+    assert_eq!(told.recv_timeout(LONG), Ok([true; 5]));
+    (0..10).for_each(|_| producer.produce(message("behind")).expect("accepted"));
+    let began = Instant::now();
+    let report = producer.shutdown_within(Duration::from_millis(100)).expect("not inside");
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+    assert_eq!((report.delivered, report.given_up, report.out_of_reach), (2, 11, 11));
+    drop(release);
+    let report = producer.shutdown().expect("not inside");
+    assert_eq!((report.delivered + report.given_up, report.out_of_reach), (13, 0));
+    // What the partitioner held may have been written when it returned; the rest was not.
+    let never = report.undelivered.filter(|error| error.persistence() == Persistence::No).count();
+    assert!(never >= 10, "{never}");
+    assert!(kafka.counts("from-a-partitioner")[0] <= 3);
+}
+
+const LONG: Duration = Duration::from_secs(30);
 
 #[test]
 fn every_kind_of_message_reads_back_as_it_was_produced() {
