@@ -143,7 +143,7 @@ impl Chunk {
     /// Bytes that it can hold without taking more memory, and what says where they go.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.records.capacity() + self.routes.capacity() * size_of::<Route>()
+        self.records.capacity() + self.routes.capacity() * size_of::<Route>() + self.extras.capacity()
     }
 
     /// Whether it holds no message.
@@ -215,13 +215,13 @@ impl Chunk {
         self.note(index, (message.topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
     }
 
-    /// Appends a message of another chunk or batch.
-    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, cost: usize) {
+    /// Appends a message of another chunk or batch; `anywhere` as for [`push`](Self::push).
+    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, anywhere: bool, cost: usize) {
         let index = self.records.count();
         self.records.append(entry.create_time, entry.tail);
         self.extras.push_copy(index, entry, slot);
         self.cost += cost;
-        self.note(index, (entry.topic, entry.partition), (entry.create_time, entry.tail.len()), false);
+        self.note(index, (entry.topic, entry.partition), (entry.create_time, entry.tail.len()), anywhere);
     }
 
     /// Gives every message of a run its route, so that it can be read by its index.
@@ -256,6 +256,17 @@ impl Chunk {
         (records, std::mem::take(&mut self.extras), std::mem::take(&mut self.cost))
     }
 
+    /// Moves a run into a chunk that keeps no memory for more, and leaves an empty one.
+    #[must_use]
+    pub fn split_run(&mut self) -> Self {
+        let Self { first, upto, lane, topic, .. } = *self;
+        if self.records.is_wasteful() {
+            drop(self.records.fit());
+        }
+        let (records, extras, cost) = self.take_run(Vec::new());
+        Self { records, extras, cost, first, upto, lane, topic, ..Self::default() }
+    }
+
     /// Empties it for the next use; the memory stays.
     pub fn reset(&mut self) {
         self.records.clear();
@@ -282,11 +293,16 @@ impl Chunk {
         }
         let end = self.records.bytes().len();
         let (start, end) = ((end - tail_len) as u32, end as u32);
+        if self.routes.len() == self.routes.capacity() {
+            // By a half, as the records do.
+            self.routes.reserve_exact(LEAST_ROUTES.max(self.routes.len() / 2));
+        }
         self.routes.push(Route { create_time, topic, partition: partition.unwrap_or(-1), start, end });
     }
 
     /// Routes the first so many messages as those of a run.
     fn route_run(&mut self, count: usize) {
+        self.routes.reserve_exact(count);
         let mut at = 0;
         for _ in 0..count {
             let (create_time, tail) = self.records.record_at(at);
@@ -296,3 +312,5 @@ impl Chunk {
         }
     }
 }
+
+const LEAST_ROUTES: usize = 16;

@@ -68,6 +68,12 @@ impl Extras {
         self.bytes
     }
 
+    /// Bytes of memory that it keeps for others.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.list.capacity() * size_of::<Extra>()
+    }
+
     /// Tells all with a handle that they were written, the first message with this offset.
     pub fn deliver(&mut self, partition: i32, base_offset: Option<i64>, log_append_time: Option<i64>) {
         let waking = self.pages.waking();

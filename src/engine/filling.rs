@@ -36,14 +36,15 @@ pub(super) enum Way {
 }
 
 impl Filling {
-    pub fn new(batch_bytes: usize) -> Self {
+    /// For batches of so many bytes, of which a queue holds so many.
+    pub fn new(batch_bytes: usize, queue_bytes: usize) -> Self {
         Self {
             batch_bytes,
             partitioner: None,
             open: Chunk::default(),
             lanes: Lanes::default(),
             sealed: VecDeque::new(),
-            spare: Spare::default(),
+            spare: Spare { chunks: Vec::new(), bytes: 0, most_bytes: SPARE_BYTES.min(queue_bytes / 4) },
         }
     }
 
@@ -184,10 +185,11 @@ impl Filling {
 }
 
 /// Emptied chunks for the next messages, and the bytes that they can hold.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Spare {
     chunks: Vec<Chunk>,
     bytes: usize,
+    most_bytes: usize,
 }
 
 impl Spare {
@@ -199,7 +201,7 @@ impl Spare {
 
     fn put(&mut self, mut chunk: Chunk) {
         let capacity = chunk.capacity();
-        if self.chunks.len() < SPARE_CHUNKS && self.bytes.saturating_add(capacity) <= SPARE_BYTES {
+        if self.chunks.len() < SPARE_CHUNKS && self.bytes.saturating_add(capacity) <= self.most_bytes {
             chunk.reset();
             self.bytes += capacity;
             self.chunks.push(chunk);

@@ -137,7 +137,7 @@ impl Queue {
             limits,
             phase: Phase::Idle,
             topics: Topics::default(),
-            filling: Filling::new(limits.batch_bytes),
+            filling: Filling::new(limits.batch_bytes, limits.bytes),
             arrivals: VecDeque::new(),
             accepted: 0,
             taken: 0,
@@ -319,7 +319,7 @@ impl Queue {
         let begins = self.filling.first().is_none();
         if begins || self.open_len() % LOOKS_AT_CLOCK == 0 {
             let at = clock().ok_or(Refused::Forked)?;
-            if begins {
+            if begins && self.arrivals.back().is_none_or(|last| at >= last.at + self.precision()) {
                 self.arrivals.push_back(Arrival { first: self.accepted, at });
             }
         }
@@ -407,6 +407,11 @@ impl Queue {
             self.taken = last.upto;
         }
         true
+    }
+
+    /// Takes so many bytes more for messages that hold places already; they become free with these.
+    pub fn charge(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     /// Frees the places of so many messages, oldest first.
@@ -546,6 +551,12 @@ impl Queue {
         self.arrivals.get(later.checked_sub(1)?).map(|arrival| arrival.at)
     }
 
+    /// Chunks that begin so soon after each other share an arrival: where each message is a chunk, there would be as
+    /// many of them.
+    fn precision(&self) -> Duration {
+        if self.limits.interval.is_zero() { ARRIVED_TOGETHER } else { ARRIVED_TOGETHER.min(self.limits.interval / 8) }
+    }
+
     #[inline]
     fn limit_reached(&self, messages: usize, bytes: usize, cost: usize) -> Option<(usize, bool)> {
         if self.held() >= messages {
@@ -632,6 +643,7 @@ fn next_number() -> u32 {
     }
 }
 
+const ARRIVED_TOGETHER: Duration = Duration::from_millis(1);
 const LOOKS_AT_CLOCK: usize = 1024;
 /// Bytes of a record in front of its tail, at least.
 const LEAST_HEAD: usize = 4;

@@ -21,6 +21,10 @@ pub use self::usual::{MOST_AROUND, Usual};
 pub const HEADER_LEN: usize = 61;
 
 const MAGIC: u8 = 2;
+/// Numbers are put down in pieces of this size, of which only a part counts.
+const PIECE: usize = 16;
+/// What a batch grows by at least, behind its first record: most of those that wait for more get it.
+const LEAST_GROWTH: usize = 256;
 /// No record has any: a byte of zeros, which is the number 0, too.
 const NO_ATTRIBUTES: i64 = 0;
 
@@ -155,8 +159,19 @@ impl BatchBuilder {
 
     /// Appends length, attributes, time and offset.
     fn put_head(&mut self, plan: Plan) {
+        self.make_room(plan.len - self.len());
         for number in [plan.body as i64, NO_ATTRIBUTES, plan.delta, i64::from(self.count)] {
             put_varlong(&mut self.records, number);
+        }
+    }
+
+    /// Takes memory for so many bytes more. It grows by a half: to double it time and again, in many batches at once,
+    /// would leave as much unused as is used.
+    fn make_room(&mut self, more: usize) {
+        let (len, free) = (self.records.len(), self.records.capacity() - self.records.len());
+        if free < more + PIECE {
+            let least = if len == 0 { 0 } else { LEAST_GROWTH };
+            self.records.reserve_exact((more + PIECE).max(len / 2).max(least));
         }
     }
 
@@ -214,6 +229,19 @@ impl BatchBuilder {
     pub fn grow_to(&mut self, len: usize) {
         // The header stays outside; that leaves room for the fixed piece that `append_parts` copies.
         self.records.reserve_exact(len.saturating_sub(self.records.len()));
+    }
+
+    /// Whether it holds memory for far more than it has.
+    #[must_use]
+    pub fn is_wasteful(&self) -> bool {
+        self.records.capacity() > self.records.len() + self.records.len() / 2 + LEAST_GROWTH
+    }
+
+    /// The same records in memory of their size, and the memory that they were in.
+    #[must_use]
+    pub fn fit(&mut self) -> Vec<u8> {
+        let fitting = self.records.clone();
+        mem::replace(&mut self.records, fitting)
     }
 
     /// Empties it for the next batch; the memory stays.

@@ -179,7 +179,9 @@ impl<N: Network> Driver<N> {
             self.engine.append(chunk, self.now);
             // A message with a handle is lost when nothing has it any more: from here on the engine has them.
             chunk.extras.clear();
-            self.spent.extend(self.hand.pop_front());
+            // Many at once would take as much memory again, until callers have them.
+            let spent = self.hand.pop_front();
+            self.spent.extend(spent.filter(|_| self.spent.len() < MOST_SPENT));
         }
     }
 
@@ -301,6 +303,8 @@ impl<N> std::fmt::Debug for Driver<N> {
         f.debug_struct("Driver").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
+
+const MOST_SPENT: usize = 8;
 
 fn new_net(client: &ClientConfig) -> io::Result<Net> {
     match &client.resolver.0 {

@@ -179,6 +179,7 @@ impl State {
     /// Takes the worker's report; returns whether somebody may wait for what is in it.
     pub fn take_in(&mut self, report: &mut Report) -> bool {
         let released = mem::take(&mut report.released);
+        self.queue.charge(released.charged);
         self.queue.release(released.messages, released.bytes);
         self.totals.add(mem::take(&mut report.totals));
         report.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));

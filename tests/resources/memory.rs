@@ -1,5 +1,5 @@
 //! Memory is bounded by `max_queue_bytesize` and `max_buffer_bytesize`, whatever brokers and callers do. The bound that is tested:
-//! the process grows by no more than twice what these options allow, and 32 MiB.
+//! the process grows by no more than one and a half times what these options allow, and 16 MiB.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -274,7 +274,7 @@ impl Growth {
     }
 
     fn assert_within(&self, limit: u64, what: &str) {
-        self.assert_at_most(2 * limit + 32 * MIB, what);
+        self.assert_at_most(limit + limit / 2 + 16 * MIB, what);
     }
 
     fn assert_at_most(&self, most: u64, what: &str) {

@@ -173,7 +173,15 @@ impl Batch {
     /// Bytes that it holds in the buffer once it was sent.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        self.len() + self.extras.bytes() + self.reported
+        BATCH + self.len() + self.extras.bytes() + self.reported
+    }
+
+    /// Gives it memory of its size, if it takes messages and has far more, and returns what it had.
+    pub fn fit(&mut self) -> Option<Vec<u8>> {
+        match &mut self.body {
+            Body::Open(builder) if builder.is_wasteful() => Some(builder.fit()),
+            _ => None,
+        }
     }
 
     /// Whether it has no message.
@@ -288,3 +296,6 @@ impl Batch {
         (kept, refused)
     }
 }
+
+/// Bytes that a batch takes beside its records, in the lists that it is in, and its fate after it.
+pub const BATCH: usize = 512;

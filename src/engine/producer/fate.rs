@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::batch::BATCH;
 use crate::engine::entry;
 use crate::engine::extras::{Extra, Extras};
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
@@ -72,7 +73,7 @@ impl BatchFate {
     /// Bytes that the messages hold in the buffer until their callbacks have returned.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        self.records.len() + self.extras.bytes()
+        BATCH + self.records.len() + self.extras.bytes()
     }
 
     /// Bytes that the messages took of a queue's limit.
@@ -212,7 +213,7 @@ impl Errors {
     /// Bytes of memory that they hold until the last one was taken.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.fate.buffer_bytes()
+        self.fate.buffer_bytes()
     }
 
     /// Copies of those that are still to come.

@@ -1,12 +1,13 @@
 //! From the queue into batches: a run as it is, other messages one by one into the open batch of their partition.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProducerEngine;
-use super::batch::Batch;
-use super::partition::{Arrival, Settled};
+use super::batch::{BATCH, Batch};
+use super::partition::{Arrival, Rules, Settled};
 use super::topic::TopicState;
 use crate::engine::backoff::Random;
 use crate::engine::chunk::Chunk;
@@ -26,6 +27,7 @@ impl ProducerEngine {
         if self.append_run(chunk, now) || self.park_run(chunk, now) {
             self.unfinished += count;
         } else {
+            let anywhere = chunk.run().is_some();
             chunk.spell_out();
             let mut next = chunk.extras.partition_point(|extra| (extra.index as usize) < chunk.taken);
             while chunk.taken < chunk.len() {
@@ -39,7 +41,7 @@ impl ProducerEngine {
                     slot: chunk.extras.slot(extra),
                 };
                 self.unfinished += 1;
-                self.place(&entry, arrival, chunk.lane);
+                self.place(&entry, arrival, (chunk.lane, anywhere));
                 chunk.taken += 1;
             }
         }
@@ -50,36 +52,45 @@ impl ProducerEngine {
     /// turn it is, wants it so. Its messages are due since `due`.
     fn append_run(&mut self, chunk: &mut Chunk, due: Instant) -> bool {
         let len = chunk.records.len();
-        // A large buffer is not spent on few bytes.
-        let capacity = chunk.records.capacity();
-        let small = capacity > MOST_SPARE * len && capacity > SMALL_BUFFER;
-        let Some(index) = chunk.run().filter(|_| !small && self.fatal.is_none()) else { return false };
+        let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
         let number = match chunk.lane {
             None => topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len)),
             lane => lane.filter(|number| topic.partition(*number).is_some_and(|it| it.takes_runs_of(len))),
         };
         let Some(number) = number else { return false };
+        topic.used = true;
         let Some(partition) = topic.partition(number) else { return false };
         if !partition.has_unsent() {
             self.outbox.fresh(index, number);
         }
-        let (first, buffer) = (chunk.first, self.buffers.pop().unwrap_or_default());
+        // A large buffer is not spent on few bytes.
+        let few = chunk.records.capacity() > MOST_SPARE * len;
+        let buffer = if few { chunk.records.fit() } else { self.buffers.take() };
+        let wasteful = chunk.records.is_wasteful();
         let (records, extras, queued) = chunk.take_run(buffer);
-        partition.append_run(Batch::of_run(records, extras, queued, first, due));
-        topic.used = true;
+        partition.append_run(Batch::of_run(records, extras, queued, chunk.first, due));
+        self.released.charged += BATCH;
+        if wasteful {
+            self.lend_buffer((index, number));
+        }
         true
     }
 
-    /// Keeps the chunk as it is until the metadata of its topic is there, if it is a run to one topic.
+    /// Keeps the chunk as it is until the metadata of its topic is there, if it is a run to one topic, and not small: what
+    /// many small ones take beside their messages would be many times these.
     fn park_run(&mut self, chunk: &mut Chunk, now: Instant) -> bool {
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| !topic.is_known()) else { return false };
+        if chunk.records.len() < PARKED_ALONE {
+            return false;
+        }
         if topic.parked.is_empty() {
             self.refresh.want_for(topic.last_error.is_none());
             self.outbox.fresh(index, -1);
         }
-        topic.parked.push_back((std::mem::take(chunk), now));
+        topic.parked.push_back((chunk.split_run(), now));
+        self.released.charged += BATCH;
         true
     }
 
@@ -104,9 +115,10 @@ impl ProducerEngine {
     /// Appends what waited for the metadata of a topic that is known now.
     pub(super) fn unpark(&mut self, topic: u32, now: Instant) {
         for (mut chunk, due) in std::mem::take(&mut self.topics[topic as usize].parked) {
+            self.released.bytes += BATCH;
             if !self.append_run(&mut chunk, due) {
-                let lane = chunk.lane;
-                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival, lane));
+                let to = (chunk.lane, false);
+                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival, to));
             }
         }
         self.touch_fresh(now);
@@ -126,25 +138,30 @@ impl ProducerEngine {
             // The next message has all the time again.
             state.missing_since = None;
         }
-        let mut group: Option<(Option<i32>, Batch)> = None;
+        let mut groups: BTreeMap<Option<i32>, Batch> = BTreeMap::new();
         for (mut chunk, due) in parked {
+            self.released.bytes += BATCH;
+            if chunk.run().is_some() {
+                groups.remove(&None).into_iter().for_each(|before| self.fail_group(topic, None, before, why));
+                let (records, extras, queued) = chunk.take_run(Vec::new());
+                self.fail_group(topic, None, Batch::of_run(records, extras, queued, chunk.first, due), why);
+                continue;
+            }
             each(&mut chunk, due, |entry, arrival| {
-                if let Some((partition, batch)) = &mut group {
-                    let Arrival { slot, queued, .. } = arrival;
-                    if *partition == entry.partition && batch.append(entry, slot, queued, FAILED_TOGETHER) {
-                        return;
+                let Arrival { slot, queued, .. } = arrival;
+                let group = groups.get_mut(&entry.partition);
+                if group.is_none_or(|batch| !batch.append(entry, slot, queued, FAILED_TOGETHER)) {
+                    if let Some(full) = groups.insert(entry.partition, alone(entry, arrival)) {
+                        self.fail_group(topic, entry.partition, full, why);
                     }
                 }
-                self.fail_group(topic, group.take(), why);
-                group = Some((entry.partition, alone(entry, arrival)));
             });
         }
-        self.fail_group(topic, group, why);
+        groups.into_iter().for_each(|(partition, batch)| self.fail_group(topic, partition, batch, why));
     }
 
     /// Gives messages to one partition, or to none, that are in no batch, their fate.
-    fn fail_group(&mut self, topic: u32, group: Option<(Option<i32>, Batch)>, why: &Arc<DeliveryErrorKind>) {
-        let Some((partition, batch)) = group else { return };
+    fn fail_group(&mut self, topic: u32, partition: Option<i32>, batch: Batch, why: &Arc<DeliveryErrorKind>) {
         let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
         let number = (topic, partition.unwrap_or(-1));
         self.settled.push(Settled { number, parts: batch.into_parts(), outcome, queued });
@@ -155,7 +172,7 @@ impl ProducerEngine {
     /// already chosen the partition of a `lane`, and it stays with that if the number of partitions has changed since:
     /// in another partition, the message would come behind later ones that were in another lane.
     #[inline]
-    fn place(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, lane: Option<i32>) {
+    fn place(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, (lane, anywhere): (Option<i32>, bool)) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index as usize) else {
             debug_assert!(false, "topic {index} was not told");
@@ -170,7 +187,9 @@ impl ProducerEngine {
                 self.refresh.want_for(topic.last_error.is_none());
                 self.outbox.fresh(index, -1);
             }
-            return park(topic, entry, arrival, lane);
+            let began = park(topic, self.rules, entry, arrival, (lane, anywhere));
+            self.released.charged += if began { BATCH } else { 0 };
+            return;
         }
         match choose(&self.config.partitioner, topic, entry, lane, &mut self.random) {
             Ok(number) => {
@@ -180,10 +199,22 @@ impl ProducerEngine {
                         self.outbox.fresh(index, number);
                     }
                     let buffers = &mut self.buffers;
-                    partition.append(entry, arrival, || buffers.pop().unwrap_or_default());
+                    if partition.append(entry, arrival, || buffers.take()) {
+                        self.released.charged += BATCH;
+                        self.lend_buffer((index, number));
+                    }
                 }
             }
             Err(why) => self.fail_one(entry, arrival, Arc::new(why)),
+        }
+    }
+
+    /// A batch of this partition has got a buffer that it may not fill.
+    fn lend_buffer(&mut self, to: (u32, i32)) {
+        let Some((topic, number)) = self.buffers.lend(to) else { return };
+        let partition = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number));
+        if let Some(buffer) = partition.and_then(|partition| partition.fit_open()) {
+            self.buffers.put(buffer);
         }
     }
 
@@ -200,7 +231,7 @@ impl ProducerEngine {
 
     /// Gives one message, which is in no batch, its fate.
     fn fail_one(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, why: Arc<DeliveryErrorKind>) {
-        self.fail_group(entry.topic, Some((entry.partition, alone(entry, arrival))), &why);
+        self.fail_group(entry.topic, entry.partition, alone(entry, arrival), &why);
     }
 }
 
@@ -208,13 +239,11 @@ impl ProducerEngine {
 /// times the memory of the messages, if they are small.
 const FAILED_TOGETHER: usize = 64 * 1024;
 
-/// Bytes of messages that are kept as one while the metadata of their topic is awaited: memory grows by doubling.
-const PARKED_TOGETHER: usize = 1024 * 1024;
+/// A run of fewer bytes is put together with others while it waits for metadata.
+const PARKED_ALONE: usize = 16 * 1024;
 
 /// A run whose buffer is larger than this many times its bytes is copied.
 const MOST_SPARE: usize = 4;
-/// But not if it is this small.
-const SMALL_BUFFER: usize = 4 * 1024;
 
 /// The partition of a message.
 #[inline]
@@ -276,20 +305,30 @@ fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival
     }
 }
 
-/// Keeps a message until the metadata of its topic is there.
-fn park(topic: &mut TopicState, entry: &Entry<'_>, arrival: Arrival<'_>, lane: Option<i32>) {
+/// Keeps a message until the metadata of its topic is there, together with the last ones if it can; as a batch, what is
+/// kept together fails together. Returns whether it is the first of others.
+fn park(
+    topic: &mut TopicState,
+    rules: Rules,
+    entry: &Entry<'_>,
+    arrival: Arrival<'_>,
+    (lane, anywhere): (Option<i32>, bool),
+) -> bool {
     let joins = |(chunk, due): &(Chunk, Instant)| {
         let len = chunk.records.len_with(entry.create_time, entry.tail.len());
-        *due == arrival.due && chunk.lane == lane && len.is_some_and(|len| len <= PARKED_TOGETHER)
+        let in_time = rules.takes_until(*due).moment().is_none_or(|until| arrival.due <= until);
+        in_time && chunk.lane == lane && len.is_some_and(|len| len <= rules.max_batch_bytes)
     };
-    if !topic.parked.back().is_some_and(joins) {
+    let begins = !topic.parked.back().is_some_and(joins);
+    if begins {
         let mut chunk = Chunk::from_ticket(arrival.ticket);
         chunk.lane = lane;
         topic.parked.push_back((chunk, arrival.due));
     }
     if let Some((chunk, _)) = topic.parked.back_mut() {
-        chunk.push_entry(entry, arrival.slot, arrival.queued);
+        chunk.push_entry(entry, arrival.slot, anywhere, arrival.queued);
     }
+    begins
 }
 
 /// The messages of a batch as a chunk, each bound to its partition.
@@ -308,7 +347,7 @@ pub(super) fn chunk_of(topic: u32, partition: i32, batch: Batch) -> Chunk {
             tail: &bytes[tail],
         };
         let queued = entry::cost(entry.tail.len(), extra);
-        chunk.push_entry(&entry, extras.slot(extra), queued);
+        chunk.push_entry(&entry, extras.slot(extra), false, queued);
     }
     chunk
 }

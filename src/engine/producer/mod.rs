@@ -9,6 +9,7 @@
 mod answers;
 pub mod batch;
 mod brokers;
+mod buffers;
 mod causes;
 mod dispatch;
 mod fate;
@@ -30,7 +31,9 @@ pub use self::partition::Freed;
 #[cfg(feature = "_internal")]
 pub use self::{fate::Ack, metadata::Cluster};
 
+use self::batch::BATCH;
 use self::brokers::Brokers;
+use self::buffers::Buffers;
 use self::causes::Causes;
 use self::dispatch::Outbox;
 use self::identity::Identity;
@@ -76,8 +79,7 @@ pub struct ProducerEngine {
     callbacks: bool,
     causes: Causes,
     fatal: Option<Arc<FatalError>>,
-    /// Buffers of finished batches, for the next ones.
-    buffers: Vec<Vec<u8>>,
+    buffers: Buffers,
 }
 
 /// What the driver must do for the engine.
@@ -134,18 +136,22 @@ pub struct Released {
     pub messages: u64,
     /// Bytes.
     pub bytes: usize,
+    /// Bytes that are taken in addition, by the batches that messages which hold places are in; they become free with
+    /// these.
+    pub charged: usize,
 }
 
 impl Released {
     /// Both together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+            charged: self.charged + other.charged,
+        }
     }
 }
-
-/// Buffers that are kept for the next batches.
-const SPARE_BUFFERS: usize = 8;
 
 impl ProducerEngine {
     /// An engine that knows nothing yet. `seed` feeds jitter and random choices.
@@ -159,6 +165,7 @@ impl ProducerEngine {
             max_retries: config.max_retries,
         };
         let mut random = Random::new(seed);
+        let buffers = Buffers::new(config.max_batch_bytes, config.max_buffer_bytesize);
         Self {
             rules,
             retry: Backoff { first: config.retry_backoff, max: config.retry_backoff_max },
@@ -183,7 +190,7 @@ impl ProducerEngine {
             callbacks: false,
             causes: Causes::default(),
             fatal: None,
-            buffers: Vec::new(),
+            buffers,
         }
     }
 
@@ -251,10 +258,8 @@ impl ProducerEngine {
 
     /// Takes the buffer of a fate that was passed on.
     pub fn recycle(&mut self, fate: BatchFate) {
-        if self.buffers.len() < SPARE_BUFFERS {
-            // A buffer that was made for one huge message would be kept for small ones.
-            let most = self.rules.max_batch_bytes.saturating_mul(2);
-            self.buffers.extend(fate.into_buffer().filter(|buffer| buffer.capacity() <= most));
+        if let Some(buffer) = fate.into_buffer() {
+            self.buffers.put(buffer);
         }
     }
 
@@ -272,7 +277,10 @@ impl ProducerEngine {
     /// Queue places that became free since the last call. None while callbacks hold more than the buffer may: messages
     /// that fail unsent go to them without a place in the buffer, and callers must not go on for ever.
     pub fn take_released(&mut self) -> Released {
-        if self.callbacks && self.is_overfull() { Released::default() } else { std::mem::take(&mut self.released) }
+        if self.callbacks && self.is_overfull() {
+            return Released { charged: std::mem::take(&mut self.released.charged), ..Released::default() };
+        }
+        std::mem::take(&mut self.released)
     }
 
     /// The same at the end, when no caller can come any more: all of them, whatever callbacks hold.
@@ -380,7 +388,9 @@ impl ProducerEngine {
             salvage.fates.push(fate_of(&self.topics, settled));
         }
         for (index, topic) in (0u32..).zip(&mut self.topics) {
+            let parked = salvage.chunks.len();
             salvage.chunks.extend(topic.take_parked());
+            salvage.released.bytes += (salvage.chunks.len() - parked) * BATCH;
             let name = topic.name.clone();
             for (number, partition) in (0i32..).zip(&mut topic.partitions) {
                 let (sent, unsent) = partition.dismantle();
@@ -390,7 +400,13 @@ impl ProducerEngine {
                     salvage.released.bytes += batch.queued.bytes;
                     salvage.fates.push(BatchFate::new(name.clone(), Some(number), batch.into_parts(), outcome));
                 }
-                salvage.chunks.extend(unsent.into_iter().map(|batch| intake::chunk_of(index, number, batch)));
+                for mut batch in unsent {
+                    let queued = std::mem::take(&mut batch.queued);
+                    let chunk = intake::chunk_of(index, number, batch);
+                    // What it holds beside its messages is free; the new engine takes it again.
+                    salvage.released.bytes += queued.bytes.saturating_sub(chunk.cost);
+                    salvage.chunks.push(chunk);
+                }
             }
         }
         // A batch holds messages of one partition only, so the order that is kept is that of each partition.
@@ -544,7 +560,7 @@ mod tests {
         let why = Arc::new(DeliveryErrorKind::Purged);
         engine.settled.push(partition::settled((0, 3), batch, Err((why, Persistence::No))));
         let salvage = engine.salvage("a test");
-        assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len() });
+        assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len(), charged: 0 });
         let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");
         let error = fate.into_errors().next().expect("one message");
         assert_eq!(

@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use super::Partition;
+use super::{Partition, Rules};
 use crate::engine::deadline::Deadline;
 use crate::engine::entry::Entry;
-use crate::engine::producer::batch::Batch;
+use crate::engine::producer::batch::{BATCH, Batch};
 use crate::fate::slot::Slot;
 
 /// A message's place on its way into a batch.
@@ -24,13 +24,14 @@ pub struct Arrival<'a> {
 
 impl Partition {
     /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives.
+    /// Returns whether it began one.
     #[inline]
-    pub fn append(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, buffer: impl FnOnce() -> Vec<u8>) {
+    pub fn append(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, buffer: impl FnOnce() -> Vec<u8>) -> bool {
         let Arrival { ticket, due, queued, slot } = arrival;
         let max = self.rules.max_batch_bytes;
         if let Some(open) = self.unsent.back_mut() {
             if !open.written && open.takes(due) && open.append(entry, slot, queued, max) {
-                return;
+                return false;
             }
             open.seal();
         }
@@ -38,6 +39,12 @@ impl Partition {
         let first = batch.append(entry, slot, queued, max);
         debug_assert!(first, "the first message always fits");
         self.open(batch);
+        true
+    }
+
+    /// Gives a batch that still takes messages memory of its size, if it has far more, and returns what it had.
+    pub fn fit_open(&mut self) -> Option<Vec<u8>> {
+        self.unsent.back_mut()?.fit()
     }
 
     /// Whether a run of so many bytes begins a batch as it is. What comes while another batch waits is put together
@@ -59,11 +66,18 @@ impl Partition {
     /// Puts a new batch behind the others.
     fn open(&mut self, mut batch: Batch) {
         batch.deadline = Deadline::after(batch.due, self.rules.delivery_timeout);
-        batch.takes_until = Deadline::after(batch.due, self.rules.delivery_timeout / TAKES_FOR);
+        batch.takes_until = self.rules.takes_until(batch.due);
+        batch.queued.bytes += BATCH;
         self.unsent.push_back(Box::new(batch));
     }
 }
 
-/// A batch fails as a whole: one that has waited for this part of `delivery_timeout` takes no more, or late messages
-/// would fail early.
+impl Rules {
+    /// Until when messages are put together with one that is due since `due`. They fail together: what has waited for a
+    /// part of `delivery_timeout` takes no more, or late messages would fail early.
+    pub fn takes_until(&self, due: Instant) -> Deadline {
+        Deadline::after(due, self.delivery_timeout / TAKES_FOR)
+    }
+}
+
 const TAKES_FOR: u32 = 16;
