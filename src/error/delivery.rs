@@ -124,6 +124,8 @@ pub enum DeliveryErrorKind {
     OnWorker,
     /// The producer cannot go on.
     Fatal(Arc<FatalError>),
+    /// The process forked after the producer had started: the message, and its fate, belong to the parent.
+    AfterFork,
     /// A fault inside ottla, which is a bug: please report it with the text.
     Internal(String),
 }
@@ -212,6 +214,10 @@ impl fmt::Display for DeliveryErrorKind {
                  is to deliver it; look there with try_get",
             ),
             Self::Fatal(error) => fmt::Display::fmt(error, f),
+            Self::AfterFork => f.write_str(
+                "the process forked after the producer had started; the message and its fate are the parent's, make a new \
+                 producer in the child",
+            ),
             Self::Internal(what) => {
                 let what = OneLine(what);
                 write!(f, "a fault inside ottla, please report it: {what}")
@@ -320,6 +326,11 @@ mod tests {
             (
                 Kind::Fatal(Arc::new(FatalError { cause: Kind::Purged, advice: "try again" })),
                 "the producer cannot go on: it was taken back (purge or clear_buffer); try again",
+            ),
+            (
+                Kind::AfterFork,
+                "the process forked after the producer had started; the message and its fate are the parent's, make a \
+                 new producer in the child",
             ),
             (Kind::Internal("boom\n".into()), "a fault inside ottla, please report it: boom"),
         ] {

@@ -129,12 +129,11 @@ impl DeliveryHandle {
 
     /// Nobody will put a fate in: the message belongs to another process, or was lost to a fault inside ottla.
     fn orphaned(self) -> Fate {
-        let what = if self.lookout.forked() {
-            "the process forked after the message was produced; its fate is known in the parent, and so is the message"
-        } else {
-            "the message was lost"
+        let kind = match self.lookout.forked() {
+            true => DeliveryErrorKind::AfterFork,
+            false => DeliveryErrorKind::Internal("the message was lost".to_owned()),
         };
-        self.unknown(DeliveryErrorKind::Internal(what.to_owned()))
+        self.unknown(kind)
     }
 
     /// It would wait for the thread that it is on. The fate goes on as if nobody had the handle.

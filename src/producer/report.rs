@@ -51,8 +51,7 @@ pub enum PurgeError {
     AfterFork,
 }
 
-/// What became of all messages of a producer: `delivered + failed + undelivered` is how many it accepted, where
-/// `undelivered` includes those whose handle has the error.
+/// What became of all messages of a producer: `delivered + failed + given_up` is how many it accepted.
 #[derive(Debug, Default)]
 #[must_use = "it may hold messages that were not delivered"]
 #[non_exhaustive]

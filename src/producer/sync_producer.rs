@@ -83,11 +83,8 @@ impl Producer {
             return Ok(());
         }
         let mut failed = Vec::new();
-        let problem = if self.forked() {
-            Some(Arc::new(DeliveryErrorKind::Internal("the process forked; the buffer belongs to the parent".into())))
-        } else {
-            self.deliver(&mut failed)
-        };
+        let problem =
+            if self.forked() { Some(Arc::new(DeliveryErrorKind::AfterFork)) } else { self.deliver(&mut failed) };
         let remaining = self.queue.held();
         if failed.is_empty() && remaining == 0 {
             return Ok(());

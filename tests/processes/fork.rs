@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use fork::{Fork, fork, waitpid_nohang};
 use ottla::testing::Api;
 use ottla::{
-    AsyncProducer, Client, DeliveryHandle, FlushError, Message, MetadataError, Persistence, ProduceErrorKind,
-    PurgeError, ShutdownError,
+    AsyncProducer, Client, DeliveryErrorKind, DeliveryHandle, FlushError, Message, MetadataError, Persistence,
+    ProduceErrorKind, PurgeError, ShutdownError,
 };
 
 use crate::apart::*;
@@ -61,6 +61,8 @@ fn an_inherited_queue_leaves_from_the_parent_alone() {
             assert!(accepted <= 250, "{accepted}");
             let error = handle.wait_timeout(LONG).expect("at once").unwrap_err();
             assert_eq!(error.persistence(), Persistence::Possibly);
+            assert!(matches!(error.kind(), DeliveryErrorKind::AfterFork), "{error}");
+            assert!(!error.to_string().contains("report it"), "{error}");
             producer.deliver_messages();
             assert!(matches!(producer.purge(), Err(PurgeError::AfterFork)));
         });
@@ -144,7 +146,9 @@ fn the_sync_producer_belongs_to_the_process_of_its_first_message() {
             let mut inherited = producer.take().unwrap();
             let accepted = (0..2000).take_while(|_| inherited.produce(message("child")).is_ok()).count();
             assert!(accepted <= 1024, "{accepted}");
-            assert_eq!(inherited.deliver_messages().unwrap_err().failed.len(), 0);
+            let error = inherited.deliver_messages().unwrap_err();
+            assert!(matches!(error.last_error.as_deref(), Some(DeliveryErrorKind::AfterFork)), "{error}");
+            assert_eq!(error.failed.len(), 0);
             assert!(inherited.clear_buffer().is_empty());
             drop(inherited);
         });
