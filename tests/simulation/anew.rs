@@ -39,6 +39,7 @@ impl World {
             self.cut_all(node);
         }
         self.deafen();
+        self.replaced = true;
         (0..TOPICS.len()).for_each(|topic| self.delete(topic));
         self.cluster.replace();
         (0..TOPICS.len()).for_each(|topic| self.make_soon(topic));

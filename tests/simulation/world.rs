@@ -49,6 +49,8 @@ pub struct World {
     pub by_name: bool,
     /// Whether no message fails for want of time, no connection is lost, and no topic loses partitions.
     pub calm: bool,
+    /// Whether a cluster took the place of another.
+    pub replaced: bool,
     pub random: Random,
     pub start: Instant,
     pub now: Instant,
@@ -178,6 +180,7 @@ impl World {
             story,
             by_name: setup.by_name,
             calm: setup.calm,
+            replaced: false,
             random,
             start,
             now: start,
@@ -274,7 +277,11 @@ impl World {
             idempotent: self.config.idempotent,
             acknowledged: self.config.required_acks != RequiredAcks::None,
             // After a panic nobody sends again what was possibly written, and a late copy may still arrive.
-            late_copies: !self.config.idempotent || self.panics > 0 || self.abandoned,
+            // A cluster that took the place of another may get it by name under the id before, which is no older epoch.
+            late_copies: !self.config.idempotent
+                || self.panics > 0
+                || self.abandoned
+                || (self.by_name && self.replaced),
             untold: self.ended.untold,
         };
         self.problems.extend(check(&self.ledger.sent, &logs, rules));
