@@ -191,15 +191,21 @@ impl Net {
         }
     }
 
+    /// Whether the last wait left something to read, for fairness.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.readable.is_empty()
+    }
+
     /// Finds what happened at the sockets, after a wait for it.
     fn look(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.found, wait) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                self.found.clear();
-                Ok(())
+        // A process that was stopped and goes on is interrupted, too, and its sockets may have what it has missed.
+        let mut wait = wait;
+        loop {
+            match self.poll.poll(&mut self.found, wait) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => wait = Some(Duration::ZERO),
+                done => return done,
             }
-            Err(error) => Err(error),
         }
     }
 

@@ -136,6 +136,10 @@ impl Net {
 
 impl Net {
     /// Time does not pass here without a wait.
+    pub fn has_more(&self) -> bool {
+        false
+    }
+
     pub fn watch(&mut self, _: Duration, _: &mut Vec<Event>) -> io::Result<bool> {
         Ok(false)
     }

@@ -201,7 +201,7 @@ impl ProducerEngine {
         let (brokers, mut earliest) = (&self.brokers, Deadline::NEVER);
         let needs_any = self.needs_any_broker();
         // While one address hangs the next one gets its turn.
-        let turn = if self.is_one_on_its_way() { self.next_turn() } else { Deadline::NEVER };
+        let turn = if needs_any && self.is_one_on_its_way() { self.next_turn() } else { Deadline::NEVER };
         for (peer, link) in &brokers.links {
             earliest = earliest.min(link.next_deadline(&brokers.patience)).min(link.mute_deadline());
             if peer.is_node_of(|node| self.outbox.has(node)) {
