@@ -12,6 +12,7 @@ use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::chunk::Chunk;
 use ottla::engine::chunk::slot::{self, Lookout, Sight};
 use ottla::engine::extras;
+use ottla::engine::producer::batch::BATCH;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
 use ottla::engine::queue::{Checked, Limits, Queue, Refused};
 use ottla::testing::state::ClusterState;
@@ -287,7 +288,8 @@ impl<'a> Script<'a> {
         self.release(released);
         let (held, most) = (self.engine.held(), self.config.max_buffer_bytesize);
         // One batch alone always may, whatever is kept beside its records.
-        let alone = held.bytes.saturating_sub(held.messages * extras::EXTRA) <= self.config.max_batch_bytes + 200;
+        let records = held.bytes.saturating_sub(BATCH + held.messages * extras::EXTRA);
+        let alone = records <= self.config.max_batch_bytes + 200;
         if !self.callbacks {
             assert!(held.bytes <= most || alone, "{held:?} in a buffer of {most}");
         }

@@ -7,6 +7,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use ottla::engine::extras;
+use ottla::engine::producer::batch::BATCH;
 use ottla::net::Event;
 use ottla::threads::unthreaded::Turn;
 use ottla::{DeliveryErrorKind, Persistence};
@@ -239,7 +240,7 @@ impl World {
     fn check_buffer(&mut self) {
         let (held, most) = (self.side.engine().held(), self.config.max_buffer_bytesize);
         // One batch alone always may, whatever is kept beside its records.
-        let records = held.bytes.saturating_sub(held.messages * extras::EXTRA);
+        let records = held.bytes.saturating_sub(BATCH + held.messages * extras::EXTRA);
         if !self.callbacks && held.bytes > most && records > self.config.max_batch_bytes + 200 {
             self.wrong(Anomaly::WrongPlaces, format!("{held:?} are in a buffer of {most}"));
         }
