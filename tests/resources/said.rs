@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{AsyncProducer, Message};
+use ottla::{AsyncProducer, Message, ShutdownReport, Undelivered};
 
 use crate::common::*;
 
@@ -122,21 +122,24 @@ fn neither_logs_nor_errors_show_what_messages_hold() {
         drop(refused);
         let error = producer.produce(secret(5).with_header("h", vec![b'x'; 2000])).unwrap_err();
         shown += &format!("{error:?} {error} {:?}", error.kind());
-        shown += &format!("{producer:?} {:?}", producer.shutdown().unwrap());
+        shown += &format!("{producer:?}");
+        shown += &every_word(producer.shutdown().unwrap());
         let error = producer.produce(secret(6)).unwrap_err();
         shown += &format!("{error:?} {error}");
         shown += &told.iter().collect::<String>();
         // Given up, and left in the buffer.
         let producer = crate::common::producer(&nobody()).build().unwrap();
         produce(&producer, [secret(7), secret(8)]);
-        shown += &format!("{:?}", producer.shutdown_within(ms(50)).unwrap());
+        shown += &every_word(producer.shutdown_within(ms(50)).unwrap());
         let mut producer = client(&nobody()).producer().delivery_timeout(ms(50)).build().unwrap();
         producer.produce(secret(9)).unwrap();
         let failed = producer.deliver_messages().unwrap_err();
         shown += &format!("{failed:?} {failed} {producer:?}");
-        shown += &format!("{:?}", producer.shutdown());
+        shown += &each(failed.failed);
+        producer.produce(secret(10)).unwrap();
+        shown += &each(producer.shutdown());
 
-        for tag in [2, 3, 4, 7, 8, 9] {
+        for tag in [2, 3, 4, 7, 8, 9, 10] {
             assert!(shown.contains(&format!("tag: {tag}")), "the failure of message {tag} was shown: {shown}");
         }
         assert!(!LINES.lines(|level, _| level == Level::Debug).is_empty(), "everything is logged");
@@ -146,6 +149,15 @@ fn neither_logs_nor_errors_show_what_messages_hold() {
             assert!(!text.contains(SECRET) && !text.contains(bytes.trim_matches(['[', ']'])), "{text}");
         }
     });
+}
+
+/// All that a report says: its own `Debug` counts the messages, and theirs comes one by one.
+fn every_word(report: ShutdownReport) -> String {
+    format!("{report:?}") + &each(report.undelivered) + &each(report.failures)
+}
+
+fn each(undelivered: Undelivered) -> String {
+    undelivered.map(|error| format!("{error:?} {error} {:?}", error.kind())).collect()
 }
 
 const SECRET: &str = "the launch code";
