@@ -60,7 +60,9 @@ fn in_process() -> Result<u64, Box<dyn Error>> {
 fn real(address: &str) -> Result<u64, Box<dyn Error>> {
     // Fails with a reason if nothing there speaks Kafka; producing would go on trying.
     let client = Client::builder([address]).build()?;
-    client.check(Duration::from_secs(10))?;
+    for error in client.check(Duration::from_secs(10))?.unreachable {
+        eprintln!("{error}");
+    }
     let offsets = produce(address)?;
     if offsets.repeated > 0 {
         return Err(format!("{} messages were given the offset of another", offsets.repeated).into());

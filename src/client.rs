@@ -76,14 +76,18 @@ impl Client {
         AsyncProducerBuilder::new(Arc::clone(&self.config))
     }
 
-    /// Looks whether the cluster can be used: connects, agrees on versions and asks for metadata. So a program can
-    /// fail when it starts rather than with its first messages.
+    /// Looks whether the cluster can be used: connects, agrees on versions, asks for metadata, and tries the brokers that
+    /// it is told of at the addresses that it is told. So a program can fail when it starts rather than with its first
+    /// messages.
     ///
-    /// Blocks until a broker has answered, for at most `timeout`; an address that is something other than Kafka ends
-    /// it at once, one that does not answer yet is tried again. The connection is closed afterwards.
+    /// Blocks for at most `timeout`: until one of the client's own addresses has answered, and then until each broker has
+    /// answered or failed, all at the same time. An own address that is something other than Kafka ends it at once if
+    /// there is no better one, and one that does not answer yet is tried again; a broker's is tried once. If some brokers
+    /// answer and others do not, [`ClusterInfo::unreachable`] says which and why. The connections are closed afterwards.
     ///
     /// # Errors
-    /// - [`CheckError::Unreachable`]: no broker answered in time; it says what was wrong with each address.
+    /// - [`CheckError::Unreachable`]: no broker answered in time, neither at the client's own addresses nor where the
+    ///   cluster says that they are; it says what was wrong with each address.
     /// - [`CheckError::Io`]: the system has no descriptors left.
     ///
     /// ```no_run
@@ -91,6 +95,10 @@ impl Client {
     /// let client = ottla::Client::builder(["kafka-1:9092"]).build()?;
     /// let cluster = client.check(std::time::Duration::from_secs(10))?;
     /// println!("{} brokers", cluster.brokers.len());
+    /// for error in &cluster.unreachable {
+    ///     // broker 2 at inside:9092: cannot connect (...); broker kafka-1:9092 says that it is there: check ...
+    ///     eprintln!("{error}");
+    /// }
     /// # Ok(()) }
     /// ```
     pub fn check(&self, timeout: Duration) -> Result<ClusterInfo, CheckError> {

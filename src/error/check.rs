@@ -9,7 +9,7 @@ use super::ConnectionError;
 use crate::config::BrokerAddress;
 
 /// What a cluster said of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClusterInfo {
     /// The id that the cluster has, if it says so.
@@ -18,13 +18,16 @@ pub struct ClusterInfo {
     pub controller: Option<i32>,
     /// The brokers: node id and address, as clients are told to reach them.
     pub brokers: Vec<(i32, BrokerAddress)>,
+    /// Those of the brokers to which no connection could be made, by their node ids: where they are said to be, who said
+    /// so, and what is wrong. Messages to partitions that they lead would wait.
+    pub unreachable: Vec<ConnectionError>,
 }
 
 /// Why no broker could be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// No broker gave metadata before the time was up.
+    /// No broker gave metadata before the time was up, or none can be reached where the metadata says.
     Unreachable {
         /// How long was tried.
         after: Duration,

@@ -40,6 +40,8 @@ pub enum ConnectionErrorKind {
     Connect(Arc<io::Error>),
     /// `connect_timeout` passed before the connection was ready.
     ConnectTimeout(Duration),
+    /// The connection was not ready when the time of [`Client::check`](crate::Client::check) was up.
+    CheckTimeout(Duration),
     /// The broker did not answer within `socket_timeout`, or accepted no bytes for that long.
     SocketTimeout(Duration),
     /// The broker closed the connection.
@@ -128,7 +130,7 @@ impl ConnectionErrorKind {
 
     /// Whether no connection was made, so that the address may be wrong.
     fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout(_))
+        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout(_) | Self::CheckTimeout(_))
     }
 
     fn what(&self) -> What<'_> {
@@ -191,6 +193,7 @@ impl fmt::Display for What<'_> {
             ConnectionErrorKind::Resolve(error) => write!(f, "the host name has no address ({error})"),
             ConnectionErrorKind::Connect(error) => write!(f, "cannot connect ({error})"),
             ConnectionErrorKind::ConnectTimeout(after) => write!(f, "no connection within connect_timeout ({after:?})"),
+            ConnectionErrorKind::CheckTimeout(after) => write!(f, "no connection within the {after:?} of the check"),
             other => fmt::Display::fmt(other, f),
         }
     }
@@ -214,6 +217,9 @@ impl fmt::Display for ConnectionErrorKind {
             Self::Connect(_) => write!(f, "{}; check that a broker listens there", self.what()),
             Self::ConnectTimeout(_) => {
                 write!(f, "{}; check the address and the firewalls between, or raise it", self.what())
+            }
+            Self::CheckTimeout(_) => {
+                write!(f, "{}; check the address and the firewalls between, or allow more time", self.what())
             }
             Self::SocketTimeout(after) => write!(
                 f,
@@ -337,6 +343,11 @@ mod tests {
                 Kind::ConnectTimeout(second),
                 "no connection within connect_timeout (1s); check the address and the firewalls \
                  between, or raise it",
+            ),
+            (
+                Kind::CheckTimeout(second),
+                "no connection within the 1s of the check; check the address and the firewalls between, or allow more \
+                 time",
             ),
             (
                 Kind::SocketTimeout(second),

@@ -1,43 +1,99 @@
 //! Looks once whether the cluster can be reached: an engine without messages, driven on the caller's thread until it
-//! has metadata.
+//! has metadata and has called the brokers that metadata names.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock;
 use super::driver::Driver;
-use crate::config::ClientConfig;
+use crate::config::{BrokerAddress, ClientConfig};
 use crate::engine::deadline::Deadline;
 use crate::error::{CheckError, ClusterInfo, ConnectionError, DeliveryErrorKind};
 
-/// Blocks until a broker gave metadata, for at most `timeout`.
+/// Blocks until every broker was called, for at most `timeout`.
 pub(crate) fn run(client: &Arc<ClientConfig>, timeout: Duration) -> Result<ClusterInfo, CheckError> {
-    let mut driver = Driver::new(Arc::clone(client), Arc::default(), false).map_err(CheckError::Io)?;
+    let driver = Driver::new(Arc::clone(client), Arc::default(), false).map_err(CheckError::Io)?;
     let until = Deadline::after(clock::now(), timeout);
-    let mut errors: BTreeMap<Arc<str>, ConnectionError> = BTreeMap::new();
-    driver.engine.ask_for_metadata();
-    loop {
-        driver.go();
-        if let Some(DeliveryErrorKind::Connection(error)) = driver.engine.last_error().map(|error| &**error) {
-            errors.insert(Arc::clone(&error.address), error.clone());
+    let mut look = Look { driver, timeout, until };
+    let mut cluster = look.find(&client.seeds)?;
+    let (answered, errors) = look.call(&cluster.brokers).map_err(CheckError::Io)?;
+    if answered == 0 {
+        return Err(CheckError::Unreachable { after: timeout, errors });
+    }
+    cluster.unreachable = errors;
+    Ok(cluster)
+}
+
+struct Look {
+    driver: Driver,
+    timeout: Duration,
+    until: Deadline,
+}
+
+impl Look {
+    /// Asks the bootstrap addresses, again and again, until one tells of the cluster.
+    fn find(&mut self, seeds: &[BrokerAddress]) -> Result<ClusterInfo, CheckError> {
+        let mut errors: BTreeMap<Arc<str>, ConnectionError> = BTreeMap::new();
+        self.driver.engine.ask_for_metadata();
+        loop {
+            self.driver.go();
+            if let Some(DeliveryErrorKind::Connection(error)) = self.driver.engine.last_error().map(|error| &**error) {
+                errors.insert(Arc::clone(&error.address), error.clone());
+            }
+            if let Some(cluster) = self.driver.engine.cluster() {
+                return Ok(ClusterInfo {
+                    cluster_id: cluster.id.as_deref().map(str::to_owned),
+                    controller: Some(cluster.controller).filter(|node| *node >= 0),
+                    brokers: cluster.brokers.clone(),
+                    unreachable: Vec::new(),
+                });
+            }
+            if self.is_late() || is_hopeless(seeds, &errors) {
+                for error in self.driver.engine.unready(self.timeout) {
+                    errors.entry(Arc::clone(&error.address)).or_insert(error);
+                }
+                return Err(CheckError::Unreachable { after: self.timeout, errors: errors.into_values().collect() });
+            }
+            self.driver.poll(self.until, false).map_err(CheckError::Io)?;
         }
-        if let Some(cluster) = driver.engine.cluster() {
-            return Ok(ClusterInfo {
-                cluster_id: cluster.id.as_deref().map(str::to_owned),
-                controller: Some(cluster.controller).filter(|node| *node >= 0),
-                brokers: cluster.brokers.clone(),
+    }
+
+    /// Calls all these brokers at the same time, each once. Returns how many can be used, and why the others cannot.
+    fn call(&mut self, brokers: &[(i32, BrokerAddress)]) -> io::Result<(usize, Vec<ConnectionError>)> {
+        let mut open: Vec<i32> = brokers.iter().map(|(node, _)| *node).collect();
+        let (mut answered, mut errors) = (0, Vec::new());
+        loop {
+            let now = self.driver.now();
+            open.retain(|node| match self.driver.engine.call_broker(*node, now) {
+                None => true,
+                Some(outcome) => {
+                    match outcome {
+                        Ok(()) => answered += 1,
+                        Err(error) => errors.push(error),
+                    }
+                    false
+                }
             });
+            self.driver.go();
+            if open.is_empty() || self.is_late() {
+                break;
+            }
+            self.driver.poll(self.until, false)?;
         }
-        if until.passed(clock::now()) || is_hopeless(client, &errors) {
-            let errors = errors.into_values().collect();
-            return Err(CheckError::Unreachable { after: timeout, errors });
-        }
-        driver.poll(until, false).map_err(CheckError::Io)?;
+        // A bootstrap address may be on its way as well.
+        errors.extend(self.driver.engine.unready(self.timeout).filter(|error| error.advertised.is_some()));
+        errors.sort_by_key(|error| error.advertised.as_ref().map(|advertised| advertised.node));
+        Ok((answered, errors))
+    }
+
+    fn is_late(&self) -> bool {
+        self.until.passed(clock::now())
     }
 }
 
 /// Whether no address can become good by waiting: each of them is something other than a broker that can be used.
-fn is_hopeless(client: &ClientConfig, errors: &BTreeMap<Arc<str>, ConnectionError>) -> bool {
-    client.seeds.iter().all(|seed| errors.get(&*seed.to_string()).is_some_and(|error| error.kind.is_permanent()))
+fn is_hopeless(seeds: &[BrokerAddress], errors: &BTreeMap<Arc<str>, ConnectionError>) -> bool {
+    seeds.iter().all(|seed| errors.get(&*seed.to_string()).is_some_and(|error| error.kind.is_permanent()))
 }

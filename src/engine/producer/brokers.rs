@@ -77,6 +77,7 @@ impl ProducerEngine {
     /// A connection could not be opened, or ended.
     pub fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant) {
         let Some(peer) = self.brokers.conns.remove(&conn) else { return };
+        let is_wanted = self.wants_any_answer() || peer.is_node_of(|node| self.outbox.has(node));
         let Some(link) = self.brokers.links.get_mut(&peer) else { return };
         let name = Arc::clone(&link.name);
         let why = link.explain(why);
@@ -97,8 +98,10 @@ impl ProducerEngine {
             log::debug!("{error}; {requests} requests will be retried");
         } else if requests > 0 {
             log::warn!("{error}; {requests} requests will be retried");
-        } else {
+        } else if is_wanted {
             log::warn!("{error}; it is tried again, in silence");
+        } else {
+            log::warn!("{error}");
         }
         let error = Arc::new(DeliveryErrorKind::Connection(error));
         link.last_error = Some(Arc::clone(&error));
@@ -329,7 +332,7 @@ impl ProducerEngine {
         Some(conn)
     }
 
-    fn connect(&mut self, peer: Peer, now: Instant) {
+    pub(super) fn connect(&mut self, peer: Peer, now: Instant) {
         let Some(link) = self.brokers.links.get_mut(&peer) else { return };
         let conn = ConnId(self.brokers.next_conn);
         self.brokers.next_conn += 1;

@@ -17,6 +17,7 @@ mod identity;
 mod intake;
 mod metadata;
 pub mod partition;
+mod reach;
 mod refresh;
 mod size;
 mod topic;
