@@ -36,15 +36,14 @@ pub(super) enum Way {
 }
 
 impl Filling {
-    /// For batches of so many bytes, of which a queue holds so many.
-    pub fn new(batch_bytes: usize, queue_bytes: usize) -> Self {
+    pub fn new(batch_bytes: usize) -> Self {
         Self {
             batch_bytes,
             partitioner: None,
             open: Chunk::default(),
             lanes: Lanes::default(),
             sealed: VecDeque::new(),
-            spare: Spare { chunks: Vec::new(), bytes: 0, most_bytes: SPARE_BYTES.min(queue_bytes / 4) },
+            spare: Spare::default(),
         }
     }
 
@@ -178,18 +177,17 @@ impl Filling {
         }
     }
 
-    /// Takes a chunk back whose messages have left it, to use its memory again.
-    pub fn recycle(&mut self, chunk: Chunk) {
-        self.spare.put(chunk);
+    /// Takes a chunk back whose messages have left it, to use its memory again. `queue_bytes` is the limit of the queue.
+    pub fn recycle(&mut self, chunk: Chunk, queue_bytes: usize) {
+        self.spare.put(chunk, SPARE_BYTES.min(queue_bytes / 4));
     }
 }
 
 /// Emptied chunks for the next messages, and the bytes that they can hold.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Spare {
     chunks: Vec<Chunk>,
     bytes: usize,
-    most_bytes: usize,
 }
 
 impl Spare {
@@ -199,9 +197,9 @@ impl Spare {
         chunk
     }
 
-    fn put(&mut self, mut chunk: Chunk) {
+    fn put(&mut self, mut chunk: Chunk, most_bytes: usize) {
         let capacity = chunk.capacity();
-        if self.chunks.len() < SPARE_CHUNKS && self.bytes.saturating_add(capacity) <= self.most_bytes {
+        if self.chunks.len() < SPARE_CHUNKS && self.bytes.saturating_add(capacity) <= most_bytes {
             chunk.reset();
             self.bytes += capacity;
             self.chunks.push(chunk);

@@ -137,7 +137,7 @@ impl Queue {
             limits,
             phase: Phase::Idle,
             topics: Topics::default(),
-            filling: Filling::new(limits.batch_bytes, limits.bytes),
+            filling: Filling::new(limits.batch_bytes),
             arrivals: VecDeque::new(),
             accepted: 0,
             taken: 0,
@@ -429,7 +429,7 @@ impl Queue {
 
     /// Takes a chunk back whose messages have left it, to use its memory again.
     pub fn recycle(&mut self, chunk: Chunk) {
-        self.filling.recycle(chunk);
+        self.filling.recycle(chunk, self.limits.bytes);
     }
 
     /// The worker is about to wait: from now on it must be woken. Not if something is due.

@@ -9,7 +9,7 @@ use crate::engine::entry::{self, Entry};
 use crate::engine::extras::Extras;
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::fate::slot::Slot;
-use crate::record::batch::{BatchBuilder, Records, Stamp};
+use crate::record::batch::{BatchBuilder, HEADER_LEN, Records, Stamp};
 use crate::record::tail;
 use crate::wire::frame::{ConnId, CorrelationId};
 
@@ -174,6 +174,17 @@ impl Batch {
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
         BATCH + self.len() + self.extras.bytes() + self.reported
+    }
+
+    /// Bytes of memory that it leaves unused, if it takes messages and they are many.
+    #[must_use]
+    pub fn unused(&self) -> Option<usize> {
+        match &self.body {
+            Body::Open(builder) if builder.is_wasteful() => {
+                Some((builder.capacity() + HEADER_LEN).saturating_sub(builder.len()))
+            }
+            _ => None,
+        }
     }
 
     /// Gives it memory of its size, if it takes messages and has far more, and returns what it had.

@@ -12,8 +12,21 @@ pub struct Buffers {
     most_bytes: usize,
     /// A buffer that was made for one huge message would be kept for small ones.
     most_each: usize,
-    /// Partitions whose open batch has got one, the last ones last.
-    lent: VecDeque<(u32, i32)>,
+    /// Which batches have got one that they may not fill, the last ones last; what they leave unused together, and may.
+    lent: VecDeque<Loan>,
+    unused: usize,
+    most_unused: usize,
+}
+
+/// A buffer that a batch may not fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loan {
+    /// Index of the topic, and number of the partition.
+    pub to: (u32, i32),
+    /// The first ticket of the batch.
+    pub first: u64,
+    /// Bytes that it left unused when it began.
+    pub unused: usize,
 }
 
 impl Buffers {
@@ -21,7 +34,8 @@ impl Buffers {
     pub fn new(batch_bytes: usize, buffer_bytes: usize) -> Self {
         let most_bytes = MOST_BYTES.min(buffer_bytes / 4);
         let most_each = batch_bytes.saturating_mul(2);
-        Self { spare: Vec::new(), bytes: 0, most_bytes, most_each, lent: VecDeque::new() }
+        let (lent, most_unused) = (VecDeque::new(), most_bytes);
+        Self { spare: Vec::new(), bytes: 0, most_bytes, most_each, lent, unused: 0, most_unused }
     }
 
     /// One of them, or an empty one.
@@ -41,17 +55,24 @@ impl Buffers {
         }
     }
 
-    /// Notes that the open batch of a partition has got one. Returns the partition whose batch has had one for so long
-    /// that it should be asked whether it needs it.
-    pub fn lend(&mut self, to: (u32, i32)) -> Option<(u32, i32)> {
-        self.lent.push_back(to);
-        if self.lent.len() > MOST_LENT { self.lent.pop_front() } else { None }
+    /// Notes that the open batch of a partition has got one.
+    pub fn lend(&mut self, loan: Loan) {
+        self.unused += loan.unused;
+        self.lent.push_back(loan);
+    }
+
+    /// The oldest loan while too much is unused: its batch should be asked whether it needs its buffer, if it is still
+    /// there.
+    pub fn call_in(&mut self) -> Option<Loan> {
+        let loan = self.lent.front().copied().filter(|_| self.unused > self.most_unused)?;
+        self.lent.pop_front();
+        self.unused -= loan.unused;
+        Some(loan)
     }
 }
 
 const MOST: usize = 8;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-const MOST_LENT: usize = 4;
 /// A smaller one is made faster than it is kept.
 const LEAST_EACH: usize = 4 * 1024;
 
@@ -77,9 +98,16 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_had_one_for_long_is_asked() {
-        let mut buffers = Buffers::new(1_000_000, 1_000_000);
-        let asked: Vec<_> = (0..6).map(|number| buffers.lend((0, number))).collect();
-        assert_eq!(asked, [None, None, None, None, Some((0, 0)), Some((0, 1))]);
+    fn loans_are_called_in_the_oldest_first_while_too_much_is_unused() {
+        let mut buffers = Buffers::new(1_000_000, 4_000_000);
+        let loan = |first| Loan { to: (0, first as i32), first, unused: 400_000 };
+        for first in 0..2 {
+            buffers.lend(loan(first));
+            assert_eq!(buffers.call_in(), None);
+        }
+        buffers.lend(loan(2));
+        assert_eq!((buffers.call_in(), buffers.call_in()), (Some(loan(0)), None));
+        buffers.lend(Loan { unused: 1_000_000, ..loan(3) });
+        assert_eq!((buffers.call_in(), buffers.call_in(), buffers.call_in()), (Some(loan(1)), Some(loan(2)), None));
     }
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use super::ProducerEngine;
 use super::batch::{BATCH, Batch};
-use super::partition::{Arrival, Rules, Settled};
+use super::buffers::Loan;
+use super::partition::{Arrival, Partition, Rules, Settled};
 use super::topic::TopicState;
 use crate::engine::backoff::Random;
 use crate::engine::chunk::Chunk;
@@ -67,13 +68,10 @@ impl ProducerEngine {
         // A large buffer is not spent on few bytes.
         let few = chunk.records.capacity() > MOST_SPARE * len;
         let buffer = if few { chunk.records.fit() } else { self.buffers.take() };
-        let wasteful = chunk.records.is_wasteful();
         let (records, extras, queued) = chunk.take_run(buffer);
         partition.append_run(Batch::of_run(records, extras, queued, chunk.first, due));
         self.released.charged += BATCH;
-        if wasteful {
-            self.lend_buffer((index, number));
-        }
+        self.lend_buffer((index, number));
         true
     }
 
@@ -209,13 +207,19 @@ impl ProducerEngine {
         }
     }
 
-    /// A batch of this partition has got a buffer that it may not fill.
+    /// The open batch of this partition is new, and may have got a buffer that it does not fill.
     fn lend_buffer(&mut self, to: (u32, i32)) {
-        let Some((topic, number)) = self.buffers.lend(to) else { return };
-        let partition = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number));
-        if let Some(buffer) = partition.and_then(|partition| partition.fit_open()) {
-            self.buffers.put(buffer);
+        let Some((first, unused)) = self.partition(to).and_then(|partition| partition.unused()) else { return };
+        self.buffers.lend(Loan { to, first, unused });
+        while let Some(loan) = self.buffers.call_in() {
+            if let Some(buffer) = self.partition(loan.to).and_then(|partition| partition.fit_open(loan.first)) {
+                self.buffers.put(buffer);
+            }
         }
+    }
+
+    fn partition(&mut self, (topic, number): (u32, i32)) -> Option<&mut Partition> {
+        self.topics.get_mut(topic as usize)?.partition(number)
     }
 
     /// Looks at what got its first message since the last call.

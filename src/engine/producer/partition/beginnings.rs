@@ -42,9 +42,17 @@ impl Partition {
         true
     }
 
-    /// Gives a batch that still takes messages memory of its size, if it has far more, and returns what it had.
-    pub fn fit_open(&mut self) -> Option<Vec<u8>> {
-        self.unsent.back_mut()?.fit()
+    /// The first ticket of the batch that still takes messages, and the bytes that it leaves unused, if they are many.
+    #[must_use]
+    pub fn unused(&self) -> Option<(u64, usize)> {
+        let open = self.unsent.back()?;
+        Some((open.first_ticket, open.unused()?))
+    }
+
+    /// Gives the batch that begins with this ticket memory of its size, if it still takes messages and has far more, and
+    /// returns what it had.
+    pub fn fit_open(&mut self, first: u64) -> Option<Vec<u8>> {
+        self.unsent.back_mut().filter(|open| open.first_ticket == first)?.fit()
     }
 
     /// Whether a run of so many bytes begins a batch as it is. What comes while another batch waits is put together
