@@ -315,6 +315,12 @@ impl Records {
         HEADER_LEN + self.bytes.len()
     }
 
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        HEADER_LEN + self.bytes.capacity()
+    }
+
     /// How many records it has.
     #[must_use]
     pub fn count(&self) -> u32 {

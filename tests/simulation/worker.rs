@@ -239,9 +239,10 @@ impl World {
 
     fn check_buffer(&mut self) {
         let (held, most) = (self.side.engine().held(), self.config.max_buffer_bytesize);
-        // One batch alone always may, whatever is kept beside its records.
+        // One batch alone always may, whatever is kept beside its records. Its memory grows by a half, or 256 bytes.
         let records = held.bytes.saturating_sub(BATCH + held.messages * extras::EXTRA);
-        if !self.callbacks && held.bytes > most && records > self.config.max_batch_bytes + 200 {
+        let alone = self.config.max_batch_bytes + (self.config.max_batch_bytes / 2).max(256) + 200;
+        if !self.callbacks && held.bytes > most && records > alone {
             self.wrong(Anomaly::WrongPlaces, format!("{held:?} are in a buffer of {most}"));
         }
     }

@@ -170,10 +170,14 @@ impl Batch {
         }
     }
 
-    /// Bytes that it holds in the buffer once it was sent.
+    /// Bytes that it holds in the buffer once it was sent: those of the memory that it has.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        BATCH + self.len() + self.extras.bytes() + self.reported
+        let memory = match &self.body {
+            Body::Open(builder) => HEADER_LEN + builder.capacity(),
+            Body::Sealed(records) => records.memory(),
+        };
+        BATCH + memory + self.extras.bytes() + self.reported
     }
 
     /// Bytes of memory that it leaves unused, if it takes messages and they are many.

@@ -73,7 +73,7 @@ impl BatchFate {
     /// Bytes that the messages hold in the buffer until their callbacks have returned.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        BATCH + self.records.len() + self.extras.bytes()
+        BATCH + self.records.memory() + self.extras.bytes()
     }
 
     /// Bytes that the messages took of a queue's limit.

@@ -65,8 +65,8 @@ impl ProducerEngine {
         if !partition.has_unsent() {
             self.outbox.fresh(index, number);
         }
-        // A large buffer is not spent on few bytes.
-        let few = chunk.records.capacity() > MOST_SPARE * len;
+        // A large buffer is not spent on few bytes, nor one that leaves much unused where it is soon copied.
+        let few = chunk.records.capacity() > MOST_SPARE * len || (len < SOON_COPIED && chunk.records.is_wasteful());
         let buffer = if few { chunk.records.fit() } else { self.buffers.take() };
         let (records, extras, queued) = chunk.take_run(buffer);
         partition.append_run(Batch::of_run(records, extras, queued, chunk.first, due));
@@ -248,6 +248,8 @@ const PARKED_ALONE: usize = 16 * 1024;
 
 /// A run whose buffer is larger than this many times its bytes is copied.
 const MOST_SPARE: usize = 4;
+/// And one of fewer bytes, if its buffer is too large at all.
+const SOON_COPIED: usize = 16 * 1024;
 
 /// The partition of a message.
 #[inline]
