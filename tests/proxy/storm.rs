@@ -7,7 +7,7 @@ use ottla::{AsyncProducer, Client, Message};
 
 use crate::common::*;
 use crate::door::broker;
-use crate::proxy::{Plan, Proxy};
+use crate::proxy::{Lane, Plan, Proxy};
 
 #[test]
 fn a_first_answer_that_is_cut_nine_times_comes_right_after_the_ninth() {
@@ -25,12 +25,18 @@ fn a_first_answer_that_is_cut_nine_times_comes_right_after_the_ninth() {
 
 #[test]
 fn a_link_that_is_cut_all_the_time_under_load_loses_nothing_and_little_time() {
-    // 20 to 400 ms, the same in each run. The best of some, because the machine may be busy with something else.
+    // 20 to 400 ms, the same in each run, in which a link carries some hundred kilobytes to three megabytes: less than
+    // four partitions with full batches have on their way. Not the first try alone, because the machine may be busy.
     let lasts = |number: usize| ms(20 + (number as u64 + 1) * 7919 % 381);
-    let tries: Vec<_> = (0..5).map(|_| (load(|_| None).0, load(move |number| Some(lasts(number))))).collect();
-    println!("without cuts, with them over so many connections: {tries:?}");
-    assert!(tries.iter().all(|(_, (_, connections))| *connections > 1), "{tries:?}");
-    assert!(tries.iter().any(|(calm, (stormy, _))| *stormy < calm.mul_f64(1.3)), "{tries:?}");
+    for try_number in 1..=4 {
+        let (calm, (stormy, connections)) = (load(|_| None).0, load(move |number| Some(lasts(number))));
+        println!("without cuts {calm:?}, with them {stormy:?} over {connections} connections");
+        assert!(connections > 5, "{connections}");
+        if stormy < calm.mul_f64(1.3) {
+            return;
+        }
+        assert!(try_number < 4, "without cuts {calm:?}, with them {stormy:?}");
+    }
 }
 
 /// How long it takes to deliver 200,000 messages, each once and in order, and over how many connections.
@@ -54,10 +60,11 @@ fn load(lasts: impl Fn(usize) -> Option<Duration> + Send + 'static) -> (Duration
     (took, proxy.connections())
 }
 
-/// A cluster behind a link that breaks, and a producer with the usual patience.
+/// A cluster behind a link that is slow and breaks, and a producer with the usual patience.
 fn behind(lasts: impl Fn(usize) -> Option<Duration> + Send + 'static) -> (Cluster, Proxy, AsyncProducer) {
     let cluster = cluster(4);
-    let proxy = Proxy::before(broker(&cluster), move |number| Plan { lasts: lasts(number), ..Plan::default() });
+    let up = Lane::rate(8_000_000);
+    let proxy = Proxy::before(broker(&cluster), move |number| Plan { up, lasts: lasts(number), ..Plan::default() });
     cluster.advertise(1, "127.0.0.1", proxy.address().port());
     let client = Client::builder([proxy.address().to_string()]).build().unwrap();
     let producer = client.async_producer().streaming().build().unwrap();

@@ -17,6 +17,8 @@ pub struct InFlight {
     started: usize,
     finished: usize,
     produce: usize,
+    /// Bytes of the Produce requests.
+    produce_bytes: usize,
     last_progress: Instant,
 }
 
@@ -31,6 +33,8 @@ pub struct Request {
     pub purpose: Purpose,
     /// Whether the broker answers it at all.
     pub answer: Answer,
+    /// How many bytes it has.
+    pub bytes: usize,
 }
 
 /// What a request asks for.
@@ -59,7 +63,7 @@ impl InFlight {
     /// Nothing in flight.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { requests: VecDeque::new(), started: 0, finished: 0, produce: 0, last_progress: now }
+        Self { requests: VecDeque::new(), started: 0, finished: 0, produce: 0, produce_bytes: 0, last_progress: now }
     }
 
     /// Whether nothing is in flight.
@@ -78,6 +82,12 @@ impl InFlight {
     #[must_use]
     pub fn produce_requests(&self) -> usize {
         self.produce
+    }
+
+    /// How many bytes they have.
+    #[must_use]
+    pub fn produce_bytes(&self) -> usize {
+        self.produce_bytes
     }
 
     /// The API of the oldest request.
@@ -109,7 +119,10 @@ impl InFlight {
         if self.requests.is_empty() {
             self.last_progress = now;
         }
-        self.produce += usize::from(matches!(request.purpose, Purpose::Produce(_)));
+        if matches!(request.purpose, Purpose::Produce(_)) {
+            self.produce += 1;
+            self.produce_bytes += request.bytes;
+        }
         self.requests.push_back(request);
     }
 
@@ -133,6 +146,7 @@ impl InFlight {
         let mut at = 0;
         while at < self.finished {
             if self.requests[at].answer == Answer::None {
+                self.produce_bytes -= self.requests[at].bytes;
                 done.extend(self.requests.remove(at));
                 self.started -= 1;
                 self.finished -= 1;
@@ -153,7 +167,10 @@ impl InFlight {
         self.started -= 1;
         self.finished -= 1;
         let request = self.requests.pop_front()?;
-        self.produce -= usize::from(matches!(request.purpose, Purpose::Produce(_)));
+        if matches!(request.purpose, Purpose::Produce(_)) {
+            self.produce -= 1;
+            self.produce_bytes -= request.bytes;
+        }
         Some(request)
     }
 
@@ -172,7 +189,7 @@ mod tests {
 
     fn request(number: i32, answer: Answer) -> Request {
         let purpose = Purpose::Produce(vec![(0, number)]);
-        Request { correlation: CorrelationId(number), version: 9, purpose, answer }
+        Request { correlation: CorrelationId(number), version: 9, purpose, answer, bytes: 10 }
     }
 
     fn in_flight(numbers: std::ops::Range<i32>, now: Instant) -> InFlight {
@@ -196,7 +213,7 @@ mod tests {
         assert!(in_flight.answered(CorrelationId(0), now).is_none(), "twice");
         assert!(in_flight.answered(CorrelationId(1), now).is_some());
         assert!(in_flight.answered(CorrelationId(2), now).is_none(), "unsolicited");
-        assert_eq!(in_flight.produce_requests(), 0);
+        assert_eq!((in_flight.produce_requests(), in_flight.produce_bytes()), (0, 0));
     }
 
     #[test]
@@ -220,6 +237,7 @@ mod tests {
         assert_eq!(started, 3);
         let done = in_flight.wrote(0, 1, now, |_| ());
         assert_eq!(done.iter().map(|request| request.correlation).collect::<Vec<_>>(), [CorrelationId(1)]);
+        assert_eq!(in_flight.produce_bytes(), 20);
         assert!(in_flight.answered(CorrelationId(0), now).is_some());
         assert_eq!(in_flight.wrote(0, 1, now, |_| ()).len(), 1);
         assert!(in_flight.is_empty());

@@ -4,11 +4,13 @@
 //! nothing: the engine turns its answers into actions.
 
 pub mod in_flight;
+pub mod window;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::in_flight::InFlight;
+use self::window::Window;
 use super::backoff::{Backoff, Pace};
 use super::deadline::Deadline;
 use crate::config::BrokerAddress;
@@ -45,6 +47,8 @@ pub struct Link {
     failures: u32,
     /// When connections were begun.
     pace: Pace,
+    /// How much may be on its way.
+    pub window: Window,
     not_before: Deadline,
     /// KIP-219: the broker asked for silence until then.
     muted_until: Deadline,
@@ -130,6 +134,7 @@ impl Link {
             failing: false,
             failures: 0,
             pace: Pace::default(),
+            window: Window::default(),
             not_before,
             muted_until,
         }
@@ -273,6 +278,9 @@ impl Link {
     /// only shakes hands is not stormed. Returns the connection as it was, with what was in flight.
     pub fn failed(&mut self, now: Instant, patience: &Patience, random: u64) -> Option<Box<Live>> {
         self.failing = true;
+        if self.live().is_some_and(|live| live.in_flight.produce_requests() > 0) {
+            self.window.lost();
+        }
         self.not_before = if self.ready().is_some() {
             self.pace.next(patience.backoff.pause(1, random))
         } else {
@@ -297,6 +305,13 @@ impl Link {
         if let Some(live) = self.live_mut() {
             live.has_answered = true;
         }
+    }
+
+    /// How many more bytes of Produce requests may be on their way; `None` for any number.
+    #[must_use]
+    pub fn room(&self) -> Option<usize> {
+        let taken = self.live().map_or(0, |live| live.in_flight.produce_bytes());
+        self.window.bytes().map(|bytes| bytes.saturating_sub(taken))
     }
 
     /// Takes over the connection of another link that leads to the same address, and the silence that the broker asked
@@ -522,7 +537,7 @@ mod tests {
         let correlation = live.next_correlation(start);
         let purpose = in_flight::Purpose::Metadata;
         let answer = in_flight::Answer::Expected;
-        live.in_flight.sent(in_flight::Request { correlation, version: 9, purpose, answer }, start);
+        live.in_flight.sent(in_flight::Request { correlation, version: 9, purpose, answer, bytes: 10 }, start);
         link.mute(Deadline::after(start, Duration::from_secs(50)));
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(link.overdue(after(49), &patience), None);

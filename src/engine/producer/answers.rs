@@ -51,6 +51,9 @@ impl ProducerEngine {
             Purpose::Produce(sent) => match produce::decode(version, frame) {
                 Ok(answer) => {
                     self.link_answered(peer, (Api::Produce, version), answer.throttle, now);
+                    if let Some(link) = self.brokers.links.get_mut(&peer) {
+                        link.window.answered(request.bytes);
+                    }
                     self.produce_answer(peer, (conn, request.correlation), &sent, answer, now);
                 }
                 Err(error) => {

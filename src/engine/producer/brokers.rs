@@ -124,7 +124,8 @@ impl ProducerEngine {
     /// awaited, more may be sent.
     pub fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
         let Some(&peer) = self.brokers.conns.get(&conn) else { return false };
-        let Some(live) = self.brokers.links.get_mut(&peer).and_then(Link::live_mut) else { return false };
+        let Some(link) = self.brokers.links.get_mut(&peer) else { return false };
+        let Some(live) = link.live_mut() else { return false };
         let (topics, released) = (&mut self.topics, &mut self.released);
         let done = live.in_flight.wrote(started, finished, now, |request| {
             let Purpose::Produce(sent) = &request.purpose else { return };
@@ -137,6 +138,9 @@ impl ProducerEngine {
             }
         });
         let unanswered = !done.is_empty();
+        if unanswered {
+            link.window.answered(done.iter().map(|request| request.bytes).sum());
+        }
         for request in done {
             self.delivered_unanswered(conn, request, now);
         }
@@ -326,7 +330,8 @@ impl ProducerEngine {
         let live = self.brokers.links.get_mut(&peer)?.live_mut()?;
         let correlation = live.next_correlation(now);
         let frame = write(version, correlation, &self.client.client_id);
-        live.in_flight.sent(Request { correlation, version, purpose, answer: Answer::Expected }, now);
+        let bytes = frame.len();
+        live.in_flight.sent(Request { correlation, version, purpose, answer: Answer::Expected, bytes }, now);
         let conn = live.conn;
         self.actions.push_back(Action::Send { conn, frame });
         Some(conn)

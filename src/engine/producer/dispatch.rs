@@ -108,9 +108,10 @@ impl ProducerEngine {
         if link.is_muted() || live.in_flight.produce_requests() >= self.config.max_in_flight {
             return false;
         }
-        let conn = live.conn;
+        let (conn, busy) = (live.conn, live.in_flight.produce_requests() > 0);
+        let bound = Bound { batch: link.window.bytes().map_or(usize::MAX, |bytes| bytes / 2), room: link.room(), busy };
         let Ok(version) = versions.choose(Api::Produce) else { return false };
-        let Some(chosen) = self.choose_batches(node, version, now) else { return false };
+        let Some(chosen) = self.choose_batches(node, version, bound, now) else { return false };
         // KIP-516: topic ids from version 13 on; a topic without one is named.
         let version = if chosen.ids { version } else { version.min(12) };
         self.send_produce(peer, conn, version, chosen.partitions, now);
@@ -118,10 +119,13 @@ impl ProducerEngine {
     }
 
     /// Which partitions go into the next request to a broker, ascending; `None` if none can.
-    fn choose_batches(&mut self, node: i32, version: i16, now: Instant) -> Option<Chosen> {
+    fn choose_batches(&mut self, node: i32, version: i16, bound: Bound, now: Instant) -> Option<Chosen> {
         let mut chosen = Chosen { partitions: Vec::new(), ids: true };
         let mut bytes = produce::request_overhead(&self.client.client_id);
         let mut more = Freed::default();
+        let most = bound.room.unwrap_or(usize::MAX).min(self.config.max_request_bytes);
+        // One batch always goes, however large it is.
+        let mut waits = bound.busy && bound.room.is_some();
         for &(topic, number) in self.outbox.ready.get(&node)?.values() {
             let Some(state) = self.topics.get_mut(topic as usize) else { continue };
             let has_id = state.id.is_some();
@@ -129,10 +133,10 @@ impl ProducerEngine {
             let Some(partition) = state.partition(number) else { continue };
             let Some(pick) = partition.pick(now) else { continue };
             if pick == Pick::Fresh {
-                partition.cut_next();
+                partition.cut_next(bound.batch);
             }
             let (len, holds) = partition.picked(pick);
-            if !chosen.partitions.is_empty() && bytes + overhead + len > self.config.max_request_bytes {
+            if waits && bytes + overhead + len > most {
                 break;
             }
             let mixed = version >= 13 && !chosen.partitions.is_empty() && chosen.ids != has_id;
@@ -143,6 +147,7 @@ impl ProducerEngine {
                 more.add(holds);
             }
             bytes += overhead + len;
+            waits = true;
             chosen.ids &= has_id;
             chosen.partitions.push((topic, number, pick));
         }
@@ -209,12 +214,24 @@ impl ProducerEngine {
         drop(batches);
         let again = sent.clone();
         let answer = if acks == 0 { Answer::None } else { Answer::Expected };
-        live.in_flight.sent(Request { correlation, version, purpose: Purpose::Produce(sent), answer }, now);
+        let (purpose, bytes) = (Purpose::Produce(sent), frame.len());
+        live.in_flight.sent(Request { correlation, version, purpose, answer, bytes }, now);
         self.actions.push_back(Action::Send { conn, frame });
         for (topic, number) in again {
             self.touch(topic, number, now);
         }
     }
+}
+
+/// How much may go to a broker now, as its link has shown.
+#[derive(Clone, Copy)]
+struct Bound {
+    /// Bytes of a new batch.
+    batch: usize,
+    /// Bytes that may be on their way, beside those that are; `None` for any number.
+    room: Option<usize>,
+    /// Whether any are.
+    busy: bool,
 }
 
 /// What goes into one request.

@@ -19,13 +19,25 @@ impl Partition {
         self.rules.max_batch_bytes = max_batch_bytes;
     }
 
-    /// Cuts the batch that goes next, if it was made when batches could be larger: it would be refused.
-    pub fn cut_next(&mut self) {
-        let most = self.rules.max_batch_bytes;
-        if self.unsent.front().is_none_or(|batch| batch.len() <= most || batch.count() < 2) {
-            return;
+    /// Cuts the batch that goes next, if it was made when batches could be larger and would be refused, or if it has
+    /// more than its link should carry at a time.
+    #[inline]
+    pub fn cut_next(&mut self, link: usize) {
+        let most = self.rules.max_batch_bytes.min(link);
+        if self.unsent.front().is_some_and(|batch| batch.len() > most && batch.count() > 1) {
+            self.cut_front(most);
         }
-        let pieces = self.unsent.pop_front().map_or_else(Vec::new, |batch| batch.cut(most, |_| true).0);
+    }
+
+    fn cut_front(&mut self, most: usize) {
+        let Some(batch) = self.unsent.pop_front() else { return };
+        let held = batch.queued.bytes;
+        let mut pieces = batch.cut(most, |_| true).0;
+        // What it held beside its messages is free when the first of them goes.
+        let beside = held.saturating_sub(pieces.iter().map(|piece| piece.queued.bytes).sum());
+        if let Some(first) = pieces.first_mut() {
+            first.queued.bytes += beside;
+        }
         for piece in pieces.into_iter().rev() {
             self.unsent.push_front(Box::new(piece));
         }

@@ -422,15 +422,15 @@ fn a_batch_that_waits_is_cut_when_batches_become_smaller_and_keeps_its_places() 
     bench.append(4);
     let queued = |bench: &Bench| bench.partition.unsent.iter().map(|batch| batch.queued.messages).collect::<Vec<_>>();
     let len = bench.partition.unsent[0].len();
-    bench.partition.cut_next();
+    bench.partition.cut_next(usize::MAX);
     assert_eq!(queued(&bench), [4], "it is not too large");
     bench.partition.limit_batches(two_of_four(len));
-    bench.partition.cut_next();
-    bench.partition.cut_next();
+    bench.partition.cut_next(usize::MAX);
+    bench.partition.cut_next(usize::MAX);
     assert_eq!(queued(&bench), [2, 2]);
     bench.partition.limit_batches(1);
-    bench.partition.cut_next();
-    bench.partition.cut_next();
+    bench.partition.cut_next(usize::MAX);
+    bench.partition.cut_next(usize::MAX);
     assert_eq!(queued(&bench), [1, 1, 2]);
 }
 
