@@ -27,6 +27,7 @@ use crate::engine::deadline::Deadline;
 use crate::sync::channel::{Receiver, bounded, unbounded};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Mutex, thread_local};
+use crate::wire::reader::shown;
 
 pub(crate) mod check;
 pub(crate) mod clock;
@@ -157,18 +158,35 @@ fn spawn(name: &str, go: &Receiver<()>, run: impl FnOnce() + Send + 'static) -> 
     })
 }
 
-/// What a panic said.
+/// What a panic said, fit for a log: a user's code may panic with any text.
 pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
     let text = if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
+        text
     } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
+        text
     } else {
-        "a panic without a text".to_owned()
+        "a panic without a text"
     };
+    let text = shown(text).into_string();
     // What a user's code panics with may panic when it is dropped.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         mem::forget(second);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_says_forges_no_line_of_the_log() {
+        let forged = "no room\n2026-01-01 ERROR all is lost\r\u{1b}[2J";
+        for panic in [Box::new(forged) as Box<dyn Any + Send>, Box::new(forged.to_owned())] {
+            assert_eq!(panic_text(panic), r"no room\n2026-01-01 ERROR all is lost\r\u{1b}[2J");
+        }
+        assert_eq!(panic_text(Box::new("it's \"v\", not ä")), "it's \"v\", not ä");
+        assert!(panic_text(Box::new("x".repeat(1_000_000))).len() < 10_000, "nor fills it");
+        assert_eq!(panic_text(Box::new(7)), "a panic without a text");
+    }
 }
