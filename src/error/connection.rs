@@ -43,7 +43,12 @@ pub enum ConnectionErrorKind {
     /// The connection was not ready when the time of [`Client::check`](crate::Client::check) was up.
     CheckTimeout(Duration),
     /// The broker did not answer within `socket_timeout`, or accepted no bytes for that long.
-    SocketTimeout(Duration),
+    SocketTimeout {
+        /// The API whose answer was awaited; `None` if none was, because `required_acks` is `None`.
+        api: Option<&'static str>,
+        /// `socket_timeout`.
+        after: Duration,
+    },
     /// The broker closed the connection.
     Closed,
     /// The broker closed the connection instead of answering the first request after the handshake, as one does that
@@ -221,11 +226,16 @@ impl fmt::Display for ConnectionErrorKind {
             Self::CheckTimeout(_) => {
                 write!(f, "{}; check the address and the firewalls between, or allow more time", self.what())
             }
-            Self::SocketTimeout(after) => write!(
-                f,
-                "no answer within socket_timeout ({after:?}); check the load of the broker and the \
-                 network, or raise it"
-            ),
+            Self::SocketTimeout { api, after } => {
+                match api {
+                    Some(api) => write!(f, "no answer to {api}")?,
+                    None => f.write_str("no bytes were accepted")?,
+                }
+                write!(
+                    f,
+                    " within socket_timeout ({after:?}); check the load of the broker and the network, or raise it"
+                )
+            }
             Self::Closed => f.write_str(
                 "the broker closed the connection; if that repeats, check that the port is a \
                  plaintext listener and read the broker's log",
@@ -350,8 +360,13 @@ mod tests {
                  time",
             ),
             (
-                Kind::SocketTimeout(second),
-                "no answer within socket_timeout (1s); check the load of the broker and the \
+                Kind::SocketTimeout { api: Some("Produce"), after: second },
+                "no answer to Produce within socket_timeout (1s); check the load of the broker and the \
+                 network, or raise it",
+            ),
+            (
+                Kind::SocketTimeout { api: None, after: second },
+                "no bytes were accepted within socket_timeout (1s); check the load of the broker and the \
                  network, or raise it",
             ),
             (

@@ -90,7 +90,8 @@ fn a_message_whose_responses_all_stop_in_their_middle_may_be_written() {
     let error = producer.produce_with_handle(Message::new("orders", "v")).unwrap().wait().unwrap_err();
     assert!((ms(800)..ms(1800)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert_eq!(error.persistence(), Persistence::Possibly);
-    let ConnectionErrorKind::SocketTimeout(after) = connection(error.kind()).kind else { panic!("{error}") };
+    let ConnectionErrorKind::SocketTimeout { api, after } = connection(error.kind()).kind else { panic!("{error}") };
+    assert_eq!(api, Some("Produce"));
     assert_eq!((after, liar.cluster.messages("orders").len()), (ms(300), 1));
     for part in [&*liar.meddler.address().to_string(), "socket_timeout (300ms)", "check"] {
         assert!(error.to_string().contains(part), "{error}");

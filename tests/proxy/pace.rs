@@ -192,7 +192,7 @@ fn a_peer_that_reads_nothing_holds_up_no_caller() {
         wait_until("the connection is given up", || producer.last_error().is_some());
         let error = producer.last_error().unwrap();
         assert!(
-            matches!(connection(&error).kind, ConnectionErrorKind::SocketTimeout(after) if after == ms(600)),
+            matches!(connection(&error).kind, ConnectionErrorKind::SocketTimeout { after, .. } if after == ms(600)),
             "{error}"
         );
         assert!(error.to_string().contains("socket_timeout (600ms)"), "{error}");

@@ -102,6 +102,12 @@ impl InFlight {
         Some(api.name())
     }
 
+    /// The same if an answer to it is awaited.
+    #[must_use]
+    pub fn awaited_api(&self) -> Option<&'static str> {
+        self.requests.front().filter(|request| request.answer == Answer::Expected).and_then(|_| self.oldest_api())
+    }
+
     /// The later of the last byte written and the last answer: a broker serves one request of a connection at a
     /// time, so its patience begins anew with each answer.
     #[must_use]

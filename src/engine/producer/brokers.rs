@@ -196,8 +196,10 @@ impl ProducerEngine {
                     self.fail_link(peer, ConnectionErrorKind::ConnectTimeout(after), now);
                 }
                 Overdue::Answer => {
+                    let live = self.brokers.links.get(&peer).and_then(Link::live);
+                    let api = live.and_then(|live| live.in_flight.awaited_api());
                     let after = self.brokers.patience.socket_timeout;
-                    self.fail_link(peer, ConnectionErrorKind::SocketTimeout(after), now);
+                    self.fail_link(peer, ConnectionErrorKind::SocketTimeout { api, after }, now);
                 }
                 Overdue::Idle => self.hang_up(peer),
             }
