@@ -35,6 +35,8 @@ impl fmt::Display for OneLine<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fmt::Display;
+    use std::fs;
+    use std::path::Path;
 
     /// Checks the whole text of an error and its style.
     pub(crate) fn assert_text(error: impl Display, text: &str) {
@@ -50,5 +52,59 @@ pub(crate) mod tests {
         assert!(!text.ends_with(['.', ' ', ':', ';', ',']), "{text:?}");
         assert!(!text.chars().any(char::is_control), "{text:?}");
         assert!(!text.contains("  "), "{text:?}");
+    }
+
+    #[test]
+    fn texts_name_only_options_and_methods_that_there_are() {
+        let public = source("src/client.rs") + &source("src/message.rs") + &source("src/producer");
+        let mut seen = 0;
+        for folder in ["src/error.rs", "src/error", "src/config", "src/producer", "src/threads", "src/engine"] {
+            for text in sentences(&source(folder)) {
+                for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|it| it.contains('_')) {
+                    let there = [format!("pub fn {word}("), format!("pub fn with_{word}(")];
+                    assert!(there.iter().any(|it| public.contains(it)), "{word} in {text:?} of {folder}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "{seen} words");
+    }
+
+    #[test]
+    fn sentences_are_found_among_other_literals() {
+        let code =
+            "let a = (\"a word\", \"word\", '\"', \"of {a_b:?}, \\\"c_d\\\" e\"); // \"no text\"\n/// \"no text\"\n";
+        assert_eq!(sentences(code), ["a word", "of , 'c_d' e"]);
+    }
+
+    /// A file, or all files of a folder, without their tests.
+    fn source(path: &str) -> String {
+        let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if !full.is_dir() {
+            let text = fs::read_to_string(full).expect(path);
+            let tests = if path.ends_with("/tests.rs") {
+                0
+            } else {
+                text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len())
+            };
+            return text[..tests].split("#[cfg(test)]\npub(crate) mod tests").next().unwrap_or_default().to_owned();
+        }
+        let names = fs::read_dir(full).expect(path).map(|entry| entry.expect(path).file_name());
+        let names = names.filter(|name| name != "shuttle.rs");
+        names.map(|name| source(&format!("{path}/{}", name.to_string_lossy()))).collect()
+    }
+
+    /// The literals of more than one word, without what they format.
+    fn sentences(code: &str) -> Vec<String> {
+        let lines = code.replace("'\"'", "");
+        let lines = lines.lines().map(|line| line.split(" // ").next().unwrap_or_default());
+        let lines = lines.filter(|line| !line.trim_start().starts_with("//"));
+        let code = lines.collect::<Vec<_>>().join("\n").replace("\\\"", "'");
+        let texts = code.split('"').skip(1).step_by(2).filter(|text| text.contains(' '));
+        let formatted = |text: &str| -> String {
+            let parts = text.split('{').enumerate();
+            parts.map(|(at, part)| if at == 0 { part } else { part.split_once('}').map_or("", |it| it.1) }).collect()
+        };
+        texts.map(formatted).collect()
     }
 }
