@@ -92,7 +92,8 @@ macro_rules! producer_options {
         ///
         /// Default 120 s; above zero; `Duration::MAX` retries for ever. Due means that a threshold, an
         /// interval, a full queue, a call that delivers or a caller who waits made it leave; before that a
-        /// message may wait as long as the program likes.
+        /// message may wait as long as the program likes. After a stop of the process, what is under way has a second
+        /// more for its answer.
         #[doc(alias = "delivery.timeout.ms")]
         #[doc(alias = "message.timeout.ms")]
         pub fn delivery_timeout(mut self, timeout: Duration) -> Self {

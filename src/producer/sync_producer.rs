@@ -192,6 +192,7 @@ impl Producer {
         // What the last call left has new attempts, too.
         driver.engine.extend(driver.now());
         self.take_all(&mut driver.hand);
+        driver.begin();
         let until = Deadline::after(driver.now(), self.producer.delivery_timeout);
         let retries = self.producer.max_retries;
         let mut faults = 0;
@@ -289,10 +290,10 @@ fn step(
         // The buffer counts until the fate, not until the first byte is written.
         driver.take_released();
         let exhausted = retries.is_some_and(|retries| driver.engine.is_exhausted(retries));
-        if driver.engine.unfinished() == 0 || exhausted || until.passed(driver.now()) {
+        if driver.engine.unfinished() == 0 || exhausted || !driver.in_time(until) {
             return Ok(Step::Done);
         }
-        driver.poll(until, true).map(|()| Step::Wait)
+        driver.poll(driver.wait_of(until), true).map(|()| Step::Wait)
     }));
     match result {
         Ok(Ok(step)) => Ok(step),

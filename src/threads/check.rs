@@ -56,7 +56,7 @@ impl Look {
                 }
                 return Err(CheckError::Unreachable { after: self.timeout, errors: errors.into_values().collect() });
             }
-            self.driver.poll(self.until, false).map_err(CheckError::Io)?;
+            self.driver.poll(self.driver.wait_of(self.until), false).map_err(CheckError::Io)?;
         }
     }
 
@@ -80,7 +80,7 @@ impl Look {
             if open.is_empty() || self.is_late() {
                 break;
             }
-            self.driver.poll(self.until, false)?;
+            self.driver.poll(self.driver.wait_of(self.until), false)?;
         }
         // A bootstrap address may be on its way as well.
         errors.extend(self.driver.engine.unready(self.timeout).filter(|error| error.advertised.is_some()));
@@ -89,7 +89,7 @@ impl Look {
     }
 
     fn is_late(&self) -> bool {
-        self.until.passed(clock::now())
+        !self.driver.in_time(self.until)
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Driver<N = Net> {
     /// When the sockets were last read. Deadlines are judged by this time, never by a later one, so that an answer
     /// that was there in time is seen in time, however late this thread was.
     now: Instant,
+    /// Until when a caller waits because of a late look.
+    late_until: Deadline,
 }
 
 impl Driver {
@@ -83,11 +85,11 @@ impl Driver {
     /// # Errors
     /// The system cannot wait.
     pub fn poll(&mut self, wait: Deadline, somebody_waits: bool) -> io::Result<()> {
-        let wait = if self.told {
-            Some(Duration::ZERO)
+        let (until, wait) = if self.told {
+            (Deadline::at(self.now), Some(Duration::ZERO))
         } else {
             let until = wait.min(self.engine.next_deadline());
-            until.moment().map(|_| until.left(clock::now()).unwrap_or_default())
+            (until, until.moment().map(|_| until.left(clock::now()).unwrap_or_default()))
         };
         let polled = if somebody_waits && wait != Some(Duration::ZERO) {
             self.watch_and_poll(wait)
@@ -95,10 +97,15 @@ impl Driver {
             self.net.poll(wait, &mut self.events)
         };
         let now = clock::now();
-        let read = read_up(now, self.engine.next_deadline(), || {
+        let late = until.moment().is_some_and(|until| is_late(self.now, until, now));
+        let deadline = if late { Deadline::at(now) } else { self.engine.next_deadline() };
+        let read = read_up(now, deadline, || {
             self.net.poll(Some(Duration::ZERO), &mut self.events).map(|()| self.net.has_more())
         });
         self.hear(now);
+        if late {
+            self.put_off();
+        }
         polled.and(read)
     }
 
@@ -137,6 +144,7 @@ impl<N: Network> Driver<N> {
             events: Vec::new(),
             told: false,
             now: clock::now(),
+            late_until: Deadline::NEVER,
         }
     }
 
@@ -156,6 +164,31 @@ impl<N: Network> Driver<N> {
     pub fn hear(&mut self, now: Instant) {
         self.now = now;
         self.feed();
+    }
+
+    /// The last look was late: what is under way has a while from now, because what was sent just before this process
+    /// was stopped, or after, could not be answered yet, nor could a request that is half written.
+    fn put_off(&mut self) {
+        let until = self.now + ANSWERED_WITHIN;
+        self.engine.put_off(until);
+        if self.late_until == Deadline::NEVER {
+            self.late_until = Deadline::at(until);
+        }
+    }
+
+    /// From here on the next look that is late puts off what `in_time` says, too: once.
+    pub fn begin(&mut self) {
+        self.late_until = Deadline::NEVER;
+    }
+
+    /// Whether there is time left until then; the time of a caller, which is put off by a late look as that of messages.
+    pub fn in_time(&self, until: Deadline) -> bool {
+        !until.passed(self.now) || (self.late_until != Deadline::NEVER && !self.late_until.passed(self.now))
+    }
+
+    /// How long a caller waits whose time is up then.
+    pub fn wait_of(&self, until: Deadline) -> Deadline {
+        if until.passed(self.now) { self.late_until } else { until }
     }
 
     pub fn waker(&self) -> Option<Arc<Waker>> {
@@ -245,7 +278,7 @@ impl<N: Network> Driver<N> {
     fn act(&mut self, action: Action) {
         match action {
             Action::Connect { conn, address, within } => {
-                self.net.connect(conn, &address, within, self.client.resolve_all_addresses, self.now);
+                self.net.connect(conn, &address, within, self.client.resolve_all_addresses, clock::now());
             }
             Action::Send { conn, frame } => self.net.send(conn, frame, &mut self.events),
             Action::Close { conn } => self.net.close(conn),
@@ -312,6 +345,18 @@ fn read_up(now: Instant, deadline: Deadline, mut read: impl FnMut() -> io::Resul
     Ok(())
 }
 
+/// Whether the sockets were looked at long after they were to be. This process was stopped, or something held up this
+/// thread, and as little as what they hold was seen can what they should hold have come.
+fn is_late(last: Instant, until: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(until.max(last)) >= LATE
+}
+
+/// Longer than a thread waits for its turn on most machines.
+const LATE: Duration = Duration::from_millis(100);
+
+/// Long enough for most brokers to answer what they have not got before, and short beside most time limits.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
 /// More than all sockets hold; who sends on without end must not stop the time.
 const MOST_TURNS: u32 = 64;
 
@@ -345,6 +390,66 @@ fn new_engine(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_is_late_when_it_comes_long_after_it_was_to_be() {
+        let start = crate::engine::test_clock();
+        let at = |millis| start + Duration::from_millis(millis);
+        for (last, until, now, late) in [
+            // It waited as long as it was to, and a little longer.
+            (0, 5000, 5000, false),
+            (0, 5000, 5099, false),
+            // It was stopped while it waited, or before.
+            (0, 5000, 8000, true),
+            // It was to look at once.
+            (1000, 1000, 1099, false),
+            (1000, 0, 1099, false),
+            (1000, 0, 4000, true),
+            // It was woken before its time.
+            (0, 5000, 4000, false),
+        ] {
+            assert_eq!(is_late(at(last), at(until), at(now)), late, "{last} {until} {now}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_caller_is_put_off_once_by_a_late_look() {
+        let start = crate::engine::test_clock();
+        let (at, deadline) = (
+            |millis| start + Duration::from_millis(millis),
+            |millis| Deadline::after(start, Duration::from_millis(millis)),
+        );
+        let mut driver = Driver::over(Nowhere, Arc::new(ClientConfig::new(Vec::new())), Arc::default(), false, 0);
+        driver.begin();
+        driver.hear(at(5000));
+        assert!(driver.in_time(deadline(6000)) && !driver.in_time(deadline(2000)));
+        driver.put_off();
+        assert!(driver.in_time(deadline(2000)));
+        assert_eq!(driver.wait_of(deadline(2000)), deadline(6000));
+        assert_eq!(driver.wait_of(deadline(7000)), deadline(7000));
+        assert_eq!(driver.wait_of(Deadline::NEVER), Deadline::NEVER);
+        driver.hear(at(5900));
+        driver.put_off();
+        driver.hear(at(6000));
+        assert!(!driver.in_time(deadline(2000)), "not twice");
+        driver.begin();
+        driver.put_off();
+        assert!(driver.in_time(deadline(2000)), "the next call");
+    }
+
+    /// No network.
+    struct Nowhere;
+
+    impl Network for Nowhere {
+        fn connect(&mut self, _: ConnId, _: &BrokerAddress, _: Duration, _: bool, _: Instant) {}
+        fn send(&mut self, _: ConnId, _: Frame, _: &mut Vec<Event>) {}
+        fn close(&mut self, _: ConnId) {}
+        fn limit_responses(&mut self, _: ConnId, _: usize) {}
+        fn renew(&mut self, _: &ClientConfig) {}
+        fn waker(&self) -> Option<Arc<Waker>> {
+            None
+        }
+    }
 
     #[test]
     fn all_that_came_is_read_before_a_deadline_is_judged_however_late_it_is() {

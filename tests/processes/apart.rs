@@ -1,11 +1,14 @@
 //! A test that is two programs: one in a process of its own, one that looks at what it did.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ottla::testing::{Cluster, StoredMessage};
 use ottla::{AsyncProducerBuilder, Client, Message};
 
@@ -23,6 +26,27 @@ pub fn apart(test: &str, program: impl FnOnce(&str)) -> Option<Cluster> {
     let (success, _, told) = watch(start(test, &cluster.bootstrap()));
     assert!(success && told.contains("1 passed"), "{test}: {told}");
     Some(cluster)
+}
+
+/// As `apart`, for a program that is stopped again and again, as with the lid of a laptop, each time for `stopped`; and
+/// returns what it wrote, too.
+pub fn apart_with_pauses(test: &str, stopped: Duration, program: impl FnOnce(&str)) -> Option<(Cluster, String)> {
+    if let Ok(brokers) = std::env::var(BROKERS) {
+        program(&brokers);
+        return None;
+    }
+    let cluster = Cluster::builder().topic("orders", 1).start().unwrap();
+    let child = start(test, &cluster.bootstrap());
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    for _ in 0..PAUSES {
+        thread::sleep(Duration::from_millis(400));
+        kill(pid, Signal::SIGSTOP).unwrap();
+        thread::sleep(stopped);
+        kill(pid, Signal::SIGCONT).unwrap();
+    }
+    let (success, _, told) = watch(child);
+    assert!(success && told.contains("1 passed"), "{test}: {told}");
+    Some((cluster, told))
 }
 
 /// As `apart`, for a program that ends its process in its own way, within a second of `leaving`. It runs three times.
@@ -100,6 +124,13 @@ fn watch(mut child: Child) -> (bool, Option<Duration>, String) {
         }
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// How often a program is stopped.
+pub const PAUSES: u32 = 3;
+
+pub fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 const BROKERS: &str = "OTTLA_TEST_BROKERS";

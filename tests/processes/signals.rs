@@ -2,9 +2,10 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use ottla::testing::Cluster;
-use ottla::{Message, Partitioner};
+use ottla::{Client, Message, Partitioner};
 use signal_hook::consts::SIGPIPE;
 use signal_hook::flag::register_conditional_default;
 
@@ -44,3 +45,81 @@ fn a_broker_that_closes_while_requests_are_written_does_not_end_a_process_with_t
         assert_eq!(producer.shutdown().unwrap().delivered, 21);
     });
 }
+
+/// What was sent before or while the process was stopped is answered, and no answer is lost: none is told as possibly
+/// written. What is told as not written is not.
+#[test]
+fn a_process_that_was_stopped_for_longer_than_the_delivery_timeout_hears_all_that_it_was_answered() {
+    let test =
+        "signals::a_process_that_was_stopped_for_longer_than_the_delivery_timeout_hears_all_that_it_was_answered";
+    let apart = apart_with_pauses(test, STOPPED, |brokers| {
+        // Requests too large for a socket to take each at once: some are half written when the process is stopped.
+        let producer = builder(brokers).streaming().delivery_timeout(TIMEOUT).on_delivery(|fate| {
+            if let Err(error) = fate {
+                let value = String::from_utf8(error.message().value().unwrap()[..NUMBER].to_vec()).unwrap();
+                println!("failed {} {:?}: {error}", value.trim_end(), error.persistence());
+            }
+        });
+        let producer = producer.build().unwrap();
+        let (began, mut number) = (Instant::now(), 0_u64);
+        while began.elapsed() < running() {
+            for _ in 0..200 {
+                let value = format!("{number:<2000}");
+                producer.produce_timeout(Message::new("orders", &value), LONG).unwrap();
+                number += 1;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = producer.shutdown().unwrap();
+        println!("produced {number}");
+    });
+    let Some((cluster, told)) = apart else { return };
+    let number = |text: &str| text.split_whitespace().next().unwrap().parse::<usize>().unwrap();
+    let produced = told.lines().find_map(|line| line.strip_prefix("produced ")).map(number).unwrap();
+    let mut ends = vec![0; produced];
+    for line in told.lines().filter_map(|line| line.strip_prefix("failed ")) {
+        assert!(line.contains(" No: "), "the brokers have answered all that was sent: {line}");
+        ends[number(line)] += 1;
+    }
+    for value in values(&cluster.messages("orders")) {
+        ends[number(value)] += 1;
+    }
+    let wrong: Vec<_> = ends.iter().enumerate().filter(|(_, ends)| **ends != 1).collect();
+    assert!(wrong.is_empty(), "neither in the log nor told as failed, or both: {wrong:?}");
+}
+
+#[test]
+fn a_sync_producer_that_was_stopped_for_longer_than_the_delivery_timeout_delivers_what_it_was_about() {
+    let test =
+        "signals::a_sync_producer_that_was_stopped_for_longer_than_the_delivery_timeout_delivers_what_it_was_about";
+    let apart = apart_with_pauses(test, STOPPED, |brokers| {
+        let client = Client::builder([brokers]).build().unwrap();
+        let mut producer = client.producer().delivery_timeout(TIMEOUT).build().unwrap();
+        let (began, mut number) = (Instant::now(), 0);
+        while began.elapsed() < running() {
+            for _ in 0..500 {
+                producer.produce(Message::new("orders", format!("{number:<1000}"))).unwrap();
+                number += 1;
+            }
+            producer.deliver_messages().unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        println!("produced {number}");
+    });
+    let Some((cluster, told)) = apart else { return };
+    let in_log = cluster.messages("orders");
+    assert!(in_log.iter().enumerate().all(|(n, message)| message.value_str().unwrap().trim_end() == n.to_string()));
+    assert!(told.contains(&format!("produced {}\n", in_log.len())), "{} are in the log; {told}", in_log.len());
+}
+
+/// No machine is that busy.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const STOPPED: Duration = Duration::from_secs(3);
+
+/// For all pauses, and a while after.
+fn running() -> Duration {
+    PAUSES * (STOPPED + Duration::from_millis(400)) + Duration::from_secs(1)
+}
+
+/// Digits of a number, and more.
+const NUMBER: usize = 20;

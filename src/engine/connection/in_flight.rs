@@ -4,7 +4,7 @@
 //! oldest request or the connection is out of step and must be closed.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::wire::Api;
 use crate::wire::frame::CorrelationId;
@@ -20,6 +20,8 @@ pub struct InFlight {
     /// Bytes of the Produce requests.
     produce_bytes: usize,
     last_progress: Instant,
+    /// Where the patience began instead, if nobody had looked for the answer.
+    put_off: Option<Instant>,
 }
 
 /// One request.
@@ -63,7 +65,15 @@ impl InFlight {
     /// Nothing in flight.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { requests: VecDeque::new(), started: 0, finished: 0, produce: 0, produce_bytes: 0, last_progress: now }
+        Self {
+            requests: VecDeque::new(),
+            started: 0,
+            finished: 0,
+            produce: 0,
+            produce_bytes: 0,
+            last_progress: now,
+            put_off: None,
+        }
     }
 
     /// Whether nothing is in flight.
@@ -118,6 +128,14 @@ impl InFlight {
     /// Begins the patience anew, after a silence that was agreed on.
     pub fn resume(&mut self, now: Instant) {
         self.last_progress = now;
+    }
+
+    /// Waits at least until `until` for the next answer, for which the patience is this, but not twice for the same one.
+    pub fn put_off(&mut self, until: Instant, patience: Duration) {
+        let Some(since) = until.checked_sub(patience) else { return };
+        if since > self.last_progress && self.put_off != Some(self.last_progress) {
+            (self.last_progress, self.put_off) = (since, Some(since));
+        }
     }
 
     /// Notes a request that is being handed to the socket.
@@ -189,8 +207,6 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn request(number: i32, answer: Answer) -> Request {
@@ -247,6 +263,22 @@ mod tests {
         assert!(in_flight.answered(CorrelationId(0), now).is_some());
         assert_eq!(in_flight.wrote(0, 1, now, |_| ()).len(), 1);
         assert!(in_flight.is_empty());
+    }
+
+    #[test]
+    fn an_answer_is_put_off_once_and_the_next_one_again() {
+        let (start, second) = (crate::engine::test_clock(), Duration::from_secs(1));
+        let (mut in_flight, patience) = (in_flight(0..2, start), 30 * second);
+        in_flight.wrote(2, 2, start, |_| ());
+        in_flight.put_off(start + 20 * second, patience);
+        assert_eq!(in_flight.last_progress(), start, "it has as much time anyway");
+        in_flight.put_off(start + 40 * second, patience);
+        assert_eq!(in_flight.last_progress() + patience, start + 40 * second);
+        in_flight.put_off(start + 50 * second, patience);
+        assert_eq!(in_flight.last_progress() + patience, start + 40 * second, "not twice");
+        assert!(in_flight.answered(CorrelationId(0), start + 35 * second).is_some());
+        in_flight.put_off(start + 70 * second, patience);
+        assert_eq!(in_flight.last_progress() + patience, start + 70 * second);
     }
 
     #[test]

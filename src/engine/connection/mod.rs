@@ -49,6 +49,8 @@ pub struct Link {
     pace: Pace,
     /// How much may be on its way.
     pub window: Window,
+    /// Whether the time for the start of this connection was put off.
+    put_off: bool,
     not_before: Deadline,
     /// KIP-219: the broker asked for silence until then.
     muted_until: Deadline,
@@ -135,6 +137,7 @@ impl Link {
             failures: 0,
             pace: Pace::default(),
             window: Window::default(),
+            put_off: false,
             not_before,
             muted_until,
         }
@@ -217,7 +220,7 @@ impl Link {
     /// Notes that a connection is being opened.
     pub fn connecting(&mut self, conn: ConnId, now: Instant, patience: &Patience) {
         self.state = State::Connecting { conn, until: Deadline::after(now, patience.connect_timeout) };
-        self.not_before = Deadline::NEVER;
+        (self.not_before, self.put_off) = (Deadline::NEVER, false);
         self.pace.begin(now);
     }
 
@@ -295,6 +298,19 @@ impl Link {
         match std::mem::replace(&mut self.state, State::Down) {
             State::Up(live) => Some(live),
             _ => None,
+        }
+    }
+
+    /// Is not overdue before `until`, if it was not put off before: nobody had looked for what it waits for.
+    pub fn put_off(&mut self, until: Instant, patience: &Patience) {
+        let start = match &mut self.state {
+            State::Down => return,
+            State::Connecting { until, .. } => until,
+            State::Up(live) if live.versions.is_none() => &mut live.handshake_until,
+            State::Up(live) => return live.in_flight.put_off(until, patience.socket_timeout),
+        };
+        if start.passed(until) && !self.put_off {
+            (*start, self.put_off) = (Deadline::at(until), true);
         }
     }
 
@@ -423,6 +439,26 @@ mod tests {
             }
         }
         assert!((5..=15).contains(&connects), "{connects}");
+    }
+
+    #[test]
+    fn a_start_that_nobody_looked_at_is_put_off_once() {
+        let (start, patience) = (crate::engine::test_clock(), patience());
+        let seconds = |seconds| start + Duration::from_secs(seconds);
+        for opened in [false, true] {
+            let mut link = link();
+            link.put_off(seconds(60), &patience);
+            link.connecting(ConnId(1), start, &patience);
+            if opened {
+                link.opened(start);
+            }
+            link.put_off(seconds(5), &patience);
+            assert_eq!(link.next_deadline(&patience), Deadline::at(seconds(10)), "it has as much time anyway");
+            link.put_off(seconds(60), &patience);
+            assert_eq!((link.overdue(seconds(59), &patience), link.is_down()), (None, false));
+            link.put_off(seconds(90), &patience);
+            assert_eq!(link.overdue(seconds(60), &patience), Some(Overdue::Connect));
+        }
     }
 
     #[test]

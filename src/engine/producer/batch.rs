@@ -29,6 +29,8 @@ pub struct Batch {
     pub due: Instant,
     /// When its messages fail.
     pub deadline: Deadline,
+    /// Whether that was put off, because nobody had looked for its answer.
+    pub put_off: bool,
     /// Bytes that its messages hold in the queue until it is first written; zero messages once they let go.
     pub queued: Queued,
     /// Whether it waits, or for which answer.
@@ -93,6 +95,7 @@ impl Batch {
             first_ticket,
             due,
             deadline,
+            put_off: false,
             queued: Queued::default(),
             state: State::Waiting,
             sent_to: (-1, -1),

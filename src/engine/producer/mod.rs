@@ -215,6 +215,14 @@ impl ProducerEngine {
         self.topics.len()
     }
 
+    /// Nobody has looked at the sockets for long: what their other ends are asked for is not given up before `until`.
+    /// What waits here is, because no answer can be under way. Each connection and batch is put off once.
+    pub fn put_off(&mut self, until: Instant) {
+        self.topics.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.put_off(until));
+        let patience = &self.brokers.patience;
+        self.brokers.links.values_mut().for_each(|link| link.put_off(until, patience));
+    }
+
     /// Judges deadlines and decides what to send. Call it after inputs, and when
     /// [`next_deadline`](Self::next_deadline) has come.
     pub fn advance(&mut self, now: Instant) {

@@ -66,6 +66,16 @@ impl Partition {
         freed_here
     }
 
+    /// What is in the hands of a connection does not become too old before `until`, if it was not put off before: once,
+    /// so that it ends however late everything is.
+    pub fn put_off(&mut self, until: Instant) {
+        for batch in self.flight.iter_mut().filter(|batch| batch.is_in_flight() && !batch.put_off) {
+            if batch.deadline.passed(until) {
+                (batch.deadline, batch.put_off) = (Deadline::at(until), true);
+            }
+        }
+    }
+
     /// Fails what was never written to a socket, and is not in the hands of a connection.
     pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
         let mut freed_here = Freed::default();

@@ -261,6 +261,20 @@ fn a_ghost_in_flight_may_still_be_answered() {
 }
 
 #[test]
+fn only_what_is_in_flight_is_put_off_and_only_once() {
+    let (mut bench, five) = five();
+    bench.lose(five[4]);
+    let put_off = |bench: &mut Bench| bench.partition.put_off(bench.now + Duration::from_secs(201));
+    put_off(&mut bench);
+    bench.expire();
+    assert_eq!(bench.fates(), "0+ 5? 6-", "what waits is as old as it is");
+    bench.ack(five[0]);
+    put_off(&mut bench);
+    bench.expire();
+    assert_eq!(bench.fates(), "0+ 1+ 2? 3? 4? 5? 6-");
+}
+
+#[test]
 fn what_was_never_sent_expires_as_not_persisted() {
     let (mut bench, five) = five();
     bench.expire();
