@@ -3,6 +3,7 @@
 //! Plain data. Display is one line, lower case, without a full stop; `source()` leads to the cause.
 
 use std::fmt;
+use std::io;
 
 mod check;
 mod config;
@@ -15,6 +16,30 @@ pub use config::{ConfigError, ConfigProblem, InvalidAddress};
 pub use connection::{Advertised, ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
 pub use delivery::{DeliveryError, DeliveryErrorKind, Persistence};
 pub use produce::{BufferOverflow, FatalError, InvalidTopic, ProduceError, ProduceErrorKind};
+
+/// What to do about an error of the system, which is for `otherwise` to say unless no descriptors are left.
+fn advice<'a>(error: &io::Error, otherwise: &'a str) -> &'a str {
+    if is_out_of_descriptors(error) { DESCRIPTORS } else { otherwise }
+}
+
+/// Whether this process, or the whole system, may open no more files and sockets.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // ENFILE and EMFILE on every Unix; WSAEMFILE.
+    let codes: &[i32] = if cfg!(windows) { &[10_024] } else { &[23, 24] };
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+const DESCRIPTORS: &str = "no descriptors are left: raise their limit (ulimit -n), or close what is open";
+
+/// The threads of a producer did not start.
+pub(crate) struct NotStarted<'a>(pub &'a io::Error);
+
+impl fmt::Display for NotStarted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let advice = advice(self.0, "free resources or raise their limits");
+        write!(f, "the producer's threads did not start ({}); {advice}", self.0)
+    }
+}
 
 /// A foreign text as part of an error's single line: words with one space between, no control characters.
 struct OneLine<'a>(&'a str);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::ConnectionError;
+use super::{ConnectionError, advice};
 use crate::config::BrokerAddress;
 
 /// What a cluster said of itself.
@@ -50,7 +50,9 @@ impl fmt::Display for CheckError {
                 }
                 Ok(())
             }
-            Self::Io(error) => write!(f, "cannot look for brokers: {error}"),
+            Self::Io(error) => {
+                write!(f, "cannot look for brokers ({error}); {}", advice(error, "free resources, and check again"))
+            }
         }
     }
 }
@@ -83,5 +85,7 @@ mod tests {
         assert!(text.contains("; broker b:9092: "), "{text}");
         let none = CheckError::Unreachable { after: Duration::from_millis(5), errors: Vec::new() };
         assert_text(none, "no broker could be used within 5ms");
+        let io = CheckError::Io(io::Error::other("no memory"));
+        assert_text(io, "cannot look for brokers (no memory); free resources, and check again");
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::OneLine;
+use super::{OneLine, advice, is_out_of_descriptors};
 
 /// A connection to a broker that could not be made or was lost: the address, and why.
 #[derive(Clone, Debug)]
@@ -135,7 +135,11 @@ impl ConnectionErrorKind {
 
     /// Whether no connection was made, so that the address may be wrong.
     fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout(_) | Self::CheckTimeout(_))
+        match self {
+            Self::Resolve(error) | Self::Connect(error) => !is_out_of_descriptors(error),
+            Self::ConnectTimeout(_) | Self::CheckTimeout(_) => true,
+            _ => false,
+        }
     }
 
     fn what(&self) -> What<'_> {
@@ -195,6 +199,9 @@ struct What<'a>(&'a ConnectionErrorKind);
 impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            ConnectionErrorKind::Resolve(error) if is_out_of_descriptors(error) => {
+                write!(f, "the host name cannot be looked up ({error})")
+            }
             ConnectionErrorKind::Resolve(error) => write!(f, "the host name has no address ({error})"),
             ConnectionErrorKind::Connect(error) => write!(f, "cannot connect ({error})"),
             ConnectionErrorKind::ConnectTimeout(after) => write!(f, "no connection within connect_timeout ({after:?})"),
@@ -218,8 +225,12 @@ impl Error for ConnectionError {
 impl fmt::Display for ConnectionErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve(_) => write!(f, "{}; check its spelling and the DNS", self.what()),
-            Self::Connect(_) => write!(f, "{}; check that a broker listens there", self.what()),
+            Self::Resolve(error) => {
+                write!(f, "{}; {}", self.what(), advice(error, "check its spelling and the DNS"))
+            }
+            Self::Connect(error) => {
+                write!(f, "{}; {}", self.what(), advice(error, "check that a broker listens there"))
+            }
             Self::ConnectTimeout(_) => {
                 write!(f, "{}; check the address and the firewalls between, or raise it", self.what())
             }
@@ -246,6 +257,9 @@ impl fmt::Display for ConnectionErrorKind {
                  if that repeats, the listener wants a login (SASL): use the port of a plaintext listener"
             ),
             Self::Left(why) => write!(f, "the connection was given up: {why}"),
+            Self::Io(error) if is_out_of_descriptors(error) => {
+                write!(f, "it cannot be used ({error}); {}", advice(error, ""))
+            }
             Self::Io(error) => write!(
                 f,
                 "the connection broke ({error}); if that repeats, check the network and the \
@@ -331,6 +345,7 @@ impl Error for BrokerError {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::NotStarted;
     use super::super::tests::assert_text;
     use super::*;
 
@@ -465,6 +480,28 @@ mod tests {
         }
         error.kind = ConnectionErrorKind::Left("it moved");
         assert_text(&error, "broker 3 at inside:9092: the connection was given up: it moved");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn without_descriptors_the_address_is_not_to_blame() {
+        let rest = "no descriptors are left: raise their limit (ulimit -n), or close what is open";
+        for (code, text) in
+            [(23, "Too many open files in system (os error 23)"), (24, "Too many open files (os error 24)")]
+        {
+            let error = || Arc::new(io::Error::from_raw_os_error(code));
+            for (kind, what) in [
+                (ConnectionErrorKind::Resolve(error()), "the host name cannot be looked up"),
+                (ConnectionErrorKind::Connect(error()), "cannot connect"),
+                (ConnectionErrorKind::Io(error()), "it cannot be used"),
+            ] {
+                assert_text(&kind, &format!("{what} ({text}); {rest}"));
+                let advertised = Some(Advertised { node: 3, by: "kafka-1:9092".into() });
+                let error = ConnectionError { address: "inside:9092".into(), advertised, kind };
+                assert_text(&error, &format!("broker 3 at inside:9092: {what} ({text}); {rest}"));
+            }
+            assert_text(NotStarted(&error()), &format!("the producer's threads did not start ({text}); {rest}"));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DeliveryErrorKind;
+use super::{DeliveryErrorKind, NotStarted};
 use crate::message::Message;
 
 /// A message that was not accepted, and why. It owns the message, so nothing is lost.
@@ -176,11 +176,7 @@ impl fmt::Display for ProduceErrorKind {
             Self::AfterFork => {
                 f.write_str("the process forked after the producer had started; make a new one in the child")
             }
-            Self::Start(error) => write!(
-                f,
-                "the producer's threads did not start ({error}); free resources or raise their \
-                 limits, and produce again"
-            ),
+            Self::Start(error) => write!(f, "{}, and produce again", NotStarted(error)),
             Self::InvalidTopic(error) => fmt::Display::fmt(error, f),
             Self::InvalidMessage(why) => write!(f, "the message cannot be sent: {why}"),
             Self::Refused(error) => write!(f, "an interceptor refused the message: {error}"),

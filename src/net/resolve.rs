@@ -6,11 +6,13 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use mio::Waker;
+
+use crate::error::is_out_of_descriptors;
 
 /// Turns a host name into addresses.
 pub trait Resolve: Send + Sync {
@@ -32,7 +34,13 @@ impl<F: Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync> Resolve for F {
 /// # Errors
 /// As the system says.
 pub fn system(host: &str) -> io::Result<Vec<SocketAddr>> {
-    Ok((host, 0).to_socket_addrs()?.collect())
+    let found = (host, 0).to_socket_addrs().map_err(|error| descriptors_ran_out().unwrap_or(error))?;
+    Ok(found.collect())
+}
+
+/// A resolver that may open no socket often says only that it failed for now.
+fn descriptors_ran_out() -> Option<io::Error> {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).err().filter(is_out_of_descriptors)
 }
 
 /// The look-ups of one event loop.

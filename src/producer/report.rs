@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::undelivered::Undelivered;
-use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic};
+use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, NotStarted};
 
 /// What happened to messages while [`AsyncProducer::flush`](crate::AsyncProducer::flush) waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl fmt::Display for MetadataError {
             Self::Closed => f.write_str("the producer was shut down"),
             Self::OnWorker => write!(f, "partitions_for {ON_WORKER}"),
             Self::AfterFork => f.write_str(AFTER_FORK),
-            Self::Start(error) => write!(f, "the producer's threads did not start: {error}"),
+            Self::Start(error) => write!(f, "{}, and ask again", NotStarted(error)),
             Self::Fatal(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -251,6 +251,14 @@ mod tests {
     use crate::engine::producer::Errors;
     use crate::error::Persistence;
     use crate::error::tests::assert_text;
+
+    #[test]
+    fn threads_that_do_not_start_are_told_with_what_to_do() {
+        assert_text(
+            MetadataError::Start(io::Error::other("no threads left")),
+            "the producer's threads did not start (no threads left); free resources or raise their limits, and ask again",
+        );
+    }
 
     #[test]
     fn delivery_failed_counts_and_says_why() {

@@ -404,6 +404,8 @@ impl Gate {
             state.finished_upto = u64::MAX;
         }
         state.remains = remains;
+        // It has a descriptor, which would be kept until the last clone of the producer goes.
+        state.waker = None;
         state.worker_ended = true;
         self.room.notify_all();
         self.timer.notify_all();

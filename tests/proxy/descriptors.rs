@@ -40,8 +40,14 @@ fn without_descriptors_it_waits_without_spinning_and_goes_on_when_there_are_some
     let error = producer.produce(Message::new("orders", "0")).unwrap_err();
     let ProduceErrorKind::Start(why) = error.kind() else { panic!("{error}") };
     assert_eq!(why.raw_os_error(), Some(EMFILE), "{error}");
+    assert!(error.to_string().contains(CURE), "{error}");
     let check = client.check(ms(200)).unwrap_err();
-    assert!(check.to_string().contains("cannot look for brokers"), "{check}");
+    assert!(check.to_string().contains("cannot look for brokers") && check.to_string().contains(CURE), "{check}");
+    let mut sync = client.producer().build().unwrap();
+    sync.produce(Message::new("orders", "lost")).unwrap();
+    let failed = sync.deliver_messages().unwrap_err();
+    assert!(failed.to_string().contains(CURE), "{failed}");
+    drop(sync);
 
     // Enough for those and for a look at the worker, and none for a socket.
     taken.truncate(taken.len() - 6);
@@ -57,7 +63,7 @@ fn without_descriptors_it_waits_without_spinning_and_goes_on_when_there_are_some
     let error = producer.last_error().unwrap();
     let ConnectionErrorKind::Connect(why) = &connection(&error).kind else { panic!("{error}") };
     assert_eq!(why.raw_os_error(), Some(EMFILE), "{error}");
-    assert!(error.to_string().contains(&bootstrap), "{error}");
+    assert!(error.to_string().contains(&bootstrap) && error.to_string().contains(CURE), "{error}");
     let before = (wake_ups(&mut status), cpu_ticks(&mut stat));
     // Nothing happens here: that is what is measured.
     thread::sleep(Duration::from_millis(1500));
@@ -102,4 +108,5 @@ fn read_again(file: &mut File) -> String {
     text
 }
 
+const CURE: &str = "no descriptors are left: raise their limit (ulimit -n), or close what is open";
 const EMFILE: i32 = 24;
