@@ -76,14 +76,15 @@ impl Client {
         AsyncProducerBuilder::new(Arc::clone(&self.config))
     }
 
-    /// Looks whether the cluster can be used: connects, agrees on versions, asks for metadata, and tries the brokers that
-    /// it is told of at the addresses that it is told. So a program can fail when it starts rather than with its first
-    /// messages.
+    /// Looks whether the cluster can be used: connects, agrees on versions, asks for metadata, and tries the brokers
+    /// that it is told of at the addresses that it is told. So a program can fail when it starts rather than with
+    /// its first messages.
     ///
-    /// Blocks for at most `timeout`: until one of the client's own addresses has answered, and then until each broker has
-    /// answered or failed, all at the same time. An own address that is something other than Kafka ends it at once if
-    /// there is no better one, and one that does not answer yet is tried again; a broker's is tried once. If some brokers
-    /// answer and others do not, [`ClusterInfo::unreachable`] says which and why. The connections are closed afterwards.
+    /// Blocks for at most `timeout`: until one of the client's own addresses has answered, and then until each broker
+    /// has answered or failed, all at the same time. An own address that is something other than Kafka ends it at
+    /// once if there is no better one, and one that does not answer yet is tried again; a broker's is tried once.
+    /// If some brokers answer and others do not, [`ClusterInfo::unreachable`] says which and why. The connections
+    /// are closed afterwards.
     ///
     /// # Errors
     /// - [`CheckError::Unreachable`]: no broker answered in time, neither at the client's own addresses nor where the
@@ -159,8 +160,8 @@ impl ClientBuilder {
     /// The pause after a first failed connection to a broker. It doubles with each further failure up to
     /// [`reconnect_backoff_max`](Self::reconnect_backoff_max), with 20 % jitter.
     ///
-    /// A connection whose handshake was done is no failure: when it ends it is opened again at once, but not sooner than
-    /// this after it was begun, and at most five times in a second.
+    /// A connection whose handshake was done is no failure: when it ends it is opened again at once, but not sooner
+    /// than this after it was begun, and at most five times in a second.
     ///
     /// Default 100 ms; above zero, not above the longest pause.
     #[doc(alias = "reconnect.backoff.ms")]

@@ -372,8 +372,8 @@ fn limit_after_the_handshake() -> usize {
     max_response_bytes
 }
 
-/// Lets a broker answer a request. The cluster is for tests and decodes with kafka-protocol, whose structs are large, so
-/// its bound is another: still so many bytes for each that came, and nothing for what is only claimed.
+/// Lets a broker answer a request. The cluster is for tests and decodes with kafka-protocol, whose structs are large,
+/// so its bound is another: still so many bytes for each that came, and nothing for what is only claimed.
 fn ask_bounded(free: usize, frame: &[u8]) {
     let builder = Cluster::builder().topic("t", 1);
     let mut cluster = ClusterState::new(builder, &[9000]).expect("the description is good");

@@ -1,8 +1,8 @@
-//! How much memory a producer takes at every rate, counted by an allocator that replaces the system's in this test alone:
-//! messages that come at full speed, or one by one for a whole `delivery_timeout`, while something keeps them from being
-//! delivered. The producer is `Unthreaded`, so that the time is set by hand and all it allocates is counted on one thread.
-//! At no moment it takes more than one and a half times what it counts itself, and 16 MiB; and no more while it hands
-//! back what it holds.
+//! How much memory a producer takes at every rate, counted by an allocator that replaces the system's in this test
+//! alone: messages that come at full speed, or one by one for a whole `delivery_timeout`, while something keeps them
+//! from being delivered. The producer is `Unthreaded`, so that the time is set by hand and all it allocates is counted
+//! on one thread. At no moment it takes more than one and a half times what it counts itself, and 16 MiB; and no more
+//! while it hands back what it holds.
 
 use std::mem;
 use std::sync::Arc;

@@ -13,8 +13,8 @@ pub type Lines = Vec<Vec<u8>>;
 pub enum Piece {
     /// A few hundred lines, or fewer.
     Lines(Lines),
-    /// A piece of a line that is too long for any message: its pieces follow each other, so that no more than one of them
-    /// is in memory.
+    /// A piece of a line that is too long for any message: its pieces follow each other, so that no more than one of
+    /// them is in memory.
     Long { bytes: Vec<u8>, is_last: bool },
 }
 
@@ -53,8 +53,8 @@ fn read(sender: &SyncSender<io::Result<Piece>>, stopped: &AtomicBool) {
     }
 }
 
-/// Blocks for one line, and takes the whole lines that came with it; or a piece of one that is too long. `None` at the end
-/// of the input.
+/// Blocks for one line, and takes the whole lines that came with it; or a piece of one that is too long. `None` at the
+/// end of the input.
 fn next<R: Read>(input: &mut BufReader<R>, inside_long: bool) -> io::Result<Option<Piece>> {
     let mut lines = Lines::new();
     loop {

@@ -8,7 +8,8 @@
 //!     {"read":1000000,"accepted":1000000,"delivered":1000000,"failed":0,"undelivered":0,"overflowed":0}
 //!
 //! `--help` lists the options. The end of the input, SIGINT, SIGTERM and SIGHUP shut down cleanly: what was read is
-//! delivered. A second signal gives up at once. A line that is too long for a message fails without being held in memory.
+//! delivered. A second signal gives up at once. A line that is too long for a message fails without being held in
+//! memory.
 
 #![expect(clippy::disallowed_methods, reason = "a program has threads, and looks at the clock")]
 

@@ -1,5 +1,5 @@
-//! How long to wait after the n-th failure in a row: exponential, bounded, with jitter. And how often what does not fail
-//! may begin anew.
+//! How long to wait after the n-th failure in a row: exponential, bounded, with jitter. And how often what does not
+//! fail may begin anew.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -111,8 +111,8 @@ impl<'a, 'm> Usual<'a, 'm> {
         fits.then_some(Self { message, record, headers: &[], partition_key: None, anywhere: false })
     }
 
-    /// A message whose tail has at most so many [`bytes`](Self::bytes). Nothing if it is of another kind: then it must be
-    /// [`Checked`]. `create_time` is for a message that has none.
+    /// A message whose tail has at most so many [`bytes`](Self::bytes). Nothing if it is of another kind: then it must
+    /// be [`Checked`]. `create_time` is for a message that has none.
     #[inline(always)]
     pub fn new(message: &'a Message<'m>, bytes: usize, create_time: impl FnOnce() -> Timestamp) -> Option<Self> {
         let (headers, partition_key) = (&*message.headers, message.partition_key());

@@ -1,9 +1,9 @@
 //! A run of queued messages that travels from callers to the engine as one piece.
 //!
 //! Its bytes are those of a batch from the first message on. As long as all messages go to one topic, and to whichever
-//! partition or to that of one lane, that is all, and the engine can send them as they are. When another kind of message
-//! comes, each message gets a route beside the bytes, and the engine copies them one by one into the batches of their
-//! partitions.
+//! partition or to that of one lane, that is all, and the engine can send them as they are. When another kind of
+//! message comes, each message gets a route beside the bytes, and the engine copies them one by one into the batches of
+//! their partitions.
 
 use super::checked::Usual;
 #[cfg(any(test, feature = "_internal"))]

@@ -53,16 +53,16 @@ impl Filling {
         self.lanes.first().or_else(|| (!self.open.is_empty()).then_some(self.open.first))
     }
 
-    /// The partition that a message has by its key, or what stands for it, where that is quickly found. Only hashes that are built in are
-    /// asked here, on the caller's thread: they neither block nor panic.
+    /// The partition that a message has by its key, or what stands for it, where that is quickly found. Only hashes
+    /// that are built in are asked here, on the caller's thread: they neither block nor panic.
     #[inline]
     pub fn place(&self, key: Option<&[u8]>, partitions: u32) -> Option<u32> {
         let key = key.filter(|key| key.len() <= HASHED_HERE)?;
         self.partitioner.as_ref()?.keyed(key, partitions as i32).map(|partition| partition as u32)
     }
 
-    /// How the message travels. `anywhere` says that any partition will do; `partitions` is how many its topic has, 0 if
-    /// that is not known.
+    /// How the message travels. `anywhere` says that any partition will do; `partitions` is how many its topic has, 0
+    /// if that is not known.
     pub fn way(&self, message: &Checked<'_, '_>, topic: u32, partitions: u32, anywhere: bool) -> Way {
         let free = self.open.is_empty() && self.lanes.take(topic) && message.encoded.is_none();
         let suit = !anywhere && free && Lanes::suit(partitions) && message.message.partition.is_none();
@@ -177,7 +177,8 @@ impl Filling {
         }
     }
 
-    /// Takes a chunk back whose messages have left it, to use its memory again. `queue_bytes` is the limit of the queue.
+    /// Takes a chunk back whose messages have left it, to use its memory again. `queue_bytes` is the limit of the
+    /// queue.
     pub fn recycle(&mut self, chunk: Chunk, queue_bytes: usize) {
         self.spare.put(chunk, SPARE_BYTES.min(queue_bytes / 4));
     }

@@ -7,10 +7,10 @@
 //! between the channel and the open chunk. A message holds its place until the engine wrote it (`release`), so
 //! taking chunks frees nothing, and the worker needs no second queue to keep the bound.
 //!
-//! A topic to which nothing can be sent, because it does not exist, has no leader, or refuses, may fill half of the places
-//! while there are other topics: with all of them it would make the others be refused until its messages fail. Half for all
-//! such topics together, so that nothing is counted for each, and messages to other topics pay nothing for it. What such
-//! a topic filled before that was known was accepted, and stays until it can be sent or its time is up.
+//! A topic to which nothing can be sent, because it does not exist, has no leader, or refuses, may fill half of the
+//! places while there are other topics: with all of them it would make the others be refused until its messages fail.
+//! Half for all such topics together, so that nothing is counted for each, and messages to other topics pay nothing for
+//! it. What such a topic filled before that was known was accepted, and stays until it can be sent or its time is up.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -183,8 +183,8 @@ impl Queue {
         self.all_due();
     }
 
-    /// Takes a message on the shortest way that there is for it, if nothing else is to be done with it than to append it;
-    /// gives its ticket. Of the usual kind are messages of at most so many [`bytes`](Usual::bytes).
+    /// Takes a message on the shortest way that there is for it, if nothing else is to be done with it than to append
+    /// it; gives its ticket. Of the usual kind are messages of at most so many [`bytes`](Usual::bytes).
     #[inline]
     pub fn offer_quietly(
         &mut self,
@@ -201,8 +201,8 @@ impl Queue {
         }
     }
 
-    /// Takes a message that is not more than a value, if nothing else is to be done with it than to append it to the open
-    /// chunk; gives its ticket. The way of almost all messages when many come.
+    /// Takes a message that is not more than a value, if nothing else is to be done with it than to append it to the
+    /// open chunk; gives its ticket. The way of almost all messages when many come.
     #[inline(always)]
     pub fn offer_plain(&mut self, message: &Usual<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         match self.quiet_taker(message)? {

@@ -18,8 +18,8 @@ pub struct ClusterInfo {
     pub controller: Option<i32>,
     /// The brokers: node id and address, as clients are told to reach them.
     pub brokers: Vec<(i32, BrokerAddress)>,
-    /// Those of the brokers to which no connection could be made, by their node ids: where they are said to be, who said
-    /// so, and what is wrong. Messages to partitions that they lead would wait.
+    /// Those of the brokers to which no connection could be made, by their node ids: where they are said to be, who
+    /// said so, and what is wrong. Messages to partitions that they lead would wait.
     pub unreachable: Vec<ConnectionError>,
 }
 

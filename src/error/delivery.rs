@@ -90,8 +90,8 @@ pub enum DeliveryErrorKind {
         /// For how long.
         throttle: Duration,
     },
-    /// The topic was deleted and made anew after the message was sent, and no answer said what became of it: it may be in
-    /// the log of the old one. What was not in that goes to the new one, and does not fail.
+    /// The topic was deleted and made anew after the message was sent, and no answer said what became of it: it may be
+    /// in the log of the old one. What was not in that goes to the new one, and does not fail.
     TopicRecreated {
         /// The topic.
         topic: Topic,
@@ -119,8 +119,8 @@ pub enum DeliveryErrorKind {
         /// The last error met on the way, if there was one.
         last: Option<Arc<Self>>,
     },
-    /// A handle was waited for on the producer's worker, in a partitioner, a logger or a panic hook. The message goes on;
-    /// its fate is as that of one without a handle.
+    /// A handle was waited for on the producer's worker, in a partitioner, a logger or a panic hook. The message goes
+    /// on; its fate is as that of one without a handle.
     OnWorker,
     /// The producer cannot go on.
     Fatal(Arc<FatalError>),

@@ -98,7 +98,8 @@ pub struct BufferOverflow {
     /// How long the oldest message in the queue has waited.
     pub oldest_age: Duration,
     /// Whether the limit is half of the queue's, which is for topics that nothing can be sent to, because of
-    /// `last_error`: the message's topic does not exist, has no leader, or refuses. The other half is for other topics.
+    /// `last_error`: the message's topic does not exist, has no leader, or refuses. The other half is for other
+    /// topics.
     pub held_up: bool,
     /// What keeps messages from being delivered, if anything is known to: of the message's topic if that is `held_up`,
     /// else what was met last.

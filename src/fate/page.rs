@@ -50,11 +50,13 @@ pub(super) type Failed = Vec<(u32, DeliveryError)>;
 #[derive(Debug)]
 pub(super) struct Place {
     state: AtomicU32,
-    /// How many chunks, batches and fates have the message. Counted from 1, because the first one takes it as it comes.
+    /// How many chunks, batches and fates have the message. Counted from 1, because the first one takes it as it
+    /// comes.
     holders: AtomicU32,
     partition: AtomicI32,
     offset: AtomicI64,
-    /// The message's own from the start: to read it out of the batch for the fate would mean to read all records again.
+    /// The message's own from the start: to read it out of the batch for the fate would mean to read all records
+    /// again.
     timestamp: AtomicI64,
     /// How often a fate was put in: a second one could hide the first.
     #[cfg(feature = "_internal")]
@@ -173,8 +175,8 @@ impl Page {
         error.map_or(Ok(()), Err)
     }
 
-    /// Wakes who waits here. Behind a fence behind the fates: either this finds who waits, or who is about to wait finds
-    /// the fate, because both write first, and read what the other wrote behind a fence.
+    /// Wakes who waits here. Behind a fence behind the fates: either this finds who waits, or who is about to wait
+    /// finds the fate, because both write first, and read what the other wrote behind a fence.
     #[inline]
     pub fn wake(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {

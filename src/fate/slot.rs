@@ -58,8 +58,8 @@ pub struct Seat {
     index: u32,
 }
 
-/// Puts fates in. Who waits for them is woken when it is dropped: behind all fates of a batch, because the fence takes as
-/// long as a dozen stores.
+/// Puts fates in. Who waits for them is woken when it is dropped: behind all fates of a batch, because the fence takes
+/// as long as a dozen stores.
 #[derive(Debug)]
 pub struct Waking<'a>(&'a Pages);
 

@@ -22,8 +22,8 @@ pub(super) struct Connection {
     outbox: Outbox,
     readable: bool,
     writable: bool,
-    /// Whether the end may be what is read next: the system said that the peer has ended its side or that the socket is
-    /// broken, or has not been asked yet, since what it said while the connection was made is forgotten.
+    /// Whether the end may be what is read next: the system said that the peer has ended its side or that the socket
+    /// is broken, or has not been asked yet, since what it said while the connection was made is forgotten.
     ending: bool,
 }
 

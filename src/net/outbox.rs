@@ -1,5 +1,5 @@
-//! The requests that one connection still has to write, and how far it is. Pure: the socket says how many bytes it took,
-//! and the outbox says which requests that began and finished.
+//! The requests that one connection still has to write, and how far it is. Pure: the socket says how many bytes it
+//! took, and the outbox says which requests that began and finished.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

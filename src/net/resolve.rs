@@ -1,6 +1,6 @@
 //! Name look-ups beside the event loop, because the system's resolver blocks. Each runs on a short-lived thread
-//! `ottla-resolve`; a host is looked up once for all who ask meanwhile, few look-ups run at once, and the rest wait. One
-//! that hangs holds up nobody but those who need its answer, and nobody joins its thread.
+//! `ottla-resolve`; a host is looked up once for all who ask meanwhile, few look-ups run at once, and the rest wait.
+//! One that hangs holds up nobody but those who need its answer, and nobody joins its thread.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;

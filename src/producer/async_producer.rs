@@ -130,7 +130,8 @@ impl AsyncProducer {
     /// # Errors
     /// - [`FlushError::Timeout`]: some have none yet; they go on.
     /// - [`FlushError::InCallback`]: it was called inside a delivery callback of this producer.
-    /// - [`FlushError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's worker.
+    /// - [`FlushError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's
+    ///   worker.
     /// - [`FlushError::AfterFork`]: the process forked; make a new producer in the child.
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
         let gate = &self.shared.gate;
@@ -150,14 +151,15 @@ impl AsyncProducer {
 
     /// Takes back the messages that wait to be sent, and of which no socket ever took a byte. What a connection has got
     /// goes on, also while its socket has not taken the first byte yet, because it may at any moment; and so does what
-    /// was written and waits to be sent again. All are [`Purged`](DeliveryErrorKind::Purged). Those with a handle are not
-    /// returned: their handles have the error. No callback is called.
+    /// was written and waits to be sent again. All are [`Purged`](DeliveryErrorKind::Purged). Those with a handle are
+    /// not returned: their handles have the error. No callback is called.
     ///
     /// Blocks for the moment that the worker needs, for at most 5 s.
     ///
     /// # Errors
     /// - [`PurgeError::Timeout`]: a partitioner, a logger or a panic hook blocks the worker.
-    /// - [`PurgeError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's worker.
+    /// - [`PurgeError::OnWorker`]: it was called inside a partitioner, a logger or a panic hook, on this producer's
+    ///   worker.
     /// - [`PurgeError::AfterFork`]: the process forked; the messages are the parent's.
     pub fn purge(&self) -> Result<Undelivered, PurgeError> {
         let gate = &self.shared.gate;
@@ -172,8 +174,8 @@ impl AsyncProducer {
 
     /// Takes no more messages, delivers all that were accepted, and ends the threads. Blocks until every message has
     /// its fate and every callback has returned, or until `shutdown_timeout` has passed if one is set; without, each
-    /// message has its fate at the latest when its `delivery_timeout` has passed. A callback or a partitioner that never
-    /// returns is waited for without end, unless there is a `shutdown_timeout`.
+    /// message has its fate at the latest when its `delivery_timeout` has passed. A callback or a partitioner that
+    /// never returns is waited for without end, unless there is a `shutdown_timeout`.
     ///
     /// It may be called again, and from several threads: all calls wait for the same end and get the counts, and the
     /// first gets the messages.
@@ -210,8 +212,8 @@ impl AsyncProducer {
     }
 
     /// What keeps messages from being delivered: the error that was met last of those that are not over. Each topic,
-    /// partition and broker has its own, which ends with its own success, or some seconds after nothing waits for it any
-    /// more. `None` if there is none, and in a forked child.
+    /// partition and broker has its own, which ends with its own success, or some seconds after nothing waits for it
+    /// any more. `None` if there is none, and in a forked child.
     ///
     /// Waiting for a topic that does not exist, for a leader, or for a broker's quota counts, too.
     #[must_use]

@@ -122,8 +122,8 @@ impl AsyncProducerBuilder {
     /// How many messages the queue holds: those accepted and not yet written to a broker. At the next one
     /// [`on_overflow`](Self::on_overflow) decides.
     ///
-    /// Default 1,000; from 1 to 2,147,483,647. A full queue leaves by itself. Topics that do not exist, have no leader, or
-    /// refuse may fill half of it while there are others.
+    /// Default 1,000; from 1 to 2,147,483,647. A full queue leaves by itself. Topics that do not exist, have no leader,
+    /// or refuse may fill half of it while there are others.
     #[doc(alias = "queue.buffering.max.messages")]
     pub fn max_queue_size(mut self, messages: usize) -> Self {
         self.queue.max_queue_size = messages;

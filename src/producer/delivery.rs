@@ -35,16 +35,16 @@ impl DeliveryHandle {
     /// Makes the message leave now, and blocks until it has its fate: at the latest a little after
     /// `delivery_timeout`.
     ///
-    /// A caller that waits alone looks for the fate again and again for up to 50 us before it sleeps, as long as brokers
-    /// answer that soon: to be woken takes as long.
+    /// A caller that waits alone looks for the fate again and again for up to 50 us before it sleeps, as long as
+    /// brokers answer that soon: to be woken takes as long.
     ///
     /// Inside a delivery callback this works too, and holds up the callbacks behind it. But messages keep their place
     /// in the buffer until their callback has returned: with a full buffer this one does not leave meanwhile, and
     /// fails when its `delivery_timeout` has passed. Prefer to end the callback, and learn the fate by another one.
     ///
-    /// On the producer's worker, which calls partitioners, and loggers and panic hooks too, it would wait for itself: it
-    /// returns [`OnWorker`](DeliveryErrorKind::OnWorker) at once. While such a call never returns, no message gets a fate,
-    /// and no timeout passes but that of [`wait_timeout`](Self::wait_timeout).
+    /// On the producer's worker, which calls partitioners, and loggers and panic hooks too, it would wait for itself:
+    /// it returns [`OnWorker`](DeliveryErrorKind::OnWorker) at once. While such a call never returns, no message
+    /// gets a fate, and no timeout passes but that of [`wait_timeout`](Self::wait_timeout).
     ///
     /// # Errors
     /// The message was not delivered; it comes back in the error.

@@ -63,9 +63,9 @@ pub struct ShutdownReport {
     /// How many messages had no fate when the time was up. They are in `undelivered`, or in the error of their handle,
     /// but for those that are `out_of_reach`.
     pub given_up: u64,
-    /// How many of `given_up` could not be handed back, because a partitioner, a logger or a panic hook never returned to
-    /// the worker that has them. Its thread is left behind. If it returns, they are given up, their handles learn it,
-    /// and the next call of `shutdown` gets the others. 0 unless the worker is blocked.
+    /// How many of `given_up` could not be handed back, because a partitioner, a logger or a panic hook never returned
+    /// to the worker that has them. Its thread is left behind. If it returns, they are given up, their handles
+    /// learn it, and the next call of `shutdown` gets the others. 0 unless the worker is blocked.
     pub out_of_reach: u64,
     /// Messages that had no fate when the time was up, each saying whether it may be in the log. Only the first call
     /// of `shutdown` gets them.

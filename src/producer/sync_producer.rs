@@ -72,8 +72,8 @@ impl Producer {
         self.accept(&message).map_err(|kind| ProduceError::new(kind, message))
     }
 
-    /// Sends all that is in the buffer. Blocks until each message has its fate, for at most `delivery_timeout`, or until
-    /// one was attempted `max_retries` times after the first, if that is set.
+    /// Sends all that is in the buffer. Blocks until each message has its fate, for at most `delivery_timeout`, or
+    /// until one was attempted `max_retries` times after the first, if that is set.
     ///
     /// # Errors
     /// [`DeliveryFailed`]: some messages failed for good, and are in the error; or some were not delivered in time.

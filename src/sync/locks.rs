@@ -1,5 +1,5 @@
-//! The standard library's locks with the calls of parking_lot: without poisoning, and a guard that can be given away for
-//! a moment.
+//! The standard library's locks with the calls of parking_lot: without poisoning, and a guard that can be given away
+//! for a moment.
 //!
 //! Not parking_lot itself, which keeps who waits in one table for the whole process: after a fork the table still has
 //! the parent's threads, in memory that the child's new threads use again, and wake-ups of a new producer in the child
@@ -40,10 +40,10 @@ impl<T> Mutex<T> {
         MutexGuard { mutex: self, held: Some(held) }
     }
 
-    /// The lock, unless it is held each time that it is tried for a while. Holders here are so quick that a lock which is
-    /// held is free a moment later; one that is held again then is one that many want. To go on trying would take the
-    /// memory behind it from processor to processor with every message, and cost each of them more than the work: so
-    /// who comes too late stands back for a while, in which the others get a lot done.
+    /// The lock, unless it is held each time that it is tried for a while. Holders here are so quick that a lock which
+    /// is held is free a moment later; one that is held again then is one that many want. To go on trying would
+    /// take the memory behind it from processor to processor with every message, and cost each of them more than
+    /// the work: so who comes too late stands back for a while, in which the others get a lot done.
     #[inline]
     pub fn lock_soon(&self) -> Option<MutexGuard<'_, T>> {
         self.try_lock().or_else(|| self.try_again())

@@ -35,8 +35,8 @@ impl Refusal {
         Self { reached_partition: false, ..Self::new(error, why) }
     }
 
-    /// What the producer is told in words: Kafka's brokers do that where single records are to blame, and where what they
-    /// got is no batch at all; this cluster also where it is not as able as they are.
+    /// What the producer is told in words: Kafka's brokers do that where single records are to blame, and where what
+    /// they got is no batch at all; this cluster also where it is not as able as they are.
     pub fn text(&self) -> Option<&str> {
         let is_no_batch = !self.reached_partition && self.error == ResponseError::CorruptMessage;
         let not_able = self.error == ResponseError::UnsupportedCompressionType;

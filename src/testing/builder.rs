@@ -125,8 +125,8 @@ impl ClusterBuilder {
     /// Starts the cluster: opens a port on loopback for every broker, and starts a thread for each.
     ///
     /// # Errors
-    /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow, that comes twice or
-    ///   that collides with another, or no partitions;
+    /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow, that comes twice or that
+    ///   collides with another, or no partitions;
     /// - any other error of opening a port or starting a thread.
     pub fn start(self) -> io::Result<Cluster> {
         Cluster::with(self)

@@ -101,8 +101,8 @@ impl Cluster {
     /// Makes a topic.
     ///
     /// # Panics
-    /// If there is a topic of this name or one that differs only in `.` and `_`, if Kafka does not allow the name, or if
-    /// there are no partitions.
+    /// If there is a topic of this name or one that differs only in `.` and `_`, if Kafka does not allow the name, or
+    /// if there are no partitions.
     pub fn create_topic(&self, name: &str, partitions: i32) {
         let made = self.shared.change(|state| state.create_topic(name, partitions, TopicKind::default()).is_some());
         assert!(made, "topic {name:?} with {partitions} partitions cannot be made");

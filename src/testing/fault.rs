@@ -120,8 +120,9 @@ impl Fault {
 
     /// Does what was asked, and then answers with this error code, as in [`error`](Self::error).
     ///
-    /// In Produce, the batches are in the log although the producer is told otherwise. The answer has their offset where
-    /// that of Kafka's brokers has it, which is when they waited for replicas in vain: REQUEST_TIMED_OUT, for example.
+    /// In Produce, the batches are in the log although the producer is told otherwise. The answer has their offset
+    /// where that of Kafka's brokers has it, which is when they waited for replicas in vain: REQUEST_TIMED_OUT, for
+    /// example.
     pub fn error_after(mut self, code: i16) -> Self {
         self.effects.error_after = Some(code);
         self

@@ -181,7 +181,8 @@ impl<N: Network> Driver<N> {
         self.late_until = Deadline::NEVER;
     }
 
-    /// Whether there is time left until then; the time of a caller, which is put off by a late look as that of messages.
+    /// Whether there is time left until then; the time of a caller, which is put off by a late look as that of
+    /// messages.
     pub fn in_time(&self, until: Deadline) -> bool {
         !until.passed(self.now) || (self.late_until != Deadline::NEVER && !self.late_until.passed(self.now))
     }
@@ -335,8 +336,9 @@ impl Network for Net {
     }
 }
 
-/// Before a deadline is judged to have passed by `now`, all that had come by then is read: since the sockets were looked
-/// at, this process may have been stopped for long, at any moment. `read` says whether there is more than it took.
+/// Before a deadline is judged to have passed by `now`, all that had come by then is read: since the sockets were
+/// looked at, this process may have been stopped for long, at any moment. `read` says whether there is more than it
+/// took.
 fn read_up(now: Instant, deadline: Deadline, mut read: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let mut turns = if deadline.passed(now) { MOST_TURNS } else { 0 };
     while turns > 0 && read()? {

@@ -485,8 +485,8 @@ impl Gate {
     }
 }
 
-/// Wakes the worker, which counts as woken. That is a system call, and its failure is a line in the log: neither has the
-/// lock, and it is not taken again only to be left.
+/// Wakes the worker, which counts as woken. That is a system call, and its failure is a line in the log: neither has
+/// the lock, and it is not taken again only to be left.
 fn leave_and_wake(state: MutexGuard<'_, State>) {
     if let Some(waker) = state.waker.clone() {
         drop(state);

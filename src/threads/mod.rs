@@ -125,8 +125,8 @@ pub(crate) enum Role {
     Delivery,
 }
 
-/// What this thread is to the producer with this gate, so that it does not wait for itself: a callback, a partitioner, a
-/// logger or a panic hook may call the producer.
+/// What this thread is to the producer with this gate, so that it does not wait for itself: a callback, a partitioner,
+/// a logger or a panic hook may call the producer.
 pub(crate) fn role(gate: u32) -> Option<Role> {
     // A thread that ends has no role any more.
     let (served, role) = SERVED.try_with(Cell::get).ok()?;
@@ -142,8 +142,8 @@ thread_local! {
     static SERVED: Cell<(u32, Role)> = const { Cell::new((0, Role::Worker)) };
 }
 
-/// Runs code of the user's whose panic must not end this thread: a callback, a logger, a destructor. Gives what the panic
-/// said.
+/// Runs code of the user's whose panic must not end this thread: a callback, a logger, a destructor. Gives what the
+/// panic said.
 fn contain(run: impl FnOnce()) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(panic_text)
 }

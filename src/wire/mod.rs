@@ -85,8 +85,8 @@ impl Api {
         }
     }
 
-    /// Whether a throttle time in an answer of this version asks the client to be silent. In older ones the broker holds
-    /// the answer back for that time, and only tells of it (KIP-219).
+    /// Whether a throttle time in an answer of this version asks the client to be silent. In older ones the broker
+    /// holds the answer back for that time, and only tells of it (KIP-219).
     #[must_use]
     pub const fn leaves_silence_to_clients(self, version: i16) -> bool {
         version

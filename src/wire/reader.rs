@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Api, WireError, WireErrorKind};
 
-/// A text as it may stand in a log or on a terminal, whoever wrote it: without line breaks, escapes and the like, and not
-/// too long. A host name, a cluster's id or a plain sentence stays as it is.
+/// A text as it may stand in a log or on a terminal, whoever wrote it: without line breaks, escapes and the like, and
+/// not too long. A host name, a cluster's id or a plain sentence stays as it is.
 #[must_use]
 pub fn shown(text: &str) -> Box<str> {
     let mut out = String::with_capacity(text.len().min(MOST_SHOWN));

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::metadata;
 use crate::tools::{self, Record};
 
-/// Apache Kafka with one node or three, of the version that `OTTLA_KAFKA` names. Dropping it kills the brokers and removes their data.
+/// Apache Kafka with one node or three, of the version that `OTTLA_KAFKA` names. Dropping it kills the brokers and
+/// removes their data.
 pub struct RealKafka {
     nodes: Vec<Node>,
 }

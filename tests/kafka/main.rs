@@ -1,7 +1,7 @@
 //! ottla against a real Apache Kafka, read back by Kafka's own consumer.
 //!
-//! `cargo test --features real-kafka --test kafka` needs Java 17 and Maven, which fetches Kafka once. `OTTLA_KAFKA=4.4.0`
-//! before it takes brokers of that version.
+//! `cargo test --features real-kafka --test kafka` needs Java 17 and Maven, which fetches Kafka once.
+//! `OTTLA_KAFKA=4.4.0` before it takes brokers of that version.
 
 // Real brokers run on the real clock, and so do their tests.
 #![expect(clippy::disallowed_methods, reason = "these tests wait for processes and sockets")]

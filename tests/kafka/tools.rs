@@ -1,8 +1,8 @@
 //! Apache Kafka's jars, and its own command line programs: independent readers and writers to compare with.
 //!
-//! Maven fetches the jars once, into cargo's target folder. The brokers are of the version that `OTTLA_KAFKA` names, the
-//! programs always of [`PROGRAMS`], which speak to all of them: what they are called and asked differs from version to
-//! version. Nothing here uses ottla.
+//! Maven fetches the jars once, into cargo's target folder. The brokers are of the version that `OTTLA_KAFKA` names,
+//! the programs always of [`PROGRAMS`], which speak to all of them: what they are called and asked differs from version
+//! to version. Nothing here uses ottla.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! ottla against kfake, franz-go's fake Kafka, and read back by franz-go's consumer: brokers, and a reader, that share no
-//! code with Apache Kafka.
+//! ottla against kfake, franz-go's fake Kafka, and read back by franz-go's consumer: brokers, and a reader, that share
+//! no code with Apache Kafka.
 //!
 //! `cargo test --features kfake --test kfake` needs Go 1.26, which fetches the modules once; `main.go` beside this file
 //! is the whole program.

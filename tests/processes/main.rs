@@ -1,5 +1,6 @@
-//! What becomes of producers when their process forks, exits, is stopped, gets signals, or may start no thread. Each test runs its program in a
-//! process of its own, where it may do what would harm other tests, and looks at the brokers from outside.
+//! What becomes of producers when their process forks, exits, is stopped, gets signals, or may start no thread. Each
+//! test runs its program in a process of its own, where it may do what would harm other tests, and looks at the brokers
+//! from outside.
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "threads and clocks are what is tested")]
 #![expect(clippy::unwrap_used, reason = "it is a test, helpers included")]

@@ -1,5 +1,5 @@
-//! Memory is bounded by `max_queue_bytesize` and `max_buffer_bytesize`, whatever brokers and callers do. The bound that is tested:
-//! the process grows by no more than one and a half times what these options allow, and 16 MiB.
+//! Memory is bounded by `max_queue_bytesize` and `max_buffer_bytesize`, whatever brokers and callers do. The bound that
+//! is tested: the process grows by no more than one and a half times what these options allow, and 16 MiB.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;

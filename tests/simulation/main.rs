@@ -9,7 +9,8 @@
 //! with the engine, the handles, the outlet and the callbacks (`threads::unthreaded`). Not the threads, their
 //! condition variables and sockets, which have tests of their own; a caller that would wait looks again instead.
 //!
-//! - `OTTLA_SIM_SEEDS=n` runs n seeds (in a release build, at least 1,000 a second), `OTTLA_SIM_SEED=x` runs one, `OTTLA_SIM_TRACE=1` tells what happens in it.
+//! - `OTTLA_SIM_SEEDS=n` runs n seeds (in a release build, at least 1,000 a second), `OTTLA_SIM_SEED=x` runs one,
+//!   `OTTLA_SIM_TRACE=1` tells what happens in it.
 //!
 //! So that it is known to find bugs, some are planted, one at a time (`planted`).
 

@@ -97,7 +97,8 @@ pub struct World {
     pub has_timer: bool,
     /// Whether the delivery thread is about to call.
     pub calling: bool,
-    /// Whether the world was repaired, and whether the producer was shut down, was dropped, gave up by itself, or gave up what had no fate.
+    /// Whether the world was repaired, and whether the producer was shut down, was dropped, gave up by itself, or gave
+    /// up what had no fate.
     pub healed: bool,
     pub closed: bool,
     pub dropped: bool,

@@ -130,7 +130,8 @@ impl InFlight {
         self.last_progress = now;
     }
 
-    /// Waits at least until `until` for the next answer, for which the patience is this, but not twice for the same one.
+    /// Waits at least until `until` for the next answer, for which the patience is this, but not twice for the same
+    /// one.
     pub fn put_off(&mut self, until: Instant, patience: Duration) {
         let Some(since) = until.checked_sub(patience) else { return };
         if since > self.last_progress && self.put_off != Some(self.last_progress) {

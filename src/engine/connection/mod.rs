@@ -276,9 +276,9 @@ impl Link {
 
     /// Notes that the connection, or the attempt at one, has failed, and stays away for a while.
     ///
-    /// The pauses grow from one attempt to the next that comes to no handshake. After one that did there is a pause only
-    /// if it began not long ago, or too many have: a bad link is used as long as it lasts each time, and a broker that
-    /// only shakes hands is not stormed. Returns the connection as it was, with what was in flight.
+    /// The pauses grow from one attempt to the next that comes to no handshake. After one that did there is a pause
+    /// only if it began not long ago, or too many have: a bad link is used as long as it lasts each time, and a
+    /// broker that only shakes hands is not stormed. Returns the connection as it was, with what was in flight.
     pub fn failed(&mut self, now: Instant, patience: &Patience, random: u64) -> Option<Box<Live>> {
         self.failing = true;
         if self.live().is_some_and(|live| live.in_flight.produce_requests() > 0) {

@@ -51,8 +51,8 @@ type Custom = dyn Fn(PartitionInput<'_>) -> i32 + Send + Sync;
 impl Partitioner {
     /// CRC-32 of the key, modulo the number of partitions: as ruby-kafka does it. The default.
     ///
-    /// An empty key goes to partition 0, as with ruby-kafka. librdkafka's default spreads messages with an empty key like
-    /// those without one: leave the key out for that.
+    /// An empty key goes to partition 0, as with ruby-kafka. librdkafka's default spreads messages with an empty key
+    /// like those without one: leave the key out for that.
     #[must_use]
     pub fn crc32() -> Self {
         Self(Choice::Crc32)
@@ -187,8 +187,9 @@ mod tests {
 
     #[test]
     fn an_empty_key_is_a_key_and_no_key_is_none() {
-        // zlib's crc32 of nothing is 0: ruby-kafka, and librdkafka's `consistent`. Its `consistent_random`, the default,
-        // asks for the length first and chooses at random (rd_kafka_msg_partitioner_consistent_random, 2.12.1).
+        // zlib's crc32 of nothing is 0: ruby-kafka, and librdkafka's `consistent`. Its `consistent_random`, the
+        // default, asks for the length first and chooses at random (rd_kafka_msg_partitioner_consistent_random,
+        // 2.12.1).
         assert_eq!(Partitioner::default().choose(input(Some(b""))), Some(0));
         // As the Java client, whose `partitionForKey` takes any key that is not null.
         assert_eq!(Partitioner::murmur2().choose(input(Some(b""))), Some(9));

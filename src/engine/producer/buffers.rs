@@ -12,7 +12,8 @@ pub struct Buffers {
     most_bytes: usize,
     /// A buffer that was made for one huge message would be kept for small ones.
     most_each: usize,
-    /// Which batches have got one that they may not fill, the last ones last; what they leave unused together, and may.
+    /// Which batches have got one that they may not fill, the last ones last; what they leave unused together, and
+    /// may.
     lent: VecDeque<Loan>,
     unused: usize,
     most_unused: usize,

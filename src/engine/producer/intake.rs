@@ -49,8 +49,8 @@ impl ProducerEngine {
         self.touch_fresh(now);
     }
 
-    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and its partition, or the one whose
-    /// turn it is, wants it so. Its messages are due since `due`.
+    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and its partition, or the one
+    /// whose turn it is, wants it so. Its messages are due since `due`.
     fn append_run(&mut self, chunk: &mut Chunk, due: Instant) -> bool {
         let len = chunk.records.len();
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
@@ -75,8 +75,8 @@ impl ProducerEngine {
         true
     }
 
-    /// Keeps the chunk as it is until the metadata of its topic is there, if it is a run to one topic, and not small: what
-    /// many small ones take beside their messages would be many times these.
+    /// Keeps the chunk as it is until the metadata of its topic is there, if it is a run to one topic, and not small:
+    /// what many small ones take beside their messages would be many times these.
     fn park_run(&mut self, chunk: &mut Chunk, now: Instant) -> bool {
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| !topic.is_known()) else { return false };

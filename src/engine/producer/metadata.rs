@@ -379,8 +379,8 @@ impl ProducerEngine {
         self.settle();
     }
 
-    /// Another cluster is where the one before was, with other topics under the same names, and with producer ids of its
-    /// own: the one that this producer has may be given to another.
+    /// Another cluster is where the one before was, with other topics under the same names, and with producer ids of
+    /// its own: the one that this producer has may be given to another.
     fn meet_cluster(&mut self, before: &str, id: &str, now: Instant) {
         log::warn!("cluster {} is in the place of cluster {}", id.escape_debug(), before.escape_debug());
         self.identity.forget();

@@ -9,7 +9,8 @@ use crate::engine::connection::{Link, Peer};
 use crate::error::{ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 
 impl ProducerEngine {
-    /// Calls a broker that metadata named, unless that was done. Returns what came of it; `None` while that is not known.
+    /// Calls a broker that metadata named, unless that was done. Returns what came of it; `None` while that is not
+    /// known.
     pub fn call_broker(&mut self, node: i32, now: Instant) -> Option<Result<(), ConnectionError>> {
         let peer = Peer::Node(node);
         if self.brokers.links.get(&peer).is_some_and(|link| link.is_down() && link.last_error.is_none()) {

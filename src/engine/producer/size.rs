@@ -3,10 +3,10 @@
 //! `max.message.bytes` is an option of the topic, and nobody tells it to producers. A batch of several messages that is
 //! refused as too large shows that the limit is below its size: the next ones have a quarter of that, or as much as was
 //! taken before. With each that was about full and was taken they grow again, to twice as much or half-way to what was
-//! refused, as long as that is well below it. So a limit is found with one refusal for each power of four between it and
-//! `max_batch_bytes`, and one or two more. It may be raised later: what was refused is forgotten after ten minutes, and
-//! after twice as long each time, and batches grow until one is refused again. A message that is too large alone says
-//! nothing of batches.
+//! refused, as long as that is well below it. So a limit is found with one refusal for each power of four between it
+//! and `max_batch_bytes`, and one or two more. It may be raised later: what was refused is forgotten after ten minutes,
+//! and after twice as long each time, and batches grow until one is refused again. A message that is too large alone
+//! says nothing of batches.
 
 use std::time::{Duration, Instant};
 

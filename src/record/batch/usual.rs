@@ -61,8 +61,8 @@ impl<'a> Usual<'a> {
 }
 
 impl BatchBuilder {
-    /// Appends a record behind others, if it is a few seconds from the first and certainly within the first `room` bytes
-    /// of the batch, for which there is memory. `None` if it is not, and nothing happened.
+    /// Appends a record behind others, if it is a few seconds from the first and certainly within the first `room`
+    /// bytes of the batch, for which there is memory. `None` if it is not, and nothing happened.
     #[inline(always)]
     pub fn append_usual<'a>(
         &mut self,

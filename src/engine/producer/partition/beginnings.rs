@@ -49,8 +49,8 @@ impl Partition {
         Some((open.first_ticket, open.unused()?))
     }
 
-    /// Gives the batch that begins with this ticket memory of its size, if it still takes messages and has far more, and
-    /// returns what it had.
+    /// Gives the batch that begins with this ticket memory of its size, if it still takes messages and has far more,
+    /// and returns what it had.
     pub fn fit_open(&mut self, first: u64) -> Option<Vec<u8>> {
         self.unsent.back_mut().filter(|open| open.first_ticket == first)?.fit()
     }

@@ -9,8 +9,9 @@
 //! reported as possibly written, and it stays as a *ghost*: sent again under its old sequence while later batches
 //! need that, and dropped, with a new epoch, once none does.
 //!
-//! A topic that is made anew (KIP-516) has another log. Once all that is in flight is answered, what the old one did not
-//! get goes to the new one, in order and under the next epoch; what it may have got is reported as possibly written.
+//! A topic that is made anew (KIP-516) has another log. Once all that is in flight is answered, what the old one did
+//! not get goes to the new one, in order and under the next epoch; what it may have got is reported as possibly
+//! written.
 
 mod beginnings;
 mod endings;
@@ -57,7 +58,8 @@ pub struct Partition {
     /// time: a broker without state accepts any first sequence, so a second batch could overtake a refused first.
     proven: bool,
     gap: Gap,
-    /// Set from the moment when its topic is known to have been made anew until what was sent to the old one is answered.
+    /// Set from the moment when its topic is known to have been made anew until what was sent to the old one is
+    /// answered.
     anew: Option<Arc<DeliveryErrorKind>>,
     failures: u32,
     retry_at: Deadline,
