@@ -361,7 +361,9 @@ impl Shared {
             gate.abandon(Abandon::ToReport);
             // Soon: the worker waits for nothing but its sockets, unless code of the user's holds it.
             if !gate.wait_ended(Ended::Worker, Deadline::after(clock::now(), HAND_BACK_WITHIN)) {
-                return Ok(self.leave_behind(first));
+                if let Some((totals, unfinished)) = gate.leave_behind(first) {
+                    return Ok(Self::left_behind(totals, unfinished));
+                }
             }
         }
         self.join();
@@ -379,18 +381,14 @@ impl Shared {
     }
 
     /// What is known while the worker does not come to its end.
-    fn leave_behind(&self, first: bool) -> ShutdownReport {
-        let gate = &self.gate;
-        if first {
-            gate.disclaim();
-        }
-        let (Totals { delivered, failed, given_up }, out_of_reach) = gate.counts();
+    fn left_behind(Totals { delivered, failed, given_up }: Totals, unfinished: u64) -> ShutdownReport {
+        // The worker has also those of which it has said that they are given up.
+        let out_of_reach = given_up + unfinished;
         log::warn!(
             "{out_of_reach} messages cannot be handed back by shutdown: the worker did not end within \
              {HAND_BACK_WITHIN:?} of its time, a partitioner, a logger or a panic hook blocks it; its thread is left behind"
         );
-        let given_up = given_up + out_of_reach;
-        ShutdownReport { delivered, failed, given_up, out_of_reach, ..Default::default() }
+        ShutdownReport { delivered, failed, given_up: out_of_reach, out_of_reach, ..Default::default() }
     }
 
     fn join(&self) {

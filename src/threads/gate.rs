@@ -338,9 +338,15 @@ impl Gate {
         !mem::replace(&mut self.state.lock().claimed, true)
     }
 
-    /// The next call is the first again.
-    pub fn disclaim(&self) {
-        self.state.lock().claimed = false;
+    /// How many messages ended which way and how many did not, unless the worker has ended. For the `first` call, which
+    /// does without the messages: the next one is the first again.
+    pub fn leave_behind(&self, first: bool) -> Option<(Totals, u64)> {
+        let mut state = self.state.lock();
+        if state.worker_ended {
+            return None;
+        }
+        state.claimed &= !first;
+        Some((state.totals, state.unfinished().messages))
     }
 
     pub fn take_remains(&self) -> Remains {
@@ -349,12 +355,6 @@ impl Gate {
 
     pub fn totals(&self) -> Totals {
         self.state.lock().totals
-    }
-
-    /// How many messages ended which way, and how many did not.
-    pub fn counts(&self) -> (Totals, u64) {
-        let state = self.state.lock();
-        (state.totals, state.unfinished().messages)
     }
 
     pub fn unfinished(&self) -> Unfinished {
