@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A topic whose name collides is unknown for ever to who waits for its creation.
+# A topic whose name collides is unknown for ever, for those who wait for its creation.
 #
 # Apache Kafka 4.3.1, one node, which creates topics on demand. There is a topic a.b. Metadata is asked for a_b and
 # for c: c is there after a moment; a_b stays UNKNOWN_TOPIC_OR_PARTITION, which clients take for "not yet", because
 # both names would be a_b in names of metrics. CreateTopics says so (INVALID_TOPIC_EXCEPTION, "collides with existing
-# topic"), Metadata never does.
+# topic"), Metadata never does. One would expect INVALID_TOPIC_EXCEPTION from Metadata, too.
 # Source: run by this script. It fails if the behaviour changes.
 
 . "$(dirname "$0")/kafka.sh"

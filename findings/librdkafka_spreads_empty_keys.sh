@@ -4,7 +4,7 @@
 # librdkafka 2.16.1, by confluent-kafka for Python, against its own mock cluster. A key of one byte goes to one
 # partition; an empty key goes to all, as if it were null, with partitioner=consistent_random, which is the default.
 # Java's default partitioner hashes an empty key as any other: there such messages are in one partition and in order.
-# Source: CONFIGURATION.md of librdkafka, in brackets; run by this script. It fails if the behaviour changes.
+# Source: CONFIGURATION.md of librdkafka, what is in brackets at "partitioner"; run by this script. It fails if the behaviour changes.
 
 set -euo pipefail
 folder=$(mktemp -d)

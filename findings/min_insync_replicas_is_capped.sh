@@ -4,7 +4,7 @@
 # Apache Kafka 4.3.1, one node. A topic with one replica and min.insync.replicas=2 (and another with 5) takes a record
 # with acks=all, although a second copy can never be there: the broker compares the replicas in sync with the smaller
 # one of the setting and the number of replicas. So the setting alone does not promise two copies, and a topic that
-# was made with too few replicas by mistake is not noticed.
+# was made with too few replicas by mistake is not noticed. One would expect NOT_ENOUGH_REPLICAS.
 # Source: KAFKA-15583, and run by this script. It fails if the behaviour changes.
 
 . "$(dirname "$0")/kafka.sh"

@@ -3,7 +3,7 @@
 #
 # Apache Kafka 4.3.1, one node, with its default quota windows (11 of one second). Clients may produce 10,000 bytes a
 # second. A first request of 100 KB is answered without a silence; another client's first of 200 KB with one of about
-# ten seconds, not twenty. So a test of quotas that sends less than ten times the rate sees none.
+# ten seconds. One would expect ten and twenty seconds. So a test of quotas that sends less than ten times the rate sees none.
 # Source: run by this script. It fails if the behaviour changes.
 
 . "$(dirname "$0")/kafka.sh"

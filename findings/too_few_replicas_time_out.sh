@@ -3,8 +3,8 @@
 #
 # Apache Kafka 4.3.1, two nodes. A topic with two replicas and min.insync.replicas=2; its follower is frozen. A batch
 # with acks=all and a timeout of one second: REQUEST_TIMED_OUT, with the base offset where the leader appended it. The
-# protocol has NOT_ENOUGH_REPLICAS_AFTER_APPEND for this, which did not come. Once the follower's session is over (9
-# s) there is NOT_ENOUGH_REPLICAS, without one.
+# protocol has NOT_ENOUGH_REPLICAS_AFTER_APPEND for this, which did not come. Once the follower's session is over
+# (nine seconds) there is NOT_ENOUGH_REPLICAS, without one.
 # Source: run by this script. It fails if the behaviour changes.
 
 . "$(dirname "$0")/kafka.sh"

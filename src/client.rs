@@ -160,8 +160,8 @@ impl ClientBuilder {
     /// The pause after a first failed connection to a broker. It doubles with each further failure up to
     /// [`reconnect_backoff_max`](Self::reconnect_backoff_max), with 20 % jitter.
     ///
-    /// A connection whose handshake was done is no failure: when it ends it is opened again at once, but not sooner
-    /// than this after it was begun, and at most five times in a second.
+    /// A connection that ends after its handshake is no failure: the next one is begun at once, but not before this
+    /// pause has passed since the last one was begun, and at most five in a second.
     ///
     /// Default 100 ms; above zero, not above the longest pause.
     #[doc(alias = "reconnect.backoff.ms")]

@@ -40,7 +40,7 @@
 //! # Partitions of keys
 //!
 //! By default a key goes where ruby-kafka, librdkafka and rust-rdkafka put it: CRC-32 modulo the number of partitions.
-//! An empty key is one too, as in ruby-kafka; librdkafka spreads messages with an empty key like those without.
+//! An empty key counts as a key, as in ruby-kafka; librdkafka spreads messages with an empty key like those without.
 //! [`Partitioner::murmur2`] puts it where the Java client and franz-go do. Choose once for a topic.
 //!
 //! # Threads
@@ -66,6 +66,7 @@
 //! |---|---|
 //! | `testing` | `ottla::testing`, an in-process Kafka cluster for the tests of your program |
 //! | `real-kafka` | ottla's own tests against Apache Kafka; nothing for users |
+//! | `kfake` | ottla's own tests against kfake, franz-go's fake Kafka; nothing for users |
 //! | `_internal` | the inside, for ottla's own tests. No promises: never use it |
 //!
 //! None is on by default. TLS, SASL, compression, transactions, consumers and administration are not there yet.

@@ -29,7 +29,7 @@ pub struct ClusterInfo {
 pub enum CheckError {
     /// No broker gave metadata before the time was up, or none can be reached where the metadata says.
     Unreachable {
-        /// How long was tried.
+        /// The time that the check was given; it may have ended before.
         after: Duration,
         /// What was wrong with each address that was tried, its last error.
         errors: Vec<ConnectionError>,

@@ -64,7 +64,8 @@ impl AsyncProducer {
 
     /// Queues a message. The first one starts the threads.
     ///
-    /// Does not block, unless `on_overflow` says so for a full queue.
+    /// Does not block, unless `on_overflow` says so for a full queue, and never inside a delivery callback or on this
+    /// producer's worker.
     ///
     /// # Errors
     /// The message comes back in the error.
@@ -86,7 +87,8 @@ impl AsyncProducer {
     }
 
     /// As [`produce`](Self::produce), but blocks while the queue is full, for at most `timeout`. Inside a delivery
-    /// callback it never blocks, because places become free only after callbacks return.
+    /// callback, and inside a partitioner, a logger or a panic hook on this producer's worker, it never blocks: places
+    /// become free only after those return.
     ///
     /// # Errors
     /// As [`produce`](Self::produce); `BufferOverflow` if the queue was still full after `timeout`.
@@ -212,7 +214,7 @@ impl AsyncProducer {
     }
 
     /// What keeps messages from being delivered: the error that was met last of those that are not over. Each topic,
-    /// partition and broker has its own, which ends with its own success, or some seconds after nothing waits for it
+    /// partition and broker has its own, which ends with its own success, or ten seconds after nothing waits for it
     /// any more. `None` if there is none, and in a forked child.
     ///
     /// Waiting for a topic that does not exist, for a leader, or for a broker's quota counts, too.

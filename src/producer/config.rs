@@ -132,7 +132,9 @@ impl AsyncProducerBuilder {
 
     /// How many bytes the queue holds, whichever of this and [`max_queue_size`](Self::max_queue_size) is
     /// reached first. A message takes what it has, and about 25 bytes; about 100 more with a tag, a partition key
-    /// or a handle.
+    /// or a handle. Where small messages leave one at a time, each batch of them takes about 500 bytes more, because
+    /// what is counted is the memory that is kept. Topics that do not exist, have no leader, or refuse may fill half of
+    /// it while there are others.
     ///
     /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
     #[doc(alias = "buffer.memory")]

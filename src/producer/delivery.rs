@@ -47,7 +47,9 @@ impl DeliveryHandle {
     /// gets a fate, and no timeout passes but that of [`wait_timeout`](Self::wait_timeout).
     ///
     /// # Errors
-    /// The message was not delivered; it comes back in the error.
+    /// The message was not delivered; it comes back in the error. But with
+    /// [`OnWorker`](DeliveryErrorKind::OnWorker) and [`AfterFork`](DeliveryErrorKind::AfterFork) its fate is not known
+    /// here, and the error has only its topic and tag.
     #[doc(alias = "join")]
     pub fn wait(mut self) -> Fate {
         if let Sight::Fate(outcome) = self.lookout.look() {

@@ -162,8 +162,8 @@ impl Fault {
         self
     }
 
-    /// Answers at once with this throttle time, to the millisecond, which a client must wait for; until then the broker
-    /// reads nothing on that connection, as when a quota is used up (KIP-219). Other connections are not held.
+    /// Answers at once with this throttle time, to the millisecond, which a client must wait for. Until it is over the
+    /// broker reads nothing on that connection, as when a quota is used up (KIP-219). Other connections go on.
     pub fn throttle(mut self, throttle: Duration) -> Self {
         self.effects.throttle = throttle;
         self

@@ -88,7 +88,7 @@ fn nodes_that_are_all_frozen_take_nothing_twice_afterwards() {
         kafka.pause(node);
     }
     // The requests under way are given up and sent again, and the nodes find both.
-    load.wait_for_error("within socket_timeout");
+    load.wait_for_error("no answer to Produce within socket_timeout");
     thread::sleep(Duration::from_secs(2));
     for node in 1..=3 {
         kafka.resume(node);
