@@ -139,6 +139,8 @@ struct Run {
     topics: Vec<Topic>,
     handles: Vec<Lookout>,
     inbox: Vec<Event>,
+    /// Bytes that the queue may hold, and as many the buffer.
+    limit: i64,
     /// Bytes that the producer has, and had at most.
     allocated: i64,
     peak: i64,
@@ -172,7 +174,8 @@ impl Run {
         let callback = (obstacle == Obstacle::BlockedCallback).then(|| Box::new(ignore) as _);
         let side = Unthreaded::new(client, Arc::new(producer), &queue, callback, 7);
         let (handles, inbox) = (Vec::new(), Vec::new());
-        Self { obstacle, side, cluster, start: now, now, topics, handles, inbox, allocated: 0, peak: 0 }
+        let limit = limit as i64;
+        Self { obstacle, side, cluster, start: now, now, topics, handles, inbox, limit, allocated: 0, peak: 0 }
     }
 
     fn bounded(mut self, kind: Kind, size: usize, rate: Rate) {
@@ -208,6 +211,9 @@ impl Run {
     fn check(mut self, what: &str) {
         let counted = self.counted();
         println!("{what}: {} KiB counted, {} KiB at the peak", counted / 1024, self.peak / 1024);
+        // A batch alone may take more than there is room for.
+        let most = 2 * self.limit + 2 * MIB;
+        assert!(counted <= most, "{what}: {counted} counted, where {most} are allowed");
         assert!(self.peak <= counted + counted / 2 + 16 * MIB, "{what}: {counted} counted, {} at the peak", self.peak);
         let before = self.peak;
         let held = self.side.queue(|queue| queue.accepted()) - self.side.counts().delivered - self.side.counts().failed;
