@@ -7,10 +7,11 @@
 //! between the channel and the open chunk. A message holds its place until the engine wrote it (`release`), so
 //! taking chunks frees nothing, and the worker needs no second queue to keep the bound.
 //!
-//! A topic to which nothing can be sent, because it does not exist, has no leader, or refuses, may fill half of the
-//! places while there are other topics: with all of them it would make the others be refused until its messages fail.
-//! Half for all such topics together, so that nothing is counted for each, and messages to other topics pay nothing for
-//! it. What such a topic filled before that was known was accepted, and stays until it can be sent or its time is up.
+//! A topic that does not exist, or of which a partition has no leader or refuses, may fill half of the places while there
+//! are other topics: with all of them it would make the others be refused until its messages fail. Half for all such
+//! topics together, so that nothing is counted for each, and messages to other topics pay nothing for it. What such a
+//! topic filled before that was known was accepted, and stays until it can be sent or its time is up. Once none of its
+//! messages is left, the next one passes, whoever fills the queue: it finds out whether something can be sent again.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -303,7 +304,9 @@ impl Queue {
         if let Some(why) = self.topics.held_up(topic) {
             if let Some(limit) = self.limit_reached((self.limits.messages / 2).max(1), self.limits.bytes / 2, cost) {
                 let why = Arc::clone(why);
-                return Err(self.refuse(limit, Some(why)));
+                if !self.topics.let_pass(topic) {
+                    return Err(self.refuse(limit, Some(why)));
+                }
             }
         }
         let anywhere = self.limits.spreads && message.goes_anywhere();
@@ -571,7 +574,10 @@ impl Queue {
     /// A full queue is a reason to deliver, whichever of its bounds it reached.
     #[cold]
     fn refuse(&mut self, (limit, bytes): (usize, bool), held_up: Option<Arc<DeliveryErrorKind>>) -> Refused {
-        self.all_due();
+        // A topic that is held up makes others leave early only where too few are due for it to be heard again.
+        if held_up.is_none() || bytes || self.due_upto - self.released < limit as u64 {
+            self.all_due();
+        }
         let (queued, oldest) = (self.held(), self.oldest());
         Refused::Full(Full { queued, limit, bytes, oldest, held_up, wake: self.wake() })
     }

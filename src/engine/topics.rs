@@ -13,7 +13,7 @@ pub(super) struct Topics {
     /// By index, how many partitions; what is not known may be missing.
     partitions: Vec<u32>,
     /// Why nothing can be sent to a topic, where that is so.
-    held_up: HashMap<u32, Arc<DeliveryErrorKind>>,
+    held_up: HashMap<u32, HeldUp>,
     by_name: HashMap<Topic, u32>,
     /// The index that was asked for last.
     last: u32,
@@ -70,16 +70,32 @@ impl Topics {
 
     /// Why nothing can be sent to it, while there are others to which something can.
     pub fn held_up(&self, topic: u32) -> Option<&Arc<DeliveryErrorKind>> {
-        if self.held_up.len() < self.all.len() { self.held_up.get(&topic) } else { None }
+        if self.held_up.len() < self.all.len() { self.held_up.get(&topic).map(|held_up| &held_up.why) } else { None }
     }
 
-    /// Notes why nothing can be sent to it, or that something can again.
+    /// Notes why nothing can be sent to it, or that something can again. The same reason once more says that no message
+    /// to it is left: then the next one may pass, or nobody would learn that something can be sent again.
     pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
-        match why {
-            Some(why) => self.held_up.insert(topic, why),
-            None => self.held_up.remove(&topic),
+        let Some(why) = why else {
+            self.held_up.remove(&topic);
+            return;
         };
+        let passes = self.held_up.get(&topic).is_some_and(|before| Arc::ptr_eq(&before.why, &why));
+        self.held_up.insert(topic, HeldUp { why, passes });
     }
+
+    /// Whether a message to a topic that is held up passes all the same; the next one does not.
+    pub fn let_pass(&mut self, topic: u32) -> bool {
+        self.held_up.get_mut(&topic).is_some_and(|held_up| std::mem::take(&mut held_up.passes))
+    }
+}
+
+/// A topic that nothing can be sent to.
+#[derive(Debug)]
+struct HeldUp {
+    why: Arc<DeliveryErrorKind>,
+    /// Whether one message may find out if that is still so.
+    passes: bool,
 }
 
 const SEEN_TOPICS: usize = 32;

@@ -135,11 +135,11 @@ impl Net {
 }
 
 impl Net {
-    /// Time does not pass here without a wait.
     pub fn has_more(&self) -> bool {
         false
     }
 
+    /// Time does not pass here without a wait.
     pub fn watch(&mut self, _: Duration, _: &mut Vec<Event>) -> io::Result<bool> {
         Ok(false)
     }

@@ -264,6 +264,8 @@ impl<N: Network> Worker<N> {
             // The engine that counted these in its buffer is gone.
             self.outlet.dispatch(fate, &mut self.report, self.driver.now());
         }
+        // The new engine has yet to learn what the old one knew of topics that nothing can be sent to.
+        self.report.held_up.extend((0..self.driver.topic_count() as u32).map(|topic| (topic, None)));
         self.gate.set_waker(self.driver.waker());
     }
 

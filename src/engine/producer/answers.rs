@@ -46,7 +46,7 @@ impl ProducerEngine {
                 let answer = init_producer_id::decode(version, frame)
                     .map_err(|error| error.in_response_to(Api::InitProducerId))?;
                 self.link_answered(peer, (Api::InitProducerId, version), answer.throttle, now);
-                self.identity_answer(peer, &answer, now);
+                self.identity_answer((peer, conn), &answer, now);
             }
             Purpose::Produce(sent) => match produce::decode(version, frame) {
                 Ok(answer) => {

@@ -31,7 +31,8 @@ pub struct Batch {
     pub deadline: Deadline,
     /// Whether that was put off, because nobody had looked for its answer.
     pub put_off: bool,
-    /// Bytes that its messages hold in the queue until it is first written; zero messages once they let go.
+    /// What its messages hold in the queue, and what it takes beside them, until it is first written; zero messages once
+    /// they let go.
     pub queued: Queued,
     /// Whether it waits, or for which answer.
     pub state: State,

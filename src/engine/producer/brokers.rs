@@ -252,7 +252,9 @@ impl ProducerEngine {
     /// A connection that is ready for a request that any broker can answer: the one with the least to do. None to a
     /// broker that asked for silence (KIP-219): it would let the request wait.
     pub(super) fn any_ready(&self) -> Option<Peer> {
-        let ready = self.brokers.links.iter().filter(|(_, link)| link.ready().is_some() && !link.is_muted());
+        // What is not listed any more may be of a cluster that another one has replaced.
+        let is_ready = |link: &Link| link.listed && link.ready().is_some() && !link.is_muted();
+        let ready = self.brokers.links.iter().filter(|(_, link)| is_ready(link));
         ready.min_by_key(|(_, link)| link.live().map_or(0, |live| live.in_flight.len())).map(|(peer, _)| *peer)
     }
 

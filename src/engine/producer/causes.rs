@@ -90,7 +90,9 @@ impl Causes {
         let before = self.all.iter().rposition(|cause| cause.about == about).map(|at| self.all.remove(at));
         let (since, mut told) = before.map_or((now, None), |cause| (cause.since, cause.told));
         if self.all.len() >= MOST {
-            self.all.remove(0);
+            // The youngest incident: of an old one the log has spoken, or is about to.
+            let youngest = (0..self.all.len()).max_by_key(|at| self.all[*at].since);
+            youngest.map(|at| self.all.remove(at));
         }
         let due = match tell {
             Tell::AtOnce => true,

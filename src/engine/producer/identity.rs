@@ -106,11 +106,11 @@ impl ProducerEngine {
 
     pub(super) fn identity_answer(
         &mut self,
-        peer: Peer,
+        (peer, conn): (Peer, ConnId),
         answer: &init_producer_id::InitProducerIdResponse,
         now: Instant,
     ) {
-        if self.identity.asked.take().is_none() {
+        if self.identity.asked.take_if(|asked| *asked == conn).is_none() {
             return;
         }
         if answer.error == ErrorCode::NONE && answer.producer_id >= 0 && answer.epoch >= 0 {

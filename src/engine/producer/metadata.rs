@@ -220,7 +220,9 @@ impl ProducerEngine {
     pub(super) fn tell_held_up(&mut self, index: u32) {
         let topic = &mut self.topics[index as usize];
         let why = topic.cause().cloned();
-        if why.as_ref().map(Arc::as_ptr) != topic.held_up.as_ref().map(Arc::as_ptr) {
+        let is_news = why.as_ref().map(Arc::as_ptr) != topic.held_up.as_ref().map(Arc::as_ptr);
+        // The same once more says that none of its messages is left, so that the next one may find out.
+        if is_news || (why.is_some() && !topic.has_messages()) {
             topic.held_up.clone_from(&why);
             self.held_up.retain(|(topic, _)| *topic != index);
             self.held_up.push((index, why));
@@ -382,7 +384,7 @@ impl ProducerEngine {
     /// Another cluster is where the one before was, with other topics under the same names, and with producer ids of
     /// its own: the one that this producer has may be given to another.
     fn meet_cluster(&mut self, before: &str, id: &str, now: Instant) {
-        log::warn!("cluster {} is in the place of cluster {}", id.escape_debug(), before.escape_debug());
+        log::warn!("cluster {id} is in the place of cluster {before}");
         self.identity.forget();
         for index in 0..self.topics.len() {
             self.topics[index].replaced = true;

@@ -462,8 +462,10 @@ impl ProducerEngine {
     /// Turns what was settled into fates.
     fn settle(&mut self) {
         // They are of one partition.
-        let mut delivered = None;
+        let (mut delivered, mut held_up) = (None, None);
         for settled in self.settled.drain(..) {
+            let topic = settled.number.0;
+            held_up = self.topics.get(topic as usize).and_then(|state| state.held_up.as_ref()).map(|_| topic);
             let count = settled.parts.0.count() as usize;
             self.unfinished -= count;
             self.released.messages += settled.queued.messages;
@@ -478,6 +480,9 @@ impl ProducerEngine {
         }
         if let Some((topic, number)) = delivered {
             self.end_causes_of(topic, number);
+        }
+        if let Some(topic) = held_up {
+            self.tell_held_up(topic);
         }
     }
 
