@@ -720,6 +720,38 @@ mod tests {
     }
 
     #[test]
+    fn a_message_to_a_topic_that_is_held_up_passes_once_none_is_left() {
+        let mut queue = queue(10, 1_000_000);
+        let why = Arc::new(DeliveryErrorKind::Purged);
+        assert!(offer(&mut queue, "bad", 1).is_ok());
+        (0..6).for_each(|_| assert!(offer(&mut queue, "good", 1).is_ok()));
+        queue.hold_up(0, Some(Arc::clone(&why)));
+        assert!(full(offer(&mut queue, "bad", 1)).held_up.is_some());
+        for _ in 0..2 {
+            // Told again: it has no message.
+            queue.hold_up(0, Some(Arc::clone(&why)));
+            assert!(offer(&mut queue, "bad", 1).is_ok());
+            assert!(full(offer(&mut queue, "bad", 1)).held_up.is_some());
+        }
+        queue.hold_up(0, Some(Arc::new(DeliveryErrorKind::Purged)));
+        assert!(offer(&mut queue, "bad", 1).is_err(), "another reason is none to look");
+    }
+
+    #[test]
+    fn a_refusal_for_a_topic_that_is_held_up_leaves_what_others_wait_for() {
+        let mut queue = queue(1000, 1_000_000);
+        assert!(offer(&mut queue, "bad", 1).is_ok());
+        (0..499).for_each(|_| assert!(offer(&mut queue, "good", 1).is_ok()));
+        queue.hold_up(0, Some(Arc::new(DeliveryErrorKind::Purged)));
+        assert!(full(offer(&mut queue, "bad", 1)).held_up.is_some());
+        assert_eq!(queue.due_upto, 500, "too few were due, and half of the queue is full");
+        assert!(offer(&mut queue, "good", 1).is_ok());
+        let due = queue.due_upto;
+        assert!(full(offer(&mut queue, "bad", 1)).held_up.is_some());
+        assert_eq!((due, queue.due_upto), (500, 500));
+    }
+
+    #[test]
     fn nothing_goes_quietly_to_a_topic_that_is_held_up() {
         let mut queue = queue(1000, 1_000_000);
         let [bad, good] = ["bad", "good"].map(|name| Topic::new(name).expect("a good name"));

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::ProduceResponse;
@@ -188,6 +189,34 @@ fn offer(bench: &mut Bench, queue: &mut Queue, topic: &str) -> Result<(), Refuse
     bench.engine.take_held_up(&mut told);
     told.into_iter().for_each(|(topic, why)| queue.hold_up(topic, why));
     offered
+}
+
+/// Or it would stay refused as long as another topic fills half of the queue, also after it is well again: the engine asks
+/// only for topics that have messages.
+#[test]
+fn a_topic_that_is_held_up_is_spoken_of_again_when_its_last_message_has_failed() {
+    let configure = |config: &mut ottla::config::ProducerConfig| config.delivery_timeout = secs(5);
+    for is_missing in [true, false] {
+        let mut bench = Bench::with(1, |cluster| cluster.topic("b", 1).auto_create(false), configure);
+        if !is_missing {
+            bench.cluster.make_topic("a", 1);
+            bench.cluster.depose_leader("a", 0);
+        }
+        let mut words = |bench: &mut Bench| {
+            let mut told = Vec::new();
+            bench.engine.take_held_up(&mut told);
+            told.into_iter().map(|(_, why)| why.map(|why| Arc::as_ptr(&why))).collect::<Vec<_>>()
+        };
+        bench.append(&Message::new("a", "v"));
+        bench.pass(secs(4));
+        let told = words(&mut bench);
+        assert!(told.last().is_some_and(Option::is_some), "{told:?}");
+        bench.pass(secs(40));
+        assert_eq!(bench.failed.len(), 1);
+        let again = words(&mut bench);
+        let again = again.last().expect("it has no message any more");
+        assert!(again.is_none() || told.last() == Some(again), "{told:?} {again:?}");
+    }
 }
 
 #[test]
