@@ -202,7 +202,7 @@ fn a_topic_that_is_held_up_is_spoken_of_again_when_its_last_message_has_failed()
             bench.cluster.make_topic("a", 1);
             bench.cluster.depose_leader("a", 0);
         }
-        let mut words = |bench: &mut Bench| {
+        let words = |bench: &mut Bench| {
             let mut told = Vec::new();
             bench.engine.take_held_up(&mut told);
             told.into_iter().map(|(_, why)| why.map(|why| Arc::as_ptr(&why))).collect::<Vec<_>>()
