@@ -127,7 +127,8 @@ pub struct Salvage {
     pub released: Released,
 }
 
-/// A topic by its index, and why nothing can be sent to it; `None` if something can again.
+/// A topic by its index, and why nothing can be sent to it; `None` if something can again. The same reason once more
+/// says that no message to it is left.
 pub type HeldUp = (u32, Option<Arc<DeliveryErrorKind>>);
 
 /// How many queue places became free.
