@@ -1,9 +1,10 @@
-//! How many bytes of Produce requests may be on their way to one broker at a time, learned from what is lost.
+//! How many bytes of Produce requests may be on their way to one broker at a time, learned from what came through.
 //!
 //! What is on its way when a connection ends goes again, so a link whose connections carry less than is on its way
-//! delivers nothing at all. After a loss no more is on its way than a small share of what the link has carried; as that
-//! counts on, the window grows with it. Each loss halves what counts. So a link that is cut all the time loses a small
-//! share of its time, and one that has carried much is not held back by a single loss.
+//! delivers nothing at all. A new link therefore begins with a little, and has more on its way with each answer, until
+//! it has carried so much that no bound is of use. After a loss no more is on its way than a small share of what the
+//! link has carried; as that counts on, the window grows with it. Each loss halves what counts. So a link that is cut
+//! all the time loses a small share of its time, and one that has carried much is not held back by a single loss.
 
 /// Bytes that may be without an answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -11,7 +12,7 @@ pub struct Window {
     /// Bytes that were answered, as far as they count.
     carried: usize,
     /// Whether a loss is not made up for yet.
-    is_bounded: bool,
+    has_lost: bool,
 }
 
 impl Window {
@@ -19,39 +20,50 @@ impl Window {
     #[inline]
     pub fn answered(&mut self, bytes: usize) {
         self.carried = self.carried.saturating_add(bytes).min(ENOUGH);
-        self.is_bounded &= self.carried < ENOUGH;
+        self.has_lost &= self.carried < ENOUGH;
     }
 
     /// Notes that something was lost without an answer.
     pub fn lost(&mut self) {
         self.carried /= 2;
-        self.is_bounded = true;
+        self.has_lost = true;
     }
 
-    /// How many bytes there may be; `None` as long as nothing was lost.
+    /// How many bytes there may be; `None` if any number.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Option<usize> {
-        self.is_bounded.then(|| (self.carried / SHARE).max(LEAST))
+        if self.has_lost {
+            return Some((self.carried / SHARE).max(LEAST));
+        }
+        (self.carried < STARTED).then(|| FIRST + self.carried / 2)
     }
 }
 
+/// What a new link begins with: far above what the network itself begins with.
+const FIRST: usize = 256 * 1024;
+/// A link that has carried so much without a loss is not bounded any more: with one half of it on its way, it was not.
+const STARTED: usize = 16 * 1024 * 1024;
 /// The share of what was carried that may be lost.
-const SHARE: usize = 16;
+const SHARE: usize = 32;
 /// With so little at a time any link that is of use gets something through.
 const LEAST: usize = 32 * 1024;
-/// A link that has carried so much is not bounded any more.
-const ENOUGH: usize = 256 * 1024 * 1024;
+/// A link that has carried so much since a loss is not bounded any more.
+const ENOUGH: usize = 512 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn nothing_bounds_a_link_that_lost_nothing() {
+    fn a_new_link_has_more_on_its_way_with_each_answer_until_nothing_bounds_it() {
         let mut window = Window::default();
-        window.answered(1000);
-        assert_eq!(window.bytes(), None);
+        let mut bytes = vec![];
+        while let Some(most) = window.bytes() {
+            bytes.push(most / 1024);
+            window.answered(most);
+        }
+        assert_eq!(bytes, [256, 384, 576, 864, 1296, 1944, 2916, 4374, 6561]);
     }
 
     #[test]
@@ -64,7 +76,7 @@ mod tests {
             window.answered(bytes);
             rounds += 1;
         }
-        assert!((100..250).contains(&rounds), "{rounds}");
+        assert!((200..500).contains(&rounds), "{rounds}");
     }
 
     #[test]
@@ -91,6 +103,6 @@ mod tests {
             }
         }
         let most = window.bytes().unwrap();
-        assert!((LEAST..150_000).contains(&most), "{most}");
+        assert!((LEAST..75_000).contains(&most), "{most}");
     }
 }
