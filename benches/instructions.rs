@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
-use ottla::engine::chunk::slot::{Lookout, Sight};
 use ottla::engine::producer::Action;
+use ottla::queue::chunk::slot::{Lookout, Sight};
 
 use ottla::net::Event;
 use ottla::testing::Cluster;
 use ottla::testing::state::{ClusterState, Reply};
-use ottla::threads::unthreaded::{Asked, Turn, Unthreaded};
+use ottla::threads::producer::unthreaded::{Asked, Turn, Unthreaded};
 use ottla::wire::frame::{ConnId, Frame};
 use ottla::{Delivered, DeliveryError, Message, Timestamp, Topic};
 

@@ -15,8 +15,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use ottla::engine::chunk::Chunk;
-use ottla::engine::queue::{Checked, Limits, Queue, Usual};
+use ottla::queue::chunk::Chunk;
+use ottla::queue::{Checked, Limits, Queue, Usual};
 use ottla::record::batch::{BatchBuilder, Stamp};
 use ottla::{Message, Partitioner, Timestamp, Topic};
 

@@ -87,9 +87,15 @@ mod sync;
 #[cfg(not(feature = "_internal"))]
 mod config;
 #[cfg(not(feature = "_internal"))]
+mod deadline;
+#[cfg(not(feature = "_internal"))]
 mod engine;
 #[cfg(not(feature = "_internal"))]
 mod net;
+#[cfg(not(feature = "_internal"))]
+mod partitioner;
+#[cfg(not(feature = "_internal"))]
+mod queue;
 #[cfg(not(feature = "_internal"))]
 mod record;
 #[cfg(not(feature = "_internal"))]
@@ -103,10 +109,19 @@ mod wire;
 pub mod config;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
+pub mod deadline;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
 pub mod engine;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod net;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod partitioner;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod queue;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod record;
@@ -122,10 +137,10 @@ pub mod testing;
 
 pub use client::{Client, ClientBuilder};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
-pub use engine::partitioner::{PartitionInput, Partitioner};
 pub use error::*;
 pub use fate::{Delivered, Fate};
 pub use message::*;
+pub use partitioner::{PartitionInput, Partitioner};
 pub use producer::{
     AsyncProducer, AsyncProducerBuilder, DeliveryFailed, DeliveryHandle, FlushError, FlushReport, MetadataError,
     Produce, Producer, ProducerBuilder, PurgeError, ShutdownError, ShutdownReport, Undelivered,

@@ -26,10 +26,10 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
-use ottla::engine::chunk::Chunk;
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::net::inbox::Inbox;
 use ottla::net::{Event, Net};
+use ottla::queue::chunk::Chunk;
 use ottla::record::batch::{BatchBuilder, Stamp};
 use ottla::record::batch_reader::Batch;
 use ottla::record::tail;

@@ -8,21 +8,58 @@ use std::fs;
 use std::path::Path;
 
 /// For each module at the top of `src`, what it may name besides itself: the layers below it.
-const LAYERS: [(&str, &[&str]); 13] = [
-    ("client", &["producer", "threads", "engine", "net", "wire", "record", "message", "error", "config", "fate"]),
+const LAYERS: [(&str, &[&str]); 16] = [
+    (
+        "client",
+        &["producer", "threads", "engine", "net", "wire", "record", "message", "error", "config", "fate", "deadline"],
+    ),
     (
         "producer",
-        &["client", "threads", "engine", "net", "wire", "record", "message", "error", "config", "fate", "sync"],
+        &[
+            "client",
+            "threads",
+            "engine",
+            "queue",
+            "net",
+            "wire",
+            "record",
+            "message",
+            "error",
+            "config",
+            "fate",
+            "sync",
+            "partitioner",
+            "deadline",
+        ],
     ),
-    ("threads", &["engine", "net", "wire", "record", "message", "error", "config", "fate", "sync"]),
-    ("engine", &["wire", "record", "message", "error", "config", "fate"]),
+    (
+        "threads",
+        &[
+            "engine",
+            "queue",
+            "net",
+            "wire",
+            "record",
+            "message",
+            "error",
+            "config",
+            "fate",
+            "sync",
+            "partitioner",
+            "deadline",
+        ],
+    ),
+    ("engine", &["queue", "wire", "record", "message", "error", "config", "fate", "partitioner", "deadline"]),
+    ("queue", &["record", "message", "error", "config", "fate", "partitioner", "deadline"]),
     ("net", &["wire", "record", "message", "error", "config", "fate"]),
     ("wire", &["message", "error", "config", "fate"]),
     ("record", &["message", "error", "config", "fate"]),
     // Plain data, used by all. A partitioner is an option, so `config` names its type.
     ("message", &["error", "config", "fate"]),
     ("error", &["message", "config", "fate"]),
-    ("config", &["message", "error", "fate", "engine::partitioner"]),
+    ("config", &["message", "error", "fate", "partitioner"]),
+    ("partitioner", &[]),
+    ("deadline", &[]),
     ("fate", &["message", "error", "config", "sync"]),
     // Names for what others made.
     ("sync", &[]),
@@ -489,7 +526,7 @@ mod tests {
             "use crate::threads::{self};",
             "pub(crate) use crate::producer::Producer as P;",
             "fn f() { let x = crate::net::Net::new(); }",
-            "fn f(gate: &crate::threads::gate::Gate) {}",
+            "fn f(gate: &crate::threads::producer::gate::Gate) {}",
             "use super::super::net::Net;",
             "use super::super::{record, net::Net};",
             "impl X for Vec<crate::net::Net> {}",
@@ -507,9 +544,9 @@ mod tests {
     #[test]
     fn what_points_down_or_is_no_arrow_is_left_alone() {
         for text in [
-            "use crate::engine::chunk::Chunk;\nuse crate::wire::Api;\nuse crate::record::{batch, tail};",
+            "use crate::queue::chunk::Chunk;\nuse crate::wire::Api;\nuse crate::record::{batch, tail};",
             "use super::producer::ProducerEngine;\nuse super::net::Net;",
-            "// use crate::net::Net;\n/* crate::net /* */ crate::net */\n//! [`crate::threads::gate`]",
+            "// use crate::net::Net;\n/* crate::net /* */ crate::net */\n//! [`crate::threads::producer::gate`]",
             "const A: &str = \"\\\"use crate::net::Net;\"; const B: &str = r#\"\"crate::net\"#;",
             "fn f<'a>(x: &'a str) -> char { '\"' }\n#[cfg(test)]\nmod tests {\n    use crate::net::Net;\n}",
             "#[cfg(test)]\n#[expect(dead_code, reason = \"}\")]\npub(crate) fn f() -> [u8; 2] { crate::net::f() }",
@@ -526,17 +563,17 @@ mod tests {
     fn each_layer_has_its_own_arrows() {
         for (path, text, violations) in [
             ("src/client.rs", "use crate::producer::Producer;", 0),
-            ("src/producer/mod.rs", "use crate::threads::gate::Gate; use crate::client::Client;", 0),
-            ("src/threads/driver.rs", "use crate::engine::queue; use crate::net::Net;", 0),
+            ("src/producer/mod.rs", "use crate::threads::producer::gate::Gate; use crate::client::Client;", 0),
+            ("src/threads/driver.rs", "use crate::queue; use crate::net::Net;", 0),
             ("src/threads/mod.rs", "use crate::producer::Producer;", 1),
             ("src/threads/mod.rs", "use crate::client::Client; use super::testing::Cluster;", 2),
-            ("src/net/mod.rs", "use crate::engine::deadline::Deadline; use crate::threads::clock;", 2),
+            ("src/net/mod.rs", "use crate::deadline::Deadline; use crate::threads::clock;", 2),
             ("src/net/mod.rs", "use crate::wire::Frame; use crate::config::BrokerAddress;", 0),
             ("src/wire/mod.rs", "use crate::engine::connection::Link;", 1),
             ("src/wire/mod.rs", "use crate::record::batch; use crate::error::ApiRange;", 1),
             ("src/record/mod.rs", "use crate::wire::Api;", 1),
             ("src/message.rs", "use crate::error::InvalidTopic; use crate::record::tail;", 1),
-            ("src/config.rs", "partitioner: crate::engine::partitioner::Partitioner,", 0),
+            ("src/config.rs", "partitioner: crate::partitioner::Partitioner,", 0),
             ("src/config.rs", "partitioner: crate::Partitioner,", 0),
             ("src/config.rs", "use crate::engine::partitioner_table; use crate::engine;", 2),
             ("src/testing/mod.rs", "use crate::wire::Api; use crate::record::tail; use crate::message::Message;", 0),

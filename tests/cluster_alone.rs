@@ -313,7 +313,8 @@ fn without_descriptors_one_line_is_logged_and_connections_are_accepted_when_ther
         let address = address(&cluster, 1);
         let mut taken: Vec<_> =
             std::iter::repeat_with(|| std::fs::File::open("/dev/null")).map_while(Result::ok).collect();
-        // The broker, while it waits for a connection, may get the one that is given back; then it has none for the next.
+        // The broker, while it waits for a connection, may get the one that is given back; then it has none for the
+        // next.
         let mut connection = loop {
             drop(taken.pop().unwrap());
             if let Ok(connection) = Connection::open(address) {

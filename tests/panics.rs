@@ -98,7 +98,7 @@ fn a_panicking_callback_and_logger_cost_no_other_callback() {
     for n in 0..10 {
         producer.produce(Message::new("orders", "v").with_tag(n)).unwrap();
     }
-    *FROM.lock().unwrap() = "ottla::threads::delivery";
+    *FROM.lock().unwrap() = "ottla::threads::producer::delivery";
     panic_times(10);
     let report = producer.shutdown_within(Duration::from_secs(20)).unwrap();
     *FROM.lock().unwrap() = ENGINE;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
-use ottla::engine::chunk::Chunk;
-use ottla::engine::chunk::slot::{self, Lookout, Sight};
-use ottla::engine::extras;
 use ottla::engine::producer::batch::BATCH;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
-use ottla::engine::queue::{Checked, Limits, Queue, Refused};
+use ottla::queue::chunk::Chunk;
+use ottla::queue::chunk::slot::{self, Lookout, Sight};
+use ottla::queue::extras;
+use ottla::queue::{Checked, Limits, Queue, Refused};
 use ottla::testing::state::ClusterState;
 use ottla::testing::{Api, Cluster, Fault};
 use ottla::wire::frame::ConnId;

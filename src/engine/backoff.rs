@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::deadline::Deadline;
+use crate::deadline::Deadline;
 
 /// Bounds of a growing pause.
 #[derive(Clone, Copy, Debug)]

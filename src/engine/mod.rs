@@ -2,19 +2,8 @@
 //! fates come out; `threads::driver` connects it to the world, and the simulation to a simulated one.
 
 pub mod backoff;
-mod checked;
-pub mod chunk;
 pub mod connection;
-pub mod deadline;
-pub mod entry;
-pub mod extras;
-mod filling;
-mod lanes;
-mod offered;
-pub mod partitioner;
 pub mod producer;
-pub mod queue;
-mod topics;
 
 /// A moment from which tests count.
 #[cfg(test)]

@@ -120,8 +120,8 @@ pub enum DeliveryErrorKind {
         last: Option<Arc<Self>>,
     },
     /// A handle was waited for on the producer's worker, in a partitioner, a logger or a panic hook. The message goes
-    /// on; its fate goes where that of a message without a handle goes, and the message in this error has only topic and
-    /// tag.
+    /// on; its fate goes where that of a message without a handle goes, and the message in this error has only topic
+    /// and tag.
     OnWorker,
     /// The producer cannot go on.
     Fatal(Arc<FatalError>),

@@ -12,16 +12,17 @@ use super::delivery::DeliveryHandle;
 use super::report::{FlushError, FlushReport, MetadataError, PurgeError, ShutdownError, ShutdownReport};
 use super::undelivered::Undelivered;
 use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig};
-use crate::engine::deadline::Deadline;
-use crate::engine::queue::Checked;
+use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, ProduceError, ProduceErrorKind};
 use crate::fate::slot::{self, Slot};
 use crate::message::Message;
+use crate::queue::Checked;
 use crate::sync::Mutex;
-use crate::threads::delivery::Callback;
-use crate::threads::gate::{Gate, Refusal, Unanswered};
-use crate::threads::state::{Abandon, Ended, Totals};
-use crate::threads::{self, Role, Threads, clock};
+use crate::threads::clock;
+use crate::threads::producer::delivery::Callback;
+use crate::threads::producer::gate::{Gate, Refusal, Unanswered};
+use crate::threads::producer::state::{Abandon, Ended, Totals};
+use crate::threads::producer::{self as threads, Role, Threads};
 
 /// Sends messages from threads of its own: `produce` queues a message and returns.
 ///

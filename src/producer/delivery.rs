@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
 use crate::fate::slot::{Lookout, Sight};
 use crate::fate::{Delivered, Fate, Outcome, Receipt};
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::config::{OnOverflow, ProducerConfig, QueueConfig};
     use crate::fate::slot::{self, Kept};
-    use crate::threads::gate::Gate;
+    use crate::threads::producer::gate::Gate;
 
     #[cfg(not(shuttle))]
     #[test]

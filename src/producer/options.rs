@@ -140,9 +140,9 @@ macro_rules! producer_options {
             self
         }
 
-        /// How many bytes the buffer holds: messages that are being delivered and have no fate yet. It counts the memory
-        /// that batches keep: their records with the room that they have to grow, about 500 bytes for each batch, and
-        /// about 100 for each message with a tag, a partition key or a handle.
+        /// How many bytes the buffer holds: messages that are being delivered and have no fate yet. It counts the
+        /// memory that batches keep: their records with the room that they have to grow, about 500 bytes for each
+        /// batch, and about 100 for each message with a tag, a partition key or a handle.
         ///
         /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
         pub fn max_buffer_bytesize(mut self, bytes: usize) -> Self {

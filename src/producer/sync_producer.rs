@@ -12,16 +12,17 @@ use std::time::Duration;
 
 use super::{AsyncProducerBuilder, DeliveryFailed, Undelivered};
 use crate::config::{ClientConfig, ProducerConfig};
-use crate::engine::chunk::Chunk;
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::engine::producer::{BatchFate, Errors, ProducerEngine};
-use crate::engine::queue::{Checked, Full, Limits, Queue, Refused, Usual};
 use crate::error::{
     BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ProduceError, ProduceErrorKind,
 };
 use crate::message::Message;
+use crate::queue::chunk::Chunk;
+use crate::queue::{Checked, Full, Limits, Queue, Refused, Usual};
+use crate::threads::clock;
 use crate::threads::driver::Driver;
-use crate::threads::{clock, panic_text};
+use crate::threads::spawn::panic_text;
 
 /// Sends messages on the caller's own thread: `produce` buffers them, `deliver_messages` sends them and waits.
 ///

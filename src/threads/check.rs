@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::clock;
 use super::driver::Driver;
 use crate::config::{BrokerAddress, ClientConfig};
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{CheckError, ClusterInfo, ConnectionError, DeliveryErrorKind};
 
 /// Blocks until every broker was called, for at most `timeout`.

@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::watch::Watch;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use crate::deadline::Deadline;
 use crate::engine::backoff::Random;
-use crate::engine::chunk::Chunk;
-use crate::engine::deadline::Deadline;
 use crate::engine::producer::{Action, BatchFate, ProducerEngine, Released, Salvage};
 use crate::message::Topic;
 use crate::net::Event;
@@ -24,6 +23,7 @@ use crate::net::Event;
 pub(super) use crate::net::Net;
 #[cfg(all(test, shuttle))]
 pub(super) use crate::net::model::Net;
+use crate::queue::chunk::Chunk;
 use crate::sync::Waker;
 use crate::wire::frame::{ConnId, Frame};
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::clock;
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 
 /// The watches of one kind of wait. Decides only; `Driver::poll` watches the sockets.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use ottla::engine::chunk::slot::Lookout;
-use ottla::engine::deadline::Deadline;
+use ottla::deadline::Deadline;
 use ottla::engine::producer::Errors;
-use ottla::threads::unthreaded::{Counts, Flushing};
+use ottla::queue::chunk::slot::Lookout;
+use ottla::threads::producer::unthreaded::{Counts, Flushing};
 use ottla::{Message, ProduceErrorKind};
 
 use crate::check::{Anomaly, Said};

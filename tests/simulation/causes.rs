@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::ProduceResponse;
-use ottla::engine::queue::{Checked, Limits, Queue, Refused};
+use ottla::queue::{Checked, Limits, Queue, Refused};
 use ottla::testing::{Api, Fault};
 use ottla::{DeliveryErrorKind, Message, Persistence, Timestamp};
 
@@ -191,8 +191,8 @@ fn offer(bench: &mut Bench, queue: &mut Queue, topic: &str) -> Result<(), Refuse
     offered
 }
 
-/// Or it would stay refused as long as another topic fills half of the queue, also after it is well again: the engine asks
-/// only for topics that have messages.
+/// Or it would stay refused as long as another topic fills half of the queue, also after it is well again: the engine
+/// asks only for topics that have messages.
 #[test]
 fn a_topic_that_is_held_up_is_spoken_of_again_when_its_last_message_has_failed() {
     let configure = |config: &mut ottla::config::ProducerConfig| config.delivery_timeout = secs(5);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
-use ottla::engine::chunk::Chunk;
 use ottla::engine::producer::{Action, ProducerEngine};
+use ottla::queue::chunk::Chunk;
 use ottla::testing::Cluster;
 use ottla::testing::state::{ClusterState, Reply};
 use ottla::wire::frame::ConnId;

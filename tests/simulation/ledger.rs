@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use ottla::engine::chunk::Outcome;
-use ottla::engine::chunk::slot::{Lookout, Sight};
+use ottla::queue::chunk::Outcome;
+use ottla::queue::chunk::slot::{Lookout, Sight};
 use ottla::{Delivered, DeliveryError, DeliveryErrorKind};
 
 use crate::check::Said;

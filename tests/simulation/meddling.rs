@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use ottla::engine::chunk::Chunk;
-use ottla::engine::chunk::slot::Kept;
 use ottla::engine::producer::BatchFate;
-use ottla::threads::unthreaded::Meddler;
+use ottla::queue::chunk::Chunk;
+use ottla::queue::chunk::slot::Kept;
+use ottla::threads::producer::unthreaded::Meddler;
 use ottla::wire::error_code::ErrorCode;
 use ottla::{DeliveryErrorKind, Persistence};
 

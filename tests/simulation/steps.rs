@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
-use ottla::engine::chunk::Receipt;
-use ottla::engine::chunk::slot::{Lookout, Sight, Slot};
 use ottla::engine::producer::Action;
 use ottla::net::Event;
+use ottla::queue::chunk::Receipt;
+use ottla::queue::chunk::slot::{Lookout, Sight, Slot};
 use ottla::testing::Cluster;
 use ottla::testing::state::{ClusterState, Reply};
-use ottla::threads::unthreaded::{Asked, Counts, Turn, Unthreaded};
+use ottla::threads::producer::unthreaded::{Asked, Counts, Turn, Unthreaded};
 use ottla::wire::frame::ConnId;
 use ottla::{ConnectionErrorKind, Message, Persistence, Timestamp};
 

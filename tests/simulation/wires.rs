@@ -10,7 +10,7 @@ use ottla::config::RequiredAcks;
 use ottla::engine::producer::Action;
 use ottla::net::Event;
 use ottla::testing::state::{Reply, Then};
-use ottla::threads::unthreaded::Asked;
+use ottla::threads::producer::unthreaded::Asked;
 use ottla::wire::frame::{ConnId, Frame};
 
 use crate::bench::rewrite;

@@ -13,7 +13,7 @@ use ottla::engine::backoff::Random;
 use ottla::engine::producer::Freed;
 use ottla::net::Event;
 use ottla::testing::state::ClusterState;
-use ottla::threads::unthreaded::Unthreaded;
+use ottla::threads::producer::unthreaded::Unthreaded;
 use ottla::wire::frame::ConnId;
 
 use crate::callers::{Caller, Ended};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::verdict::Doubt;
-use crate::engine::deadline::Deadline;
-use crate::engine::entry::{self, Entry};
-use crate::engine::extras::Extras;
+use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::fate::slot::Slot;
+use crate::queue::entry::{self, Entry};
+use crate::queue::extras::Extras;
 use crate::record::batch::{BatchBuilder, HEADER_LEN, Records, Stamp};
 use crate::record::tail;
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -31,8 +31,8 @@ pub struct Batch {
     pub deadline: Deadline,
     /// Whether that was put off, because nobody had looked for its answer.
     pub put_off: bool,
-    /// What its messages hold in the queue, and what it takes beside them, until it is first written; zero messages once
-    /// they let go.
+    /// What its messages hold in the queue, and what it takes beside them, until it is first written; zero messages
+    /// once they let go.
     pub queued: Queued,
     /// Whether it waits, or for which answer.
     pub state: State,

@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::BATCH;
-use crate::engine::entry;
-use crate::engine::extras::{Extra, Extras};
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
 use crate::fate::Delivered;
 #[cfg(feature = "_internal")]
 use crate::fate::slot::Slot;
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
+use crate::queue::entry;
+use crate::queue::extras::{Extra, Extras};
 use crate::record::batch::Records;
 use crate::record::tail::Tail;
 

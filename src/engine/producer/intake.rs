@@ -10,12 +10,12 @@ use super::batch::{BATCH, Batch};
 use super::buffers::Loan;
 use super::partition::{Arrival, Partition, Rules, Settled};
 use super::topic::TopicState;
+use crate::deadline::Deadline;
 use crate::engine::backoff::Random;
-use crate::engine::chunk::Chunk;
-use crate::engine::deadline::Deadline;
-use crate::engine::entry::{self, Entry};
-use crate::engine::partitioner::{PartitionInput, Partitioner};
 use crate::error::{DeliveryErrorKind, Persistence};
+use crate::partitioner::{PartitionInput, Partitioner};
+use crate::queue::chunk::Chunk;
+use crate::queue::entry::{self, Entry};
 use crate::record::tail;
 
 impl ProducerEngine {

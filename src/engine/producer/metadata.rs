@@ -9,8 +9,8 @@ use super::partition::{Partition, Rules};
 use super::verdict::{TopicVerdict, advice};
 use super::{ProducerEngine, set_alarm};
 use crate::config::BrokerAddress;
+use crate::deadline::Deadline;
 use crate::engine::connection::{Link, Peer};
-use crate::engine::deadline::Deadline;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, Persistence};
 use crate::message::Topic;
 use crate::wire::Api;
@@ -445,9 +445,9 @@ mod tests {
 
     use super::*;
     use crate::config::{ClientConfig, ProducerConfig};
-    use crate::engine::partitioner::Partitioner;
-    use crate::engine::queue::{Checked, Limits, Queue};
     use crate::message::{Message, Timestamp};
+    use crate::partitioner::Partitioner;
+    use crate::queue::{Checked, Limits, Queue};
 
     fn engine() -> ProducerEngine {
         let seed = BrokerAddress { host: "seed".into(), port: 9092 };

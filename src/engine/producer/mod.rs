@@ -42,11 +42,11 @@ use self::partition::{Rules, Settled};
 use self::refresh::Refresh;
 use self::topic::TopicState;
 use super::backoff::{Backoff, Random};
-use super::chunk::Chunk;
-use super::deadline::Deadline;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, FatalError, Persistence};
 use crate::message::Topic;
+use crate::queue::chunk::Chunk;
 use crate::wire::frame::{ConnId, Frame};
 
 /// The logic of a producer.
@@ -562,7 +562,7 @@ mod tests {
         engine.add_topic(Topic::new("orders").unwrap());
         let mut tail = Vec::new();
         crate::record::tail::put(&mut tail, None, Some(b"v"), std::iter::empty());
-        let entry = super::super::entry::Entry {
+        let entry = crate::queue::entry::Entry {
             topic: 0,
             partition: None,
             create_time: 0,

@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::partition::{Partition, Rules};
 use super::size::BatchSize;
 use super::verdict::Doubt;
-use crate::engine::chunk::Chunk;
-use crate::engine::partitioner::sticky::Sticky;
 use crate::error::DeliveryErrorKind;
 use crate::message::Topic;
+use crate::partitioner::sticky::Sticky;
+use crate::queue::chunk::Chunk;
 
 /// A topic that messages were produced to.
 #[derive(Debug)]

@@ -329,8 +329,8 @@ mod tests {
         let options = concat!(
             include_str!("../../client.rs"),
             include_str!("../../producer/options.rs"),
-            include_str!("../../producer/config.rs"),
-            include_str!("../../message.rs"),
+            include_str!("../../producer/config/mod.rs"),
+            include_str!("../../message/mod.rs"),
         );
         for text in codes().map(advice).chain([FENCED]) {
             for word in text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_').filter(|it| it.contains('_')) {

@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use super::{Partition, Rules};
-use crate::engine::deadline::Deadline;
-use crate::engine::entry::Entry;
+use crate::deadline::Deadline;
 use crate::engine::producer::batch::{BATCH, Batch};
 use crate::fate::slot::Slot;
+use crate::queue::entry::Entry;
 
 /// A message's place on its way into a batch.
 #[derive(Clone, Copy, Debug)]

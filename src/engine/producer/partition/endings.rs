@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Batch, Doubt, Freed, Gap, Partition, Settled, State, freed, settled};
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 
 impl Partition {

@@ -27,9 +27,9 @@ use super::batch::{Batch, Queued, State};
 use super::dispatch::Place;
 use super::fate::{Ack, Outcome};
 use super::verdict::Doubt;
-use crate::engine::deadline::Deadline;
-use crate::engine::extras::Extras;
+use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
+use crate::queue::extras::Extras;
 use crate::record::batch::{Records, Stamp};
 use crate::wire::frame::{ConnId, CorrelationId};
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::entry::Entry;
+use crate::queue::entry::Entry;
 use crate::record::tail;
 
 const CONN: ConnId = ConnId(1);

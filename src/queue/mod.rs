@@ -1,17 +1,18 @@
 //! The queue between callers and the worker, as plain data: which messages wait, which of them are due, how many
-//! places are taken, and who must be woken. Never locks, waits or reads the clock; `threads::gate` keeps it under
-//! one lock, and the sync producer keeps its buffer in one.
+//! places are taken, and who must be woken. Never locks, waits or reads the clock; `threads::producer::gate` keeps it
+//! under one lock, and the sync producer keeps its buffer in one.
 //!
 //! Sealed chunks wait in a deque beside the open one, under the same lock, and the worker takes them all at once. A
 //! channel beside the lock would be no faster, since the lock is taken anyway, and would leave a question of order
 //! between the channel and the open chunk. A message holds its place until the engine wrote it (`release`), so
 //! taking chunks frees nothing, and the worker needs no second queue to keep the bound.
 //!
-//! A topic that does not exist, or of which a partition has no leader or refuses, may fill half of the places while there
-//! are other topics: with all of them it would make the others be refused until its messages fail. Half for all such
-//! topics together, so that nothing is counted for each, and messages to other topics pay nothing for it. What such a
-//! topic filled before that was known was accepted, and stays until it can be sent or its time is up. Once none of its
-//! messages is left, the next one passes, whoever fills the queue: it finds out whether something can be sent again.
+//! A topic that does not exist, or of which a partition has no leader or refuses, may fill half of the places while
+//! there are other topics: with all of them it would make the others be refused until its messages fail. Half for all
+//! such topics together, so that nothing is counted for each, and messages to other topics pay nothing for it. What
+//! such a topic filled before that was known was accepted, and stays until it can be sent or its time is up. Once none
+//! of its messages is left, the next one passes, whoever fills the queue: it finds out whether something can be sent
+//! again.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -19,16 +20,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use super::checked::{Checked, Usual};
-use super::chunk::Chunk;
-use super::deadline::Deadline;
-use super::filling::Filling;
-pub use super::offered::{Accepted, Full, Refused};
-use super::partitioner::Partitioner;
-use super::topics::Topics;
+mod checked;
+pub mod chunk;
+pub mod entry;
+pub mod extras;
+mod filling;
+mod lanes;
+mod offered;
+mod topics;
+
+pub use self::checked::{Checked, Usual};
+use self::chunk::Chunk;
+use self::filling::Filling;
+pub use self::offered::{Accepted, Full, Refused};
+use self::topics::Topics;
+use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::fate::slot::Slot;
 use crate::message::{Message, Timestamp, Topic, TopicRef};
+use crate::partitioner::Partitioner;
 
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
 #[derive(Debug)]
@@ -659,10 +669,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::checked::ENCODED_BEFORE;
-    use crate::engine::entry;
-    use crate::engine::filling::{BEHIND, SUMMED_TOGETHER};
     use crate::fate::slot;
+    use crate::queue::checked::ENCODED_BEFORE;
+    use crate::queue::entry;
+    use crate::queue::filling::{BEHIND, SUMMED_TOGETHER};
     use crate::record::batch::BatchBuilder;
     use crate::record::tail;
 

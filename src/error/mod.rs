@@ -117,7 +117,8 @@ pub(crate) mod tests {
 
     /// A file, or all files of a folder, without their tests.
     fn source(path: &str) -> String {
-        // The manifest may be another one, for these sources without features; then the path of this file is a full one.
+        // The manifest may be another one, for these sources without features; then the path of this file is a full
+        // one.
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(file!());
         let full = here.ancestors().nth(2).expect("src/error.rs is in a folder").join(path);
         if !full.is_dir() {

@@ -126,7 +126,7 @@ pub struct ProducerConfig {
     /// Bytes of a request.
     pub max_request_bytes: usize,
     /// Which partition a message goes to.
-    pub partitioner: crate::engine::partitioner::Partitioner,
+    pub partitioner: crate::partitioner::Partitioner,
     /// How long a topic may be unknown.
     pub unknown_topic_grace: Duration,
     /// Whether asking for a topic may create it.
@@ -149,7 +149,7 @@ impl Default for ProducerConfig {
             max_message_bytes: 1_000_000,
             max_batch_bytes: 1_000_000,
             max_request_bytes: 8 * 1024 * 1024,
-            partitioner: crate::engine::partitioner::Partitioner::default(),
+            partitioner: crate::partitioner::Partitioner::default(),
             unknown_topic_grace: Duration::from_secs(30),
             allow_auto_topic_creation: true,
         }

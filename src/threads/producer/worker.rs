@@ -7,14 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::driver::{Driver, Net, Network};
+use super::Role;
 use super::gate::{Gate, Next};
 use super::outlet::Outlet;
+use super::role::serve;
 use super::state::{Abandon, Called, Orders, Report};
-use super::{Role, contain, panic_text, serve};
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::engine::producer::BatchFate;
 use crate::error::{DeliveryErrorKind, FatalError};
+use crate::threads::driver::{Driver, Net, Network};
+use crate::threads::spawn::{contain, panic_text};
 
 pub(super) struct Worker<N = Net> {
     gate: Arc<Gate>,

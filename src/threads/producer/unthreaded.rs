@@ -10,24 +10,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock;
 use super::delivery::{Callback, Item, tell};
-use super::driver::{Driver, Network};
 use super::gate::{Gate, Refusal};
 use super::outlet::Outlet;
 use super::state::{Abandon, Ended, Flush};
 use super::worker::Worker;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
-use crate::engine::chunk::Chunk;
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::engine::producer::{Action, BatchFate, Errors, ProducerEngine};
-use crate::engine::queue::{Checked, Queue};
 use crate::error::ProduceErrorKind;
 use crate::fate::slot::{self, Lookout, Slot};
 use crate::message::{Message, Timestamp};
 use crate::net::Event;
+use crate::queue::chunk::Chunk;
+use crate::queue::{Checked, Queue};
 use crate::sync::Waker;
 use crate::sync::channel::{Receiver, TryRecvError, unbounded};
+use crate::threads::clock;
+use crate::threads::driver::{Driver, Network};
 use crate::wire::frame::{ConnId, Frame};
 
 /// A producer whose threads are steps.

@@ -87,11 +87,11 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use crate::engine::chunk::Chunk;
-    use crate::engine::partitioner::Partitioner;
-    use crate::engine::queue::{Checked, Limits, Queue};
     use crate::engine::test_clock;
     use crate::message::{Message, Timestamp, Topic};
+    use crate::partitioner::Partitioner;
+    use crate::queue::chunk::Chunk;
+    use crate::queue::{Checked, Limits, Queue};
     use crate::record::tail;
 
     /// What a message has beside its ticket, which is its value.

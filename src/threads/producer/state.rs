@@ -5,14 +5,14 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock;
 use super::gate::Refusal;
-use crate::engine::chunk::Chunk;
 use crate::engine::producer::{BatchFate, Errors, HeldUp, Released};
-use crate::engine::queue::{Full, Phase, Queue};
 use crate::error::{BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::Topic;
+use crate::queue::chunk::Chunk;
+use crate::queue::{Full, Phase, Queue};
 use crate::sync::Waker;
+use crate::threads::clock;
 
 pub(super) struct State {
     pub queue: Queue,

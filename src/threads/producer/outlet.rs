@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::contain;
 use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
 use crate::engine::producer::{BatchFate, Errors};
 use crate::error::DeliveryErrorKind;
 use crate::sync::channel::Sender;
+use crate::threads::spawn::contain;
 
 pub(super) struct Outlet {
     /// To the delivery thread, if there is a callback.

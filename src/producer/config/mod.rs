@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::options::{Options, producer_options};
 use super::{AsyncProducer, Producer};
 use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig, RequiredAcks};
-use crate::engine::partitioner::Partitioner;
 use crate::error::{ConfigError, DeliveryError};
 use crate::fate::Delivered;
+use crate::partitioner::Partitioner;
 
 /// What is called with the fate of each message.
 pub(crate) type DeliveryCallback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;

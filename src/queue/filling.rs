@@ -7,8 +7,8 @@ use std::mem;
 use super::checked::Checked;
 use super::chunk::Chunk;
 use super::lanes::Lanes;
-use super::partitioner::Partitioner;
 use crate::fate::slot::Slot;
+use crate::partitioner::Partitioner;
 
 /// At any time either the open chunk or the lanes have messages, so those in one kind are all older than those in the
 /// other.

@@ -11,16 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::{Abandon, Delivery, Ended, Flush, Orders, Remains, Report, State, Totals, Unfinished};
-use super::{Role, clock, role};
+use super::{Role, role};
 use crate::config::{ProducerConfig, QueueConfig};
-use crate::engine::deadline::Deadline;
+use crate::deadline::Deadline;
 use crate::engine::producer::{BatchFate, Errors};
-use crate::engine::queue::{Checked, Limits, Phase, Queue, Refused, Usual};
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, ProduceErrorKind};
 use crate::fate::slot::{Owner, Slot};
 use crate::message::{Message, Timestamp};
+use crate::queue::{Checked, Limits, Phase, Queue, Refused, Usual};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, Waker};
+use crate::threads::clock;
 
 pub(crate) struct Gate {
     number: u32,

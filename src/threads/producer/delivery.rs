@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use super::Role;
 use super::gate::Gate;
-use super::{Role, contain, serve};
+use super::role::serve;
 use crate::engine::producer::BatchFate;
 use crate::error::DeliveryError;
 use crate::fate::Delivered;
 use crate::sync::channel::Receiver;
+use crate::threads::spawn::contain;
 
 /// What a user registers to learn the fate of each message.
 pub(crate) type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;

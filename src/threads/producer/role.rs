@@ -1,0 +1,32 @@
+//! Which thread of a producer runs code of the user's, so that the code does not wait for itself.
+
+use std::cell::Cell;
+
+use crate::sync::thread_local;
+
+/// Which thread of a producer this is, where code of the user's runs on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It calls partitioners. Waits for nothing that only it can do.
+    Worker,
+    /// It calls the callback. Waits for no callback.
+    Delivery,
+}
+
+/// What this thread is to the producer with this gate, so that it does not wait for itself: a callback, a partitioner,
+/// a logger or a panic hook may call the producer.
+pub(crate) fn role(gate: u32) -> Option<Role> {
+    // A thread that ends has no role any more.
+    let (served, role) = SERVED.try_with(Cell::get).ok()?;
+    (served == gate).then_some(role)
+}
+
+/// Notes that this thread serves the producer with this gate.
+pub(super) fn serve(gate: u32, role: Role) {
+    SERVED.with(|served| served.set((gate, role)));
+}
+
+thread_local! {
+    /// Number of the gate whose thread this is, 0 for threads of others.
+    static SERVED: Cell<(u32, Role)> = const { Cell::new((0, Role::Worker)) };
+}
