@@ -512,7 +512,7 @@ mod tests {
 
     fn arrows(path: &str, text: &str) -> Vec<String> {
         let root =
-            ("src/lib.rs", "pub use error::*;\npub use engine::partitioner::Partitioner;\nuse producer::Producer;");
+            ("src/lib.rs", "pub use error::*;\npub use partitioner::Partitioner;\nuse producer::Producer;");
         arrows_up(&tree(&[root, ("src/error.rs", "pub struct ConfigError;"), (path, text)]))
     }
 
@@ -575,7 +575,7 @@ mod tests {
             ("src/message.rs", "use crate::error::InvalidTopic; use crate::record::tail;", 1),
             ("src/config.rs", "partitioner: crate::partitioner::Partitioner,", 0),
             ("src/config.rs", "partitioner: crate::Partitioner,", 0),
-            ("src/config.rs", "use crate::engine::partitioner_table; use crate::engine;", 2),
+            ("src/config.rs", "use crate::partitioner_table; use crate::engine;", 2),
             ("src/testing/mod.rs", "use crate::wire::Api; use crate::record::tail; use crate::message::Message;", 0),
             ("src/testing/mod.rs", "use crate::engine::backoff; use crate::net; use crate::threads::clock;", 3),
             ("src/testing/mod.rs", "use crate::{client::Client, producer::Producer, Partitioner};", 3),
