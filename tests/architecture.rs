@@ -511,8 +511,7 @@ mod tests {
     }
 
     fn arrows(path: &str, text: &str) -> Vec<String> {
-        let root =
-            ("src/lib.rs", "pub use error::*;\npub use partitioner::Partitioner;\nuse producer::Producer;");
+        let root = ("src/lib.rs", "pub use error::*;\npub use partitioner::Partitioner;\nuse producer::Producer;");
         arrows_up(&tree(&[root, ("src/error.rs", "pub struct ConfigError;"), (path, text)]))
     }
 
