@@ -28,14 +28,14 @@ fn a_link_that_is_cut_all_the_time_under_load_loses_nothing_and_little_time() {
     // 20 to 400 ms, the same in each run, in which a link carries some hundred kilobytes to three megabytes: less than
     // four partitions with full batches have on their way. Not the first try alone, because the machine may be busy.
     let lasts = |number: usize| ms(20 + (number as u64 + 1) * 7919 % 381);
-    for try_number in 1..=4 {
+    for try_number in 1..=3 {
         let (calm, (stormy, connections)) = (load(|_| None).0, load(move |number| Some(lasts(number))));
         println!("without cuts {calm:?}, with them {stormy:?} over {connections} connections");
         assert!(connections > 5, "{connections}");
-        if stormy < calm.mul_f64(1.3) {
+        if stormy < calm.mul_f64(1.2) {
             return;
         }
-        assert!(try_number < 4, "without cuts {calm:?}, with them {stormy:?}");
+        assert!(try_number < 3, "without cuts {calm:?}, with them {stormy:?}");
     }
 }
 

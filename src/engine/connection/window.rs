@@ -38,6 +38,12 @@ impl Window {
         }
         (self.carried < STARTED).then(|| FIRST + self.carried / 2)
     }
+
+    /// How large a batch may be; `None` if as large as any. Only a loss makes batches smaller: one alone always goes.
+    #[must_use]
+    pub fn batch_bytes(&self) -> Option<usize> {
+        self.bytes().filter(|_| self.has_lost).map(|bytes| bytes / 2)
+    }
 }
 
 /// What a new link begins with: far above what the network itself begins with.

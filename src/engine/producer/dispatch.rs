@@ -109,7 +109,7 @@ impl ProducerEngine {
             return false;
         }
         let (conn, busy) = (live.conn, live.in_flight.produce_requests() > 0);
-        let bound = Bound { batch: link.window.bytes().map_or(usize::MAX, |bytes| bytes / 2), room: link.room(), busy };
+        let bound = Bound { batch: link.window.batch_bytes().unwrap_or(usize::MAX), room: link.room(), busy };
         let Ok(version) = versions.choose(Api::Produce) else { return false };
         let Some(chosen) = self.choose_batches(node, version, bound, now) else { return false };
         // KIP-516: topic ids from version 13 on; a topic without one is named.
