@@ -56,26 +56,6 @@ impl Pace {
 
 const MOST_IN_A_SECOND: usize = 5;
 
-/// A small generator of numbers for jitter and random choices (xorshift64*). Not for secrets.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// A generator whose numbers follow from `seed`.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
-    }
-
-    /// The next number.
-    pub fn draw(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,10 +63,10 @@ mod tests {
     #[test]
     fn doubles_up_to_its_bound_within_a_fifth() {
         let backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) };
-        let mut random = Random::new(7);
+        let mut random = fastrand::Rng::with_seed(7);
         for (failures, middle) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (u32::MAX, 1000)] {
             for _ in 0..100 {
-                let pause = backoff.pause(failures, random.draw());
+                let pause = backoff.pause(failures, random.u64(..));
                 assert!(pause >= Duration::from_millis(middle * 8 / 10), "{pause:?} after {failures}");
                 assert!(pause <= Duration::from_millis(middle * 12 / 10), "{pause:?} after {failures}");
             }

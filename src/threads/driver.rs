@@ -11,11 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use super::clock;
 use super::watch::Watch;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use crate::deadline::Deadline;
-use crate::engine::backoff::Random;
 use crate::engine::producer::{Action, BatchFate, ProducerEngine, Released, Salvage};
 use crate::message::Topic;
 use crate::net::Event;
@@ -49,7 +50,7 @@ pub(crate) struct Driver<N = Net> {
     answers: Watch,
     callers: Watch,
     /// Begins each engine differently: for jitter, not for secrets.
-    seeds: Random,
+    seeds: Rng,
     topics: Vec<Topic>,
     /// Chunks on their way into the engine, in order. They live here, and the cursor in each says what the engine
     /// has, so that a panic on the way costs one message.
@@ -127,7 +128,7 @@ impl Driver {
 impl<N: Network> Driver<N> {
     /// A driver over a network that stands.
     pub fn over(net: N, client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool, seed: u64) -> Self {
-        let mut seeds = Random::new(seed);
+        let mut seeds = Rng::with_seed(seed);
         Self {
             engine: new_engine(&client, &producer, callbacks, &mut seeds),
             client,
@@ -384,9 +385,9 @@ fn new_engine(
     client: &Arc<ClientConfig>,
     producer: &Arc<ProducerConfig>,
     callbacks: bool,
-    seeds: &mut Random,
+    seeds: &mut Rng,
 ) -> ProducerEngine {
-    ProducerEngine::new(Arc::clone(client), Arc::clone(producer), seeds.draw()).with_callbacks(callbacks)
+    ProducerEngine::new(Arc::clone(client), Arc::clone(producer), seeds.u64(..)).with_callbacks(callbacks)
 }
 
 #[cfg(test)]

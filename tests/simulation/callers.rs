@@ -62,7 +62,7 @@ impl World {
                 }
             }
             23..30 => self.wait_for_a_handle(caller),
-            30..32 => self.side.ask_for_partitions(TOPICS[self.random.draw() as usize >> 9 & 1]),
+            30..32 => self.side.ask_for_partitions(TOPICS[self.random.u64(..) as usize >> 9 & 1]),
             32..35 => self.drop_a_handle(),
             _ => self.produce(caller),
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
-use ottla::engine::backoff::Random;
 use ottla::testing::state::ClusterState;
 use ottla::testing::{Api, Cluster, ClusterBuilder};
 
@@ -31,8 +31,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub fn draw(random: &mut Random, story: Story) -> Self {
-        let mut below = |most: u64| (random.draw() >> 20) % most;
+    pub fn draw(random: &mut Rng, story: Story) -> Self {
+        let mut below = |most: u64| random.u64(0..most);
         let brokers = 1 + below(3) as i32;
         let partitions = 1 + below(3) as i32;
         let ports: Vec<u16> = (0..brokers as u16).map(|at| FIRST_PORT + at).collect();

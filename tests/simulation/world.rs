@@ -7,9 +7,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use ottla::Timestamp;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
-use ottla::engine::backoff::Random;
 use ottla::engine::producer::Freed;
 use ottla::net::Event;
 use ottla::testing::state::ClusterState;
@@ -51,7 +51,7 @@ pub struct World {
     pub calm: bool,
     /// Whether a cluster took the place of another.
     pub replaced: bool,
-    pub random: Random,
+    pub random: Rng,
     pub start: Instant,
     pub now: Instant,
     pub side: Unthreaded,
@@ -165,10 +165,7 @@ pub struct Outcome {
 
 impl World {
     pub fn new(seed: u64, story: Story, bug: Option<Bug>) -> Self {
-        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
-        for _ in 0..4 {
-            random.draw();
-        }
+        let mut random = Rng::with_seed(seed);
         let setup = Setup::draw(&mut random, story);
         let Setup { cluster, client, producer, queue, brokers, partitions, auto_create, callbacks, .. } = setup;
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
@@ -176,7 +173,7 @@ impl World {
         Unthreaded::set_clock(start);
         let ledger = Ledger::default();
         let callback = callbacks.then(|| ledger.callback());
-        let side = Unthreaded::new(Arc::clone(&client), Arc::clone(&producer), &queue, callback, random.draw());
+        let side = Unthreaded::new(Arc::clone(&client), Arc::clone(&producer), &queue, callback, random.u64(..));
         let mut world = Self {
             story,
             by_name: setup.by_name,
@@ -500,6 +497,6 @@ impl World {
     }
 
     pub fn below(&mut self, most: u64) -> u64 {
-        (self.random.draw() >> 20) % most
+        self.random.u64(0..most)
     }
 }

@@ -122,7 +122,7 @@ impl ProducerEngine {
         // KIP-951: where the new leaders are.
         self.note_brokers(peer, &answer.node_endpoints, now);
         // One for all: partitions that are refused together try again together, in one request.
-        let random = self.random.draw();
+        let random = self.random.u64(..);
         let mut answered = vec![false; sent.len()];
         let mut refused = 0;
         for topic in answer.topics {

@@ -90,7 +90,7 @@ impl ProducerEngine {
             return;
         }
         let again = link.is_failing();
-        let random = self.random.draw();
+        let random = self.random.u64(..);
         let live = link.failed(now, &self.brokers.patience, random);
         let error = error_of(peer, link, why);
         let requests = live.as_ref().map_or(0, |live| live.in_flight.len());

@@ -143,7 +143,7 @@ impl ProducerEngine {
             IdVerdict::Given | IdVerdict::Retry => self.note(About::Identity, Arc::new(cause), now, Tell::AtOnce),
         }
         self.identity.failures = self.identity.failures.saturating_add(1);
-        let pause = self.retry.pause(self.identity.failures, self.random.draw());
+        let pause = self.retry.pause(self.identity.failures, self.random.u64(..));
         self.identity.not_before = Deadline::after(now, pause);
     }
 

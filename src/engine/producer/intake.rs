@@ -5,13 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use fastrand::Rng;
+
 use super::ProducerEngine;
 use super::batch::{BATCH, Batch};
 use super::buffers::Loan;
 use super::partition::{Arrival, Partition, Rules, Settled};
 use super::topic::TopicState;
 use crate::deadline::Deadline;
-use crate::engine::backoff::Random;
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::partitioner::{PartitionInput, Partitioner};
 use crate::queue::chunk::Chunk;
@@ -56,7 +57,7 @@ impl ProducerEngine {
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
         let number = match chunk.lane {
-            None => topic.next_sticky(len, self.random.draw(), |partition| partition.takes_runs_of(len)),
+            None => topic.next_sticky(len, self.random.u64(..), |partition| partition.takes_runs_of(len)),
             lane => lane.filter(|number| topic.partition(*number).is_some_and(|it| it.takes_runs_of(len))),
         };
         let Some(number) = number else { return false };
@@ -258,7 +259,7 @@ fn choose(
     topic: &mut TopicState,
     entry: &Entry<'_>,
     lane: Option<i32>,
-    random: &mut Random,
+    random: &mut Rng,
 ) -> Result<i32, DeliveryErrorKind> {
     let count = topic.partitions.len() as i32;
     if let Some(partition) = entry.partition.or(lane) {
@@ -285,7 +286,7 @@ fn choose(
             what: format!("chose partition {partition}, the topic has 0 to {}", count - 1),
         }),
         // Without a leader anywhere, any partition is as good as another.
-        None => Ok(topic.sticky.choose(&topic.available, entry.tail.len(), random.draw()).unwrap_or(0)),
+        None => Ok(topic.sticky.choose(&topic.available, entry.tail.len(), random.u64(..)).unwrap_or(0)),
     }
 }
 

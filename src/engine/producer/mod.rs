@@ -27,6 +27,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 pub use self::fate::{BatchFate, Errors};
 pub use self::partition::Freed;
 #[cfg(feature = "_internal")]
@@ -41,7 +43,7 @@ use self::identity::Identity;
 use self::partition::{Rules, Settled};
 use self::refresh::Refresh;
 use self::topic::TopicState;
-use super::backoff::{Backoff, Random};
+use super::backoff::Backoff;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, FatalError, Persistence};
@@ -56,7 +58,7 @@ pub struct ProducerEngine {
     config: Arc<ProducerConfig>,
     rules: Rules,
     retry: Backoff,
-    random: Random,
+    random: Rng,
     topics: Vec<TopicState>,
     /// Topics by name and, where the cluster has them, by id.
     by_name: HashMap<Topic, u32>,
@@ -166,12 +168,12 @@ impl ProducerEngine {
             delivery_timeout: config.delivery_timeout,
             max_retries: config.max_retries,
         };
-        let mut random = Random::new(seed);
+        let mut random = Rng::with_seed(seed);
         let buffers = Buffers::new(config.max_batch_bytes, config.max_buffer_bytesize);
         Self {
             rules,
             retry: Backoff { first: config.retry_backoff, max: config.retry_backoff_max },
-            brokers: Brokers::new(&client, random.draw()),
+            brokers: Brokers::new(&client, random.u64(..)),
             refresh: Refresh::new(&client),
             identity: Identity::new(&config),
             outbox: Outbox::default(),

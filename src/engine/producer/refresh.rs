@@ -222,7 +222,7 @@ impl ProducerEngine {
     /// The answer did not have what was wanted: another round after a pause.
     pub(super) fn ask_again(&mut self, now: Instant) {
         self.refresh.failures = self.refresh.failures.saturating_add(1);
-        let pause = self.retry.pause(self.refresh.failures, self.random.draw()).max(self.refresh.min_age);
+        let pause = self.retry.pause(self.refresh.failures, self.random.u64(..)).max(self.refresh.min_age);
         self.refresh.not_before = Deadline::after(now, pause);
         (self.refresh.asked, self.refresh.next_topic) = (None, 0);
         self.refresh.want();
