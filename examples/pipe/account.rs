@@ -3,13 +3,12 @@
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ottla::Message;
 
-use crate::input::LONGEST_LINE;
+use crate::options::Options;
 
 /// Counts of lines. `read = delivered + failed + undelivered + overflowed`.
 #[derive(Debug)]
@@ -34,6 +33,7 @@ pub struct Account {
     pub accepted: u64,
     undelivered: u64,
     overflowed: u64,
+    max_message_bytes: usize,
     /// How many bytes of a line that is too long were read.
     long_line: Option<u64>,
     fates: Arc<Fates>,
@@ -41,8 +41,8 @@ pub struct Account {
 
 impl Account {
     /// An empty account. The file is appended to: it may hold the lines of an earlier run.
-    pub fn open(undelivered: Option<&Path>, key_separator: Option<Vec<u8>>) -> io::Result<Self> {
-        let file = match undelivered {
+    pub fn open(options: &Options) -> io::Result<Self> {
+        let file = match &options.undelivered {
             Some(path) => Some(BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?)),
             None => None,
         };
@@ -50,11 +50,19 @@ impl Account {
         let fates = Fates {
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            key_separator: key_separator.unwrap_or_default(),
+            key_separator: options.key_separator.clone().unwrap_or_default(),
             kept: Mutex::new(kept),
             line_ended: Condvar::new(),
         };
-        Ok(Self { read: 0, accepted: 0, undelivered: 0, overflowed: 0, long_line: None, fates: Arc::new(fates) })
+        Ok(Self {
+            read: 0,
+            accepted: 0,
+            undelivered: 0,
+            overflowed: 0,
+            max_message_bytes: options.max_message_bytes,
+            long_line: None,
+            fates: Arc::new(fates),
+        })
     }
 
     /// The part that the delivery callback shares.
@@ -62,9 +70,9 @@ impl Account {
         Arc::clone(&self.fates)
     }
 
-    /// A line that `produce` refused for good.
+    /// The line that was read last, which `produce` refused for good.
     pub fn refused(&self, why: &dyn Display, message: &Message<'_>) {
-        self.fates.failed(why, message);
+        self.fates.failed(&format_args!("line {}: {why}", self.read), message);
     }
 
     /// A piece of a line that is too long for any message. It fails, and is kept as it comes: it may be longer than the
@@ -83,9 +91,10 @@ impl Account {
     /// The line that is too long has ended, or what was read of it has; if there is one.
     pub fn end_long_line(&mut self) {
         let Some(bytes) = self.long_line.take() else { return };
-        let line = self.read;
+        let (line, limit) = (self.read, self.max_message_bytes);
         self.fates.end_piece(&format_args!(
-            "line {line} has {bytes} bytes and was passed over: no message takes {LONGEST_LINE}"
+            "line {line} has {bytes} bytes, too many for --max-message-bytes {limit}: break it up, or raise that, and \
+             max.message.bytes of the topic"
         ));
     }
 

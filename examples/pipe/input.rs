@@ -26,12 +26,14 @@ pub struct Input {
 
 impl Input {
     /// Starts to read. The thread ends with the input or, if it is stuck in a read, with the process.
-    pub fn start() -> io::Result<Self> {
+    ///
+    /// A line of `too_long` bytes or more comes in pieces.
+    pub fn start(too_long: usize) -> io::Result<Self> {
         // Few lines wait here: the producer has the queue, and it is the one with a bound that users can set.
         let (sender, pieces) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        thread::Builder::new().name("input".to_owned()).spawn(move || read(&sender, &stopped))?;
+        thread::Builder::new().name("input".to_owned()).spawn(move || read(too_long, &sender, &stopped))?;
         Ok(Self { pieces, stop })
     }
 
@@ -41,10 +43,10 @@ impl Input {
     }
 }
 
-fn read(sender: &SyncSender<io::Result<Piece>>, stopped: &AtomicBool) {
+fn read(too_long: usize, sender: &SyncSender<io::Result<Piece>>, stopped: &AtomicBool) {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, io::stdin().lock());
     let mut inside_long = false;
-    while let Some(piece) = next(&mut input, inside_long).transpose() {
+    while let Some(piece) = next(&mut input, too_long, inside_long).transpose() {
         inside_long = matches!(piece, Ok(Piece::Long { is_last: false, .. }));
         let last = piece.is_err();
         if stopped.load(Ordering::Relaxed) || sender.send(piece).is_err() || last {
@@ -55,27 +57,31 @@ fn read(sender: &SyncSender<io::Result<Piece>>, stopped: &AtomicBool) {
 
 /// Blocks for one line, and takes the whole lines that came with it; or a piece of one that is too long. `None` at the
 /// end of the input.
-fn next<R: Read>(input: &mut BufReader<R>, inside_long: bool) -> io::Result<Option<Piece>> {
+fn next<R: Read>(input: &mut BufReader<R>, too_long: usize, inside_long: bool) -> io::Result<Option<Piece>> {
     let mut lines = Lines::new();
+    let most = if inside_long { BUFFER_BYTES } else { too_long };
     loop {
-        let (bytes, has_end) = up_to_a_break(input)?;
-        if inside_long || (!has_end && bytes.len() == LONGEST_LINE) {
-            return Ok(Some(Piece::Long { is_last: has_end || bytes.len() < LONGEST_LINE, bytes }));
+        let (bytes, has_end) = up_to_a_break(input, most)?;
+        let is_cut = !has_end && bytes.len() == most;
+        if inside_long || is_cut {
+            return Ok(Some(Piece::Long { bytes, is_last: !is_cut }));
         }
         if !has_end && bytes.is_empty() {
             return Ok(None);
         }
         lines.push(bytes);
-        if lines.len() == MAX_LINES || !input.buffer().contains(&b'\n') {
+        // Another line that is here as a whole, and not too long.
+        let buffered = input.buffer();
+        if lines.len() == MAX_LINES || !buffered[..buffered.len().min(too_long)].contains(&b'\n') {
             return Ok(Some(Piece::Lines(lines)));
         }
     }
 }
 
-/// What comes before the next line break, and whether there was one; not more than [`LONGEST_LINE`].
-fn up_to_a_break<R: Read>(input: &mut BufReader<R>) -> io::Result<(Vec<u8>, bool)> {
+/// What comes before the next line break, and whether there was one; not more than `most` bytes.
+fn up_to_a_break<R: Read>(input: &mut BufReader<R>, most: usize) -> io::Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
-    input.take(LONGEST_LINE as u64).read_until(b'\n', &mut bytes)?;
+    input.take(most as u64).read_until(b'\n', &mut bytes)?;
     let has_end = bytes.last() == Some(&b'\n');
     if has_end {
         bytes.pop();
@@ -83,7 +89,5 @@ fn up_to_a_break<R: Read>(input: &mut BufReader<R>) -> io::Result<(Vec<u8>, bool
     Ok((bytes, has_end))
 }
 
-/// Longer than any message that the producer takes as this program configures it.
-pub const LONGEST_LINE: usize = 1024 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 const MAX_LINES: usize = 500;

@@ -8,8 +8,8 @@
 //!     {"read":1000000,"accepted":1000000,"delivered":1000000,"failed":0,"undelivered":0,"overflowed":0}
 //!
 //! `--help` lists the options. The end of the input, SIGINT, SIGTERM and SIGHUP shut down cleanly: what was read is
-//! delivered. A second signal gives up at once. A line that is too long for a message fails without being held in
-//! memory.
+//! delivered. A second signal gives up at once. A line that is too long for a message fails, and is never in memory as a
+//! whole.
 
 #![expect(clippy::disallowed_methods, reason = "a program has threads, and looks at the clock")]
 
@@ -36,13 +36,13 @@ fn main() -> ExitCode {
     let options = match Options::parse(std::env::args_os().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => return print(USAGE, ExitCode::SUCCESS),
-        Err(problem) => return bad_usage(&problem),
+        Err(error) => return bad_usage(&error.to_string()),
     };
     let topic = match Topic::new(&options.topic) {
         Ok(topic) => topic,
         Err(error) => return bad_usage(&format!("--topic: {error}")),
     };
-    let account = match Account::open(options.undelivered.as_deref(), options.key_separator.clone()) {
+    let account = match Account::open(&options) {
         Ok(account) => account,
         Err(error) => {
             return bad_usage(&format!("--undelivered: the file cannot be opened: {error}"));
@@ -73,7 +73,12 @@ fn main() -> ExitCode {
 /// The producer that the options describe. Its callback owns every failure, so that none is only a number.
 fn producer(options: &Options, account: &Account) -> Result<AsyncProducer, ConfigError> {
     let client = Client::builder([&options.bootstrap]).client_id("ottla-pipe").build()?;
-    let mut builder = client.async_producer().streaming().required_acks(options.acks);
+    let mut builder = client
+        .async_producer()
+        .streaming()
+        .required_acks(options.acks)
+        .max_message_bytes(options.max_message_bytes)
+        .max_batch_bytes(options.max_message_bytes.max(BATCH_BYTES));
     if let Some(messages) = options.delivery_threshold {
         builder = builder.delivery_threshold(messages);
     }
@@ -127,3 +132,6 @@ fn complain(problem: &str, status: ExitCode) -> ExitCode {
 fn bad_usage(problem: &str) -> ExitCode {
     complain(&format!("{problem}\n\nTry --help."), ExitCode::from(2))
 }
+
+/// As large as the producer makes batches by default.
+const BATCH_BYTES: usize = 1_000_000;

@@ -1,10 +1,13 @@
 //! The command line, parsed once.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use lexopt::Arg::{Long, Short};
+use lexopt::{Error, Parser};
 use ottla::{Partitioner, RequiredAcks};
 
 pub const USAGE: &str = "\
@@ -17,6 +20,8 @@ usage: pipe --bootstrap HOST:PORT[,HOST:PORT...] --topic T [options]
   --delivery-threshold N        deliver when N messages wait (default 10000; 0 is off)
   --delivery-interval-ms N      deliver when the oldest has waited for N ms (default 5; 0 is off)
   --max-queue-size N            how many messages may wait (default 100000)
+  --max-message-bytes N         a line with more bytes fails, some 70 bytes for the record included
+                                (default 1000000); the topic's max.message.bytes must allow it, too
   --acks 0|1|all                whose acknowledgement counts (default all)
   --idempotent true|false       no repeats, and order kept, under retries (default true with --acks all)
   --delivery-timeout-ms N       how long a message may be tried (default 120000)
@@ -24,8 +29,8 @@ usage: pipe --bootstrap HOST:PORT[,HOST:PORT...] --topic T [options]
                                 (default: until every message is delivered or has failed)
   --on-overflow wait|drop|fail  when the queue is full: wait without limit (default), leave the line
                                 out and go on, or stop reading
-  --key-separator C             what is before the first C is the key; a line without C has no key;
-                                \\t is a tab
+  --key-separator C             the key comes before the first C; a line without C has no key; \\t is
+                                a tab
   --partitioner crc32|murmur2   partition of a key as in ruby-kafka and, but for empty keys, librdkafka
                                 (default), or as in Kafka's Java client
   --undelivered FILE            append every line that was not delivered to FILE, so that it can be
@@ -43,8 +48,11 @@ The last line of standard output is the account: {\"read\":n,\"accepted\":n,\"de
 
 read is the sum of the last four. The status is 0 only if all that was read was delivered, and 2 for bad
 usage. A first SIGINT, SIGTERM or SIGHUP ends the input, a second one gives up at once; one that is ignored
-at the start, as under nohup, stays so. SIGQUIT ends everything, without an account. Where nobody reads standard
-output any more, standard error says so, and the status is 1. A line of 1 MiB or more fails.
+at the start, as under nohup, stays so. SIGQUIT ends everything, without an account. If standard output
+cannot be written to, standard error says so, and the status is 1.
+
+A line that is too long for a message fails by itself. It goes to the file of --undelivered piece by piece,
+so that a line of any length takes little memory.
 ";
 
 /// What the program was asked to do. `None` where the producer's own default holds.
@@ -55,6 +63,7 @@ pub struct Options {
     pub delivery_threshold: Option<usize>,
     pub delivery_interval: Option<Duration>,
     pub max_queue_size: Option<usize>,
+    pub max_message_bytes: usize,
     pub acks: RequiredAcks,
     pub idempotent: Option<bool>,
     pub delivery_timeout: Option<Duration>,
@@ -74,17 +83,15 @@ pub enum OnOverflow {
 }
 
 impl Options {
-    /// The options, or `None` where help was asked for.
-    ///
-    /// # Errors
-    /// A sentence about the first thing that is wrong.
-    pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Self>, String> {
+    /// The options, or `None` if help was asked for.
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, Error> {
         let mut options = Self {
             bootstrap: String::new(),
             topic: String::new(),
             delivery_threshold: None,
             delivery_interval: None,
             max_queue_size: None,
+            max_message_bytes: 1_000_000,
             acks: RequiredAcks::All,
             idempotent: None,
             delivery_timeout: None,
@@ -94,99 +101,74 @@ impl Options {
             partitioner: None,
             undelivered: None,
         };
-        let mut arguments = arguments;
-        while let Some(argument) = arguments.next() {
-            let argument = text(argument)?;
-            // `--name value` and `--name=value` are the same.
-            let (name, mut attached) = match argument.split_once('=') {
-                Some((name, value)) if name.starts_with("--") => (name, Some(OsString::from(value))),
-                _ => (argument.as_str(), None),
-            };
-            if name == "--help" || name == "-h" {
-                return Ok(None);
+        let mut parser = Parser::from_args(arguments.into_iter().collect::<Vec<_>>());
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('h') | Long("help") => return Ok(None),
+                Long(name) => {
+                    let name = name.to_owned();
+                    options.set(&name, &mut parser)?;
+                }
+                other => return Err(other.unexpected()),
             }
-            if !NAMES.contains(&name) {
-                return Err(format!("there is no option {name}"));
-            }
-            let value = attached.take().or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value"))?;
-            options.set(name, value)?;
         }
         match options {
-            Self { bootstrap, .. } if bootstrap.is_empty() => Err("--bootstrap HOST:PORT is missing".to_owned()),
-            Self { topic, .. } if topic.is_empty() => Err("--topic T is missing".to_owned()),
+            Self { bootstrap, .. } if bootstrap.is_empty() => Err("--bootstrap HOST:PORT is missing".into()),
+            Self { topic, .. } if topic.is_empty() => Err("--topic T is missing".into()),
             options => Ok(Some(options)),
         }
     }
 
-    fn set(&mut self, name: &str, value: OsString) -> Result<(), String> {
-        // A file's name need not be text.
-        if name == "--undelivered" {
-            self.undelivered = Some(PathBuf::from(value));
-            return Ok(());
-        }
-        let value = text(value)?;
+    fn set(&mut self, name: &str, parser: &mut Parser) -> Result<(), Error> {
         match name {
-            "--bootstrap" => self.bootstrap = value,
-            "--topic" => self.topic = value,
-            "--delivery-threshold" => self.delivery_threshold = Some(number(name, &value)?),
-            "--delivery-interval-ms" => self.delivery_interval = Some(millis(name, &value)?),
-            "--max-queue-size" => self.max_queue_size = Some(number(name, &value)?),
-            "--acks" => {
+            "bootstrap" => self.bootstrap = value(name, parser)?,
+            "topic" => self.topic = value(name, parser)?,
+            "delivery-threshold" => self.delivery_threshold = Some(value(name, parser)?),
+            "delivery-interval-ms" => self.delivery_interval = Some(millis(name, parser)?),
+            "max-queue-size" => self.max_queue_size = Some(value(name, parser)?),
+            "max-message-bytes" => self.max_message_bytes = value(name, parser)?,
+            "acks" => {
                 let acks = [("0", RequiredAcks::None), ("1", RequiredAcks::Leader), ("all", RequiredAcks::All)];
-                self.acks = choice(name, &value, acks)?;
+                self.acks = choice(name, parser, acks)?;
             }
-            "--idempotent" => self.idempotent = Some(choice(name, &value, [("true", true), ("false", false)])?),
-            "--delivery-timeout-ms" => self.delivery_timeout = Some(millis(name, &value)?),
-            "--shutdown-timeout-ms" => self.shutdown_timeout = Some(millis(name, &value)?),
-            "--on-overflow" => {
+            "idempotent" => self.idempotent = Some(value(name, parser)?),
+            "delivery-timeout-ms" => self.delivery_timeout = Some(millis(name, parser)?),
+            "shutdown-timeout-ms" => self.shutdown_timeout = Some(millis(name, parser)?),
+            "on-overflow" => {
                 let ways = [("wait", OnOverflow::Wait), ("drop", OnOverflow::Drop), ("fail", OnOverflow::Fail)];
-                self.on_overflow = choice(name, &value, ways)?;
+                self.on_overflow = choice(name, parser, ways)?;
             }
-            "--key-separator" => {
-                if value.is_empty() || value.contains('\n') {
-                    return Err(format!("{name} must not be empty or hold a line break"));
+            "key-separator" => {
+                let separator: String = value(name, parser)?;
+                if separator.is_empty() || separator.contains('\n') {
+                    return Err(format!("--{name} must not be empty or hold a line break").into());
                 }
-                self.key_separator = Some(value.replace("\\t", "\t").into_bytes());
+                self.key_separator = Some(separator.replace("\\t", "\t").into_bytes());
             }
-            _ => {
+            "partitioner" => {
                 let partitioners = [("crc32", Partitioner::crc32()), ("murmur2", Partitioner::murmur2())];
-                self.partitioner = Some(choice(name, &value, partitioners)?);
+                self.partitioner = Some(choice(name, parser, partitioners)?);
             }
+            // The name of a file need not be text.
+            "undelivered" => self.undelivered = Some(PathBuf::from(parser.value()?)),
+            _ => return Err(format!("there is no option --{name}").into()),
         }
         Ok(())
     }
 }
 
-const NAMES: [&str; 13] = [
-    "--bootstrap",
-    "--topic",
-    "--delivery-threshold",
-    "--delivery-interval-ms",
-    "--max-queue-size",
-    "--acks",
-    "--idempotent",
-    "--delivery-timeout-ms",
-    "--shutdown-timeout-ms",
-    "--on-overflow",
-    "--key-separator",
-    "--undelivered",
-    "--partitioner",
-];
-
-fn text(argument: OsString) -> Result<String, String> {
-    argument.into_string().map_err(|argument| format!("{} is not UTF-8", argument.to_string_lossy()))
+fn value<T: FromStr<Err: Display>>(name: &str, parser: &mut Parser) -> Result<T, Error> {
+    let text = parser.value()?.into_string()?;
+    text.parse().map_err(|error| format!("--{name} {text}: {error}").into())
 }
 
-fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| format!("{name} needs a whole number from 0, not {value:?}"))
+fn millis(name: &str, parser: &mut Parser) -> Result<Duration, Error> {
+    value(name, parser).map(Duration::from_millis)
 }
 
-fn millis(name: &str, value: &str) -> Result<Duration, String> {
-    number(name, value).map(Duration::from_millis)
-}
-
-fn choice<T, const N: usize>(name: &str, value: &str, choices: [(&str, T); N]) -> Result<T, String> {
+fn choice<T, const N: usize>(name: &str, parser: &mut Parser, choices: [(&str, T); N]) -> Result<T, Error> {
+    let chosen: String = value(name, parser)?;
     let words = choices.each_ref().map(|(word, _)| *word).join(", ");
-    let chosen = choices.into_iter().find(|(word, _)| *word == value);
-    chosen.map(|(_, choice)| choice).ok_or_else(|| format!("{name} is one of {words}, not {value:?}"))
+    let choice = choices.into_iter().find(|(word, _)| *word == chosen);
+    choice.map(|(_, choice)| choice).ok_or_else(|| format!("--{name} {chosen}: choose one of {words}").into())
 }

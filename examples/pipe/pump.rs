@@ -44,7 +44,7 @@ impl<'a> Pump<'a> {
     }
 
     fn read_all(&mut self) -> io::Result<()> {
-        let input = Input::start()?;
+        let input = Input::start(self.options.max_message_bytes)?;
         loop {
             let stopped = self.stop.ending();
             if stopped {

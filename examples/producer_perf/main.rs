@@ -15,6 +15,7 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -30,28 +31,32 @@ use watch::{Told, Watch};
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{}", options::USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(problem) => {
-            eprintln!("producer_perf: {problem}\n\n{}", options::USAGE);
-            return ExitCode::from(2);
-        }
+    let options = match Options::parse(lexopt::Parser::from_env()) {
+        Ok(options) => options,
+        Err(problem) => return complain(&format!("{problem}\n\nTry --help."), ExitCode::from(2)),
     };
-    match run(&options) {
+    let done = match &options {
+        Some(options) => run(options),
+        None => print(options::USAGE).map(|()| 0).map_err(Into::into),
+    };
+    match done {
         Ok(0) => ExitCode::SUCCESS,
-        Ok(failed) => {
-            eprintln!("producer_perf: {failed} messages were not delivered");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("producer_perf: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(failed) => complain(&format!("{failed} messages were not delivered"), ExitCode::FAILURE),
+        Err(error) => complain(&error.to_string(), ExitCode::FAILURE),
     }
+}
+
+/// Prints on standard output. If nobody reads there any more, that is an error, and no panic.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    printed.map_err(|error| io::Error::other(format!("standard output: {error}")))
+}
+
+fn complain(problem: &str, status: ExitCode) -> ExitCode {
+    // There is nobody left to tell if this fails.
+    let _ = writeln!(io::stderr(), "producer_perf: {problem}");
+    status
 }
 
 /// Produces what was asked for, prints the account, and returns how many messages were not delivered.
@@ -83,7 +88,7 @@ fn run(options: &Options) -> Result<u64, Box<dyn Error>> {
     let account = began.account(options.count, options.size, failed, latencies.as_mut());
     drop(_watch);
     producer.shutdown();
-    println!("{account}");
+    print(&format!("{account}\n"))?;
     Ok(failed)
 }
 

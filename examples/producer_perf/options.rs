@@ -1,9 +1,12 @@
 //! The command line, parsed once.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use lexopt::Arg::{Long, Short};
+use lexopt::{Error, Parser};
 use ottla::RequiredAcks;
 
 pub const USAGE: &str = "\
@@ -79,11 +82,11 @@ pub enum ToldBy {
 }
 
 impl Options {
-    /// The options, or `None` where help was asked for.
+    /// The options, or `None` if help was asked for.
     ///
     /// # Errors
     /// A sentence about the first thing that is wrong.
-    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Option<Self>, String> {
+    pub fn parse(mut parser: Parser) -> Result<Option<Self>, Error> {
         let mut options = Self {
             bootstrap: None,
             topic: "producer-perf".to_owned(),
@@ -105,62 +108,72 @@ impl Options {
             latency: false,
             sync: false,
         };
-        let mut rest = arguments.into_iter();
-        while let Some(name) = rest.next() {
-            let mut value = || rest.next().ok_or_else(|| format!("{name} needs a value"));
-            match &*name {
-                "--help" => return Ok(None),
-                "--bootstrap" => options.bootstrap = Some(value()?),
-                "--topic" => options.topic = value()?,
-                "--count" => options.count = number(&name, &value()?)?,
-                "--warmup" => options.warmup = number(&name, &value()?)?,
-                "--size" => options.size = number(&name, &value()?)?,
-                "--payloads" => options.payloads = Some(value()?.into()),
-                "--acks" => options.acks = acks(&value()?)?,
-                "--idempotent" => options.idempotent = true,
-                "--compression" => match &*value()? {
-                    "none" => {}
-                    codec => return Err(format!("--compression {codec}: this version of ottla has no codec")),
-                },
-                "--linger-ms" => options.linger = Duration::from_millis(number(&name, &value()?)?),
-                "--batch-bytes" => options.batch_bytes = number(&name, &value()?)?,
-                "--queue-messages" => options.queue_messages = number(&name, &value()?)?,
-                "--queue-bytes" => options.queue_bytes = number(&name, &value()?)?,
-                "--keyed" => options.keyed = true,
-                "--partitions" => options.partitions = Some(at_least_one(&name, &value()?)?),
-                "--brokers" => options.brokers = at_least_one(&name, &value()?)?,
-                "--threads" => options.threads = at_least_one(&name, &value()?)?,
-                "--callback" => options.told_by = ToldBy::Callback,
-                "--handles" => options.told_by = ToldBy::Handles,
-                "--latency" => options.latency = true,
-                "--sync" => options.sync = true,
-                _ => return Err(format!("there is no option {name}")),
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('h') | Long("help") => return Ok(None),
+                Long(name) => {
+                    let name = name.to_owned();
+                    options.set(&name, &mut parser)?;
+                }
+                other => return Err(other.unexpected()),
             }
         }
         if options.sync && (options.threads > 1 || options.told_by != ToldBy::Report) {
-            return Err("--sync has one thread, no callback and no handles".to_owned());
+            return Err("--sync has one thread, no callback and no handles".into());
         }
         if options.latency && (options.threads > 1 || options.told_by == ToldBy::Callback) {
-            return Err("--latency has one thread, which waits for each message".to_owned());
+            return Err("--latency has one thread, which waits for each message".into());
         }
         Ok(Some(options))
     }
+
+    fn set(&mut self, name: &str, parser: &mut Parser) -> Result<(), Error> {
+        match name {
+            "bootstrap" => self.bootstrap = Some(value(name, parser)?),
+            "topic" => self.topic = value(name, parser)?,
+            "count" => self.count = value(name, parser)?,
+            "warmup" => self.warmup = value(name, parser)?,
+            "size" => self.size = value(name, parser)?,
+            "payloads" => self.payloads = Some(parser.value()?.into()),
+            "acks" => self.acks = acks(&value::<String>(name, parser)?)?,
+            "idempotent" => self.idempotent = true,
+            "compression" => match &*value::<String>(name, parser)? {
+                "none" => {}
+                codec => return Err(format!("--compression {codec}: this version of ottla has no codec").into()),
+            },
+            "linger-ms" => self.linger = Duration::from_millis(value(name, parser)?),
+            "batch-bytes" => self.batch_bytes = value(name, parser)?,
+            "queue-messages" => self.queue_messages = value(name, parser)?,
+            "queue-bytes" => self.queue_bytes = value(name, parser)?,
+            "keyed" => self.keyed = true,
+            "partitions" => self.partitions = Some(at_least_one(name, parser)?),
+            "brokers" => self.brokers = at_least_one(name, parser)?,
+            "threads" => self.threads = at_least_one(name, parser)?,
+            "callback" => self.told_by = ToldBy::Callback,
+            "handles" => self.told_by = ToldBy::Handles,
+            "latency" => self.latency = true,
+            "sync" => self.sync = true,
+            _ => return Err(format!("there is no option --{name}").into()),
+        }
+        Ok(())
+    }
 }
 
-fn number<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{name} {text}: not a number that it can be"))
+fn value<T: FromStr<Err: Display>>(name: &str, parser: &mut Parser) -> Result<T, Error> {
+    let text = parser.value()?.into_string()?;
+    text.parse().map_err(|error| format!("--{name} {text}: {error}").into())
 }
 
-fn at_least_one<T: FromStr + PartialOrd + From<u8>>(name: &str, text: &str) -> Result<T, String> {
-    let number = number::<T>(name, text)?;
-    if number < T::from(1) { Err(format!("{name} {text}: at least 1")) } else { Ok(number) }
+fn at_least_one<T: FromStr<Err: Display> + PartialOrd + From<u8>>(name: &str, parser: &mut Parser) -> Result<T, Error> {
+    let number = value::<T>(name, parser)?;
+    if number < T::from(1) { Err(format!("--{name} must be at least 1").into()) } else { Ok(number) }
 }
 
-fn acks(text: &str) -> Result<RequiredAcks, String> {
+fn acks(text: &str) -> Result<RequiredAcks, Error> {
     match text {
         "0" => Ok(RequiredAcks::None),
         "1" => Ok(RequiredAcks::Leader),
         "all" | "-1" => Ok(RequiredAcks::All),
-        _ => Err(format!("--acks {text}: 0, 1 or all")),
+        _ => Err(format!("--acks {text}: choose one of 0, 1, all").into()),
     }
 }

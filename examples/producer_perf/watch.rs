@@ -1,7 +1,7 @@
 //! For people: a line each second, on the terminal, about how fast messages are acknowledged and how long a sample of
 //! them took.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ pub struct Told {
 
 impl Told {
     pub fn new() -> Arc<Self> {
-        let watched = std::io::stderr().is_terminal();
+        let watched = io::stderr().is_terminal();
         let latencies = Mutex::default();
         let (delivered, failed) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self { began: Instant::now(), delivered, failed, latencies, watched })
@@ -66,7 +66,7 @@ impl Told {
             }
             Err(error) => {
                 if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-                    eprintln!("producer_perf: the first failure: {error}");
+                    let _ = writeln!(io::stderr(), "producer_perf: the first failure: {error}");
                 }
             }
         }
@@ -111,7 +111,8 @@ fn print(told: &Told, going: &AtomicBool, size: usize) {
         latencies.sort_unstable();
         let rate = (delivered - before) as f64 / (now - last).as_secs_f64();
         let [p50, p99] = [0.5, 0.99].map(|share| quantile(&latencies, share).as_secs_f64() * 1e3);
-        eprintln!(
+        let _ = writeln!(
+            io::stderr(),
             "{delivered:>12} messages  {rate:>10.0} messages/s  {:>7.1} MB/s  p50 {p50:>8.2} ms  p99 {p99:>8.2} ms",
             rate * size as f64 / 1e6
         );

@@ -19,5 +19,7 @@ mod long_run;
 mod metadata;
 mod pipe;
 mod refusals;
+#[path = "../examples/run.rs"]
+mod run;
 mod tools;
 mod topics;

@@ -1,15 +1,14 @@
-//! The example programs, run as users run them.
+//! The example programs against real Kafka, run as users run them; `tests/examples` has what needs no Kafka.
 
 use std::fs;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::delivery::assert_numbers_in_order;
 use crate::fixture::RealKafka;
+use crate::run::{account, example, fresh_file, pipe, signal, start_pipe, text};
 use crate::tools;
 
 #[test]
@@ -127,63 +126,6 @@ fn a_signal_delivers_what_was_read() {
 }
 
 #[test]
-fn a_hangup_keeps_all_that_was_read_unless_it_is_ignored() {
-    let input: String = (0..500).map(|number| format!("{number}\n")).collect();
-    let file = fresh_file("hangup");
-    let arguments = ["--shutdown-timeout-ms", "200", "--undelivered", text(&file)];
-    let mut pipe = start_pipe(NOBODY, "nowhere", &arguments);
-    let mut stdin = pipe.stdin.take().expect("piped");
-    stdin.write_all(input.as_bytes()).expect("pipe reads");
-    thread::sleep(Duration::from_secs(1));
-    signal(&pipe, "HUP");
-    assert_eq!(account(&pipe.wait_with_output().expect("pipe ends")), [500, 500, 0, 0, 500, 0]);
-    let mut kept: Vec<usize> =
-        fs::read_to_string(&file).expect("written").lines().map(|line| line.parse().expect("a number")).collect();
-    kept.sort_unstable();
-    assert!(kept.into_iter().eq(0..500));
-
-    let command = r#"trap "" HUP; exec "$0" "$@""#;
-    let mut ignoring = Command::new("sh")
-        .args(["-c", command, text(&example("pipe")), "--bootstrap", NOBODY, "--topic", "nowhere"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("sh exists");
-    thread::sleep(Duration::from_secs(1));
-    signal(&ignoring, "HUP");
-    thread::sleep(Duration::from_secs(1));
-    assert!(ignoring.try_wait().expect("it can be asked").is_none(), "it goes on");
-    signal(&ignoring, "TERM");
-    assert_eq!(account(&ignoring.wait_with_output().expect("pipe ends")), [0; 6]);
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_line_without_an_end_takes_little_memory_and_is_kept() {
-    const BYTES: usize = 300_000_000;
-    let file = fresh_file("endless");
-    let arguments = ["--shutdown-timeout-ms", "200", "--undelivered", text(&file)];
-    let mut pipe = start_pipe(NOBODY, "nowhere", &arguments);
-    let mut stdin = pipe.stdin.take().expect("piped");
-    stdin.write_all(b"before\n").expect("pipe reads");
-    let piece = vec![b'x'; 1_000_000];
-    (0..BYTES / piece.len()).for_each(|_| stdin.write_all(&piece).expect("pipe reads"));
-    let status = fs::read_to_string(format!("/proc/{}/status", pipe.id())).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
-    let peak: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    stdin.write_all(b"\nbehind\n").expect("pipe reads");
-    drop(stdin);
-    let output = pipe.wait_with_output().expect("pipe ends");
-    assert!(peak < 32 * 1024, "{peak} KiB");
-    assert_eq!(account(&output), [3, 2, 0, 1, 2, 0]);
-    let kept = fs::read(&file).expect("written");
-    fs::remove_file(&file).expect("it was there");
-    let mut lines: Vec<_> = kept.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
-    lines.sort_unstable();
-    assert_eq!(lines, [7, 7, BYTES + 1], "the whole line, and no other one in it");
-}
-
-#[test]
 fn what_a_second_signal_leaves_can_be_piped_in_again() {
     let mut kafka = RealKafka::start(1);
     kafka.create_topic("second-signal", 1, &[]);
@@ -209,53 +151,9 @@ fn what_a_second_signal_leaves_can_be_piped_in_again() {
 
     kafka.restart(1);
     let again = fs::read(&file).expect("written");
-    let output = self::pipe(&kafka.bootstrap(), "second-signal", &["--key-separator", "="], &again);
+    let output = crate::run::pipe(&kafka.bootstrap(), "second-signal", &["--key-separator", "="], &again);
     assert_eq!(account(&output), [300, 300, 300, 0, 0, 0]);
     assert_numbers_in_order(&kafka.read_all("second-signal"), 300);
-}
-
-#[test]
-fn a_full_queue_drops_or_ends_the_run_as_asked() {
-    let input: String = (0..300).map(|number| format!("{number}\n")).collect();
-    let file = fresh_file("drop");
-    let arguments = ["--max-queue-size", "100", "--shutdown-timeout-ms", "500", "--undelivered", text(&file)];
-    let drop = [&arguments[..], &["--on-overflow", "drop"]].concat();
-    assert_eq!(account(&pipe(NOBODY, "nowhere", &drop, input.as_bytes())), [300, 100, 0, 0, 100, 200]);
-    let fail = [&arguments[..], &["--on-overflow", "fail"]].concat();
-    let output = pipe(NOBODY, "nowhere", &fail, input.as_bytes());
-    let [read, accepted, delivered, failed, undelivered, overflowed] = account(&output);
-    assert_eq!((accepted, delivered, failed, overflowed), (100, 0, 0, 1));
-    assert_eq!(read, undelivered + 1);
-    assert_eq!(output.status.code(), Some(1));
-    // Both runs appended: first everything, then all that the second one read.
-    let lines = fs::read_to_string(&file).expect("written").lines().count() as u64;
-    assert_eq!(lines, 300 + read);
-}
-
-#[test]
-fn bad_usage_says_what_is_wrong() {
-    let usage = |arguments: &[&str]| {
-        let output = Command::new(example("pipe")).args(arguments).stdin(Stdio::null()).output().expect("pipe starts");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let base = ["--bootstrap", "127.0.0.1:9092", "--topic", "t"];
-    for (arguments, word) in [
-        (&["--topic", "t"][..], "--bootstrap"),
-        (&base[..2], "--topic"),
-        (&[&base[..], &["--acks", "2"]].concat(), "--acks"),
-        (&[&base[..], &["--acks"]].concat(), "--acks"),
-        (&[&base[..], &["--colour", "red"]].concat(), "--colour"),
-        (&[&base[..], &["--max-queue-size", "-1"]].concat(), "--max-queue-size"),
-        (&[&base[..], &["--max-queue-size", "0"]].concat(), "max_queue_size"),
-        (&[&base[..], &["--acks", "0", "--idempotent", "true"]].concat(), "idempotent"),
-        (&["--bootstrap", "127.0.0.1:9092", "--topic", "no topic"], "no topic"),
-        (&[&base[..], &["--undelivered", "/no/such/folder/file"]].concat(), "--undelivered"),
-    ] {
-        let (code, text) = usage(arguments);
-        assert_eq!(code, Some(2), "{arguments:?}: {text}");
-        assert!(text.contains(word), "{arguments:?} should name {word}: {text}");
-    }
-    assert_eq!(usage(&["--help"]), (Some(0), String::new()));
 }
 
 #[test]
@@ -274,82 +172,4 @@ fn quickstart_delivers_to_real_kafka() {
         values.iter().map(|record| record.text().trim_start_matches("message ").parse().expect("a number")).collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..10_000));
-}
-
-/// Nothing listens there.
-const NOBODY: &str = "127.0.0.1:9";
-
-fn pipe(bootstrap: &str, topic: &str, arguments: &[&str], input: &[u8]) -> Output {
-    let mut pipe = start_pipe(bootstrap, topic, arguments);
-    let mut stdin = pipe.stdin.take().expect("piped");
-    stdin.write_all(input).expect("pipe reads");
-    drop(stdin);
-    pipe.wait_with_output().expect("pipe ends")
-}
-
-fn start_pipe(bootstrap: &str, topic: &str, arguments: &[&str]) -> Child {
-    Command::new(example("pipe"))
-        .args(["--bootstrap", bootstrap, "--topic", topic])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("pipe starts")
-}
-
-/// read, accepted, delivered, failed, undelivered, overflowed: from the last line, and they add up.
-fn account(output: &Output) -> [u64; 6] {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().last().expect("a last line");
-    let fields = line.strip_prefix('{').and_then(|line| line.strip_suffix('}')).expect("a JSON object");
-    let names = ["read", "accepted", "delivered", "failed", "undelivered", "overflowed"];
-    let counts: Vec<u64> = fields
-        .split(',')
-        .zip(names)
-        .map(|(field, name)| {
-            let number = field.strip_prefix(&format!("\"{name}\":"));
-            number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {line}"))
-        })
-        .collect();
-    let counts = <[u64; 6]>::try_from(counts).expect("six counts");
-    let [read, accepted, delivered, failed, undelivered, overflowed] = counts;
-    assert_eq!(read, delivered + failed + undelivered + overflowed, "{line}");
-    assert!(accepted <= read && delivered <= accepted, "{line}");
-    counts
-}
-
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().expect("kill exists");
-    assert!(sent.success());
-}
-
-/// A file that does not exist yet.
-fn fresh_file(name: &str) -> PathBuf {
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("undelivered-{name}-{}", std::process::id()));
-    let _ = fs::remove_file(&file);
-    file
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
-}
-
-/// An example, built as users build it, once.
-fn example(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        // tmp is in the target folder.
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--examples", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(target)
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the examples do not build");
-        target.join("release/examples")
-    });
-    folder.join(name)
 }
