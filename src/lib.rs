@@ -25,17 +25,18 @@
 //!
 //! - [`Client`] says where the cluster is; from it come the producers.
 //! - [`AsyncProducer`] delivers on a thread of its own. [`AsyncProducerBuilder`] has its options: with
-//!   [`streaming`](AsyncProducerBuilder::streaming) messages leave by themselves, without they wait for
+//!   [`streaming`](AsyncProducerBuilder::streaming) messages leave by themselves. Without it they wait for
 //!   [`deliver_messages`](AsyncProducer::deliver_messages), as in ruby-kafka.
-//! - [`Producer`] delivers on the caller's thread, and starts none that stays.
-//! - [`Message`] is what you hand in, with [`Topic`] and [`Partitioner`] for where it goes.
-//! - [`Fate`], [`Delivered`] and [`DeliveryError`] are what becomes of it: from a [`DeliveryHandle`], in the callback
-//!   of [`on_delivery`](AsyncProducerBuilder::on_delivery), or in the [`ShutdownReport`].
-//! - [`ProduceError`] is a message that was refused, and why.
+//! - [`Producer`] delivers on the caller's thread. It starts no thread that stays.
+//! - [`Message`] has a value, a [`Topic`], and perhaps a key, headers and a time. The [`Partitioner`] chooses its
+//!   partition.
+//! - [`Fate`], [`Delivered`] and [`DeliveryError`] say how a message ended. They come from a [`DeliveryHandle`], the
+//!   callback of [`on_delivery`](AsyncProducerBuilder::on_delivery), or the [`ShutdownReport`].
+//! - [`ProduceError`] holds a message that was refused, and the reason.
 //!
-//! A failure belongs to whoever registered a callback or holds the handle. Without either it is counted, logged and
-//! kept for the report of [`shutdown`](AsyncProducer::shutdown), up to `max_queue_size` messages and
-//! `max_queue_bytesize` bytes; then the oldest are dropped, with a count.
+//! The callback or the handle gets each failure. Without either it is counted, logged and kept for the report of
+//! [`shutdown`](AsyncProducer::shutdown), up to `max_queue_size` messages and `max_queue_bytesize` bytes. Beyond that
+//! the oldest failures are dropped, and the report says how many.
 //!
 //! # Partitions of keys
 //!
@@ -54,11 +55,11 @@
 //! | `ottla-delivery` | if a callback is registered | calls it |
 //! | `ottla-resolve` | while a host name is looked up | asks the system's resolver, which blocks |
 //!
-//! A sync [`Producer`] has only the last. Fork before the first message, or make a new producer in the child: the old
-//! one answers `AfterFork` there.
+//! A sync [`Producer`] has only the last one. Fork before the first message, or make a new producer in the child, where
+//! the parent's producer answers `AfterFork`.
 //!
 //! A panic in a callback or a partitioner is caught, logged, and costs at most its message. With `panic = "abort"` it
-//! ends the process, and what was not delivered is lost.
+//! ends the process, and undelivered messages are lost.
 //!
 //! # Features
 //!
