@@ -1,4 +1,4 @@
-//! The account: what became of every line, and the file of those that were not delivered.
+//! The account: how every line ended, and the file of the lines that were not delivered.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};

@@ -1,4 +1,4 @@
-//! What was used, and how it went, as figures.
+//! The figures of a run: processor time, memory, latencies.
 
 use std::fmt::Write as _;
 use std::fs;

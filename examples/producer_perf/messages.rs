@@ -1,4 +1,4 @@
-//! What is produced.
+//! The messages of a run.
 
 use std::error::Error;
 use std::fs;

@@ -1,5 +1,4 @@
-//! For people: a line each second, on the terminal, about how fast messages are acknowledged and how long a sample of
-//! them took.
+//! A line each second, on the terminal: how fast messages are acknowledged, and the latencies of a sample of them.
 
 use std::io::{self, IsTerminal, Write};
 use std::mem;

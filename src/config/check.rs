@@ -1,5 +1,5 @@
-//! What options must hold, alone and together. Finds every problem, so that a user repairs all at once; called
-//! once by each builder.
+//! The limits of options, alone and together. Each builder calls it once; it finds every problem, so that a user
+//! repairs all of them at once.
 
 use std::time::Duration;
 

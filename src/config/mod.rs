@@ -1,7 +1,7 @@
 //! Options as plain data: parsed and checked once by the builders, read by every layer.
 //!
-//! Here are the fields and their defaults; `check` says what contradicts what, `address` reads addresses. The
-//! builders, which are what users see and what documents each option, are in `client` and `producer`.
+//! This file has the fields and their defaults, `check` the limits and contradictions; `address` reads addresses. The
+//! builders, which document each option for users, are in `client` and `producer`.
 
 mod address;
 mod check;

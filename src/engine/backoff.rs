@@ -1,5 +1,5 @@
-//! How long to wait after the n-th failure in a row: exponential, bounded, with jitter. And how often what does not
-//! fail may begin anew.
+//! The pause after the n-th failure in a row: exponential, bounded, with jitter. And the pace of connections that fail
+//! after they were made: a limit on how many begin in a second.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

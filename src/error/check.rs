@@ -1,4 +1,4 @@
-//! What `Client::check` found, or why it found nothing.
+//! The result of `Client::check`, and its errors.
 
 use std::error::Error;
 use std::fmt;

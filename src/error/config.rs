@@ -1,4 +1,4 @@
-//! What is wrong with options, found when a builder builds: all of it, not only the first.
+//! The problems of options. A builder reports all of them, not only the first.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What can go wrong between this program and a broker.
+//! The failures between this program and a broker.
 
 use std::error::Error;
 use std::fmt;

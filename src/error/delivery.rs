@@ -1,4 +1,4 @@
-//! Why an accepted message was not delivered: the message comes back in the error.
+//! The reasons why an accepted message was not delivered. The error holds the message.
 
 use std::error::Error;
 use std::fmt;

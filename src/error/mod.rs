@@ -1,4 +1,4 @@
-//! Every error a user can meet, and what each says to do.
+//! Every error that a user can meet. Each says what the user can do.
 //!
 //! Plain data. Display is one line, lower case, without a full stop; `source()` leads to the cause.
 

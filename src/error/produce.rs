@@ -1,4 +1,4 @@
-//! Why `produce` refused a message: it comes back in the error.
+//! The reasons why `produce` refused a message. The error holds the message.
 
 use std::error::Error;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Which partition a message goes to: the [`Partitioner`] hashes keys, [`Sticky`](sticky::Sticky) spreads the
-//! messages that have none. Pure; called by the engine for every message without a partition of its own.
+//! The partition of a message: the [`Partitioner`] hashes keys, [`Sticky`](sticky::Sticky) spreads messages without a
+//! key. Pure; the engine calls it for every message without a partition of its own.
 
 mod murmur2;
 pub mod sticky;

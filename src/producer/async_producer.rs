@@ -1,5 +1,5 @@
 //! [`AsyncProducer`]: the producer whose messages leave on threads of its own. Owns the gate and the threads of one
-//! producer, and their start and end; what happens between is in `threads/`.
+//! producer, and starts and ends them; `threads/` has their work.
 
 use std::fmt;
 use std::io;

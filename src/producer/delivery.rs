@@ -1,4 +1,4 @@
-//! The handle of one message: where its fate can be waited for.
+//! The handle of one message, with which a caller waits for its fate.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The two producers and their options: what users see of producing.
+//! The two producers and their options: the public API of producing.
 
 mod async_producer;
 mod config;

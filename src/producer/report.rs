@@ -1,4 +1,4 @@
-//! What `flush`, `purge`, `shutdown`, `partitions_for` and `deliver_messages` answer.
+//! The results of `flush`, `purge`, `shutdown`, `partitions_for` and `deliver_messages`.
 
 use std::error::Error;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Puts records into a batch: the hot path of the producer's worker.
 //!
-//! The records of a batch are one buffer, its header is apart, because a retry under a new epoch needs another
-//! header and the same records. Everything here trusts what it reads: it wrote it.
+//! The records of a batch are one buffer. Its header is apart, because a retry under a new epoch needs another header
+//! and the same records. This file trusts the bytes that it reads, because it wrote them.
 
 mod usual;
 

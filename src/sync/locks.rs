@@ -1,9 +1,9 @@
 //! The standard library's locks with the calls of parking_lot: without poisoning, and a guard that can be given away
 //! for a moment.
 //!
-//! Not parking_lot itself, which keeps who waits in one table for the whole process: after a fork the table still has
-//! the parent's threads, in memory that the child's new threads use again, and wake-ups of a new producer in the child
-//! are lost. The standard library's locks are words of their own.
+//! Not parking_lot itself: it keeps its waiting threads in one table for the whole process. After a fork the table
+//! still has the parent's threads, in memory that the child's new threads use again, and wake-ups of a new producer in
+//! the child are lost. A lock of the standard library is a word of its own.
 
 use std::fmt;
 use std::hint;

@@ -1,9 +1,9 @@
-//! Locks, channels, threads and the worker's waker, by the names that the rest uses. Ordinary builds get
-//! crossbeam, mio and std under these names. The unit tests under `--cfg shuttle` get the
-//! `model` instead, which shuttle schedules, so that the real code of the threads runs in every order that it picks.
+//! Locks, channels, threads and the worker's waker, by the names that all other code uses. Ordinary builds get
+//! crossbeam, mio and std under these names. The unit tests under `--cfg shuttle` get the `model` instead, which
+//! shuttle schedules, so that the real code of the threads runs in every order that it picks.
 //!
-//! `fate`, `threads` and `producer` take these from here and nowhere else, but for the watch of a caller, which a model
-//! does not run.
+//! `fate`, `threads` and `producer` take these from here and nowhere else, except for the watch of a caller, which a
+//! model does not run.
 
 #[cfg(not(all(test, shuttle)))]
 mod locks;

@@ -1,4 +1,4 @@
-//! What a cluster is made of, before it starts.
+//! The description of a cluster, before it starts.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! Faults: what a test makes a broker do wrong, and which requests it does it to.
+//! Faults: how a broker misbehaves, and to which requests.
 
 use std::sync::Arc;
 use std::time::Duration;

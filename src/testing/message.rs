@@ -1,4 +1,4 @@
-//! What a test looks at: the messages in the logs, and the requests that came.
+//! The messages in the logs and the requests that came, for tests to look at.
 
 use super::Api;
 use crate::message::Timestamp;

@@ -1,5 +1,5 @@
-//! Looks once whether the cluster can be reached: an engine without messages, driven on the caller's thread until it
-//! has metadata and has called the brokers that metadata names.
+//! Looks once whether the cluster can be reached: an engine without messages runs on the caller's thread until it has
+//! metadata and has called the brokers that metadata names.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,10 +1,10 @@
-//! The only place of the threads that reads clocks. Deadlines come from the steady clock; the wall clock only stamps
+//! Reads the clocks, as the only file of the threads. Deadlines come from the steady clock; the wall clock only stamps
 //! messages, so its jumps move no deadline.
 //!
-//! A message without a time of its own is stamped with the wall clock as the system's last tick left it, where the
-//! system has that (Linux): 4 ms behind at most as kernels are usually built, 10 ms in the worst case. To read the
-//! exact time takes more than 20 ns, a quarter of all that `produce` takes, for milliseconds that a message spends in
-//! the queue anyway. Whoever needs them exact sets `create_time`.
+//! A message without a time of its own gets the wall clock's time of the system's last tick, where the system has that
+//! (Linux): 4 ms behind at most as kernels are usually built, 10 ms in the worst case. Reading the exact time takes
+//! more than 20 ns, a quarter of all that `produce` takes, for milliseconds that a message spends in the queue anyway.
+//! A caller that needs the exact time sets `create_time`.
 #![expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
 
 #[cfg(not(all(test, shuttle)))]

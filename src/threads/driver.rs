@@ -1,6 +1,6 @@
-//! Connects the engine to the sockets: the loop's steps that the worker and the sync producer share. The only place
-//! that knows both `engine` and `net`. Never decides anything: it carries, and it puts a new engine in the place of
-//! one that panicked. What it asks of the sockets is the trait `Network`, so that the simulation drives it without any.
+//! Connects the engine to the sockets: the loop's steps that the worker and the sync producer share. The only file that
+//! knows both `engine` and `net`. Never decides anything: it carries, and it replaces an engine that panicked. Its
+//! calls to the sockets are the trait `Network`, so that the simulation drives it without any.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;

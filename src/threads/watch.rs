@@ -1,10 +1,9 @@
-//! When to look again and again for a moment, at the sockets or for a fate, instead of sleeping until there is
-//! something.
+//! Decides when a thread looks again and again for a moment, at the sockets or for a fate, instead of sleeping.
 //!
-//! To fall asleep and be woken takes a processor longer than a near broker takes to answer, on a virtual machine
-//! several times as long, and costs as much work as to stay awake meanwhile. So while somebody waits, whoever reads the
-//! sockets watches them for a moment, and so does the caller who waits for a fate. Where that finds nothing, because
-//! the broker takes longer, it is tried ever more rarely, so that what it costs there comes to nothing.
+//! Falling asleep and being woken takes a processor longer than a near broker takes to answer, on a virtual machine
+//! several times as long, and costs as much work as staying awake meanwhile. So while a caller waits, the thread that
+//! reads the sockets watches them for a moment, and so does the caller that waits for a fate. If that finds nothing,
+//! because the broker takes longer, the thread tries it ever more rarely, so that the price there comes to nothing.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};

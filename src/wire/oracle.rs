@@ -1,4 +1,4 @@
-//! What the decoders are tested against: kafka-protocol's encoder, cut and damaged frames, and noise.
+//! The tests of the decoders: kafka-protocol's encoder, cut and damaged frames, and noise.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;

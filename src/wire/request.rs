@@ -1,4 +1,4 @@
-//! The header of requests, and frames of what kafka-protocol encodes.
+//! The header of requests, and frames around the bodies that kafka-protocol encodes.
 
 use std::sync::Arc;
 

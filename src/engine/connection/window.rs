@@ -1,10 +1,11 @@
-//! How many bytes of Produce requests may be on their way to one broker at a time, learned from what came through.
+//! The number of bytes of Produce requests that may be under way to one broker at a time, learned from the answers.
 //!
-//! What is on its way when a connection ends goes again, so a link whose connections carry less than is on its way
-//! delivers nothing at all. A new link therefore begins with a little, and has more on its way with each answer, until
-//! it has carried so much that no bound is of use. After a loss no more is on its way than a small share of what the
-//! link has carried; as that counts on, the window grows with it. Each loss halves what counts. So a link that is cut
-//! all the time loses a small share of its time, and one that has carried much is not held back by a single loss.
+//! When a connection ends, all bytes that were under way must be sent again. So a link that breaks after fewer bytes
+//! than are under way would deliver nothing at all. A new link therefore begins with few bytes under way, and each
+//! answer allows more, until so many were answered that no bound is of use. After a loss, the bytes under way are at
+//! most a small share of those that the link has carried; the window grows as that number grows. Each loss halves that
+//! number. So a link that breaks all the time loses a small share of its time, and a single loss does not hold back a
+//! link that has carried much.
 
 /// Bytes that may be without an answer.
 #[derive(Clone, Copy, Debug, Default)]

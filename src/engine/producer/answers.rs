@@ -1,4 +1,4 @@
-//! What an answer means for the batches that waited for it.
+//! Applies an answer to the batches that waited for it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

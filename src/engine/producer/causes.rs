@@ -1,12 +1,13 @@
-//! What keeps messages from being delivered: the last error of each topic, partition and broker until it is over, and
-//! when the log spoke of it.
+//! The causes that keep messages from being delivered: the last error of each topic, partition and broker until it is
+//! over, and when the log last told of it.
 //!
-//! Each ends with its own success. One for all would be ended by what is delivered beside it and be met again a moment
-//! later, so that callers see it or not by chance, and the log speaks of it each time. What ends no other way, because
-//! nobody produces there any more, is forgotten after some seconds.
+//! Each cause ends with the next success of its own topic, partition or broker. With one cause for all, a success
+//! elsewhere would end it, and the same error would begin it anew a moment later: callers would see it by chance, and
+//! the log would tell of it each time. A cause that no success can end, because nobody produces there any more, is
+//! forgotten after some seconds.
 //!
-//! Only the last ones are kept, for `last_error` and the log. The text of a message's own failure does not depend on
-//! that: topics, partitions and links keep their causes, too (`ProducerEngine::causes_of`).
+//! Only the newest causes are kept, for `last_error` and the log. The failure of a message does not depend on them:
+//! topics, partitions and links keep their causes, too (`ProducerEngine::causes_of`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

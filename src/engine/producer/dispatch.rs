@@ -1,4 +1,4 @@
-//! From batches to requests: what goes to which broker, and how much at a time.
+//! Puts batches into requests: which batches go to which broker, and how many bytes at a time.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! From the queue into batches: a run as it is, other messages one by one into the open batch of their partition.
+//! Moves messages from the queue into batches: a run becomes a batch as it is, other messages are copied one by one
+//! into the open batch of their partition.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,12 +1,12 @@
-//! How large the batches of a topic may be, learned from what its brokers refuse and take.
+//! The largest batch of a topic, learned from the batches that its brokers refuse and take.
 //!
-//! `max.message.bytes` is an option of the topic, and nobody tells it to producers. A batch of several messages that is
-//! refused as too large shows that the limit is below its size: the next ones have a quarter of that, or as much as was
-//! taken before. With each that was about full and was taken they grow again, to twice as much or half-way to what was
-//! refused, as long as that is well below it. So a limit is found with one refusal for each power of four between it
-//! and `max_batch_bytes`, and one or two more. It may be raised later: what was refused is forgotten after ten minutes,
-//! and after twice as long each time, and batches grow until one is refused again. A message that is too large alone
-//! says nothing of batches.
+//! `max.message.bytes` is an option of the topic, and no broker tells producers of it. If a batch of several messages
+//! is refused as too large, the limit is below its size: the next batches have a quarter of that, or the size of the
+//! largest one that was taken before. Each batch that is about full and is taken lets them grow again, to twice the
+//! size or half-way to the refused size, as long as that is well below it. So a limit is found with one refusal for
+//! each power of four between it and `max_batch_bytes`, and one or two more. The limit may be raised later: a refusal
+//! is forgotten after ten minutes, and after twice as long each time, and batches grow until one is refused again. A
+//! message that is too large alone says nothing of batches.
 
 use std::time::{Duration, Instant};
 

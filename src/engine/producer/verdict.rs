@@ -1,5 +1,5 @@
-//! What an error code means in the response to Produce, Metadata and InitProducerId: one row for each. The tests have
-//! every code of Kafka's by name.
+//! The meaning of each error code in the responses to Produce, Metadata and InitProducerId: one row for each code. The
+//! tests have every code of Kafka's by name.
 
 use crate::wire::error_code::ErrorCode;
 

@@ -1,4 +1,4 @@
-//! What is closed stays silent.
+//! Closed connections stay silent.
 
 use super::*;
 

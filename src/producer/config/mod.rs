@@ -1,5 +1,5 @@
-//! The builders of both producers. They collect options, report everything that is wrong with them, and hand
-//! plain data on; they open and start nothing.
+//! The builders of both producers. They collect options, report every problem of them, and hand plain data on; they
+//! open and start nothing.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Records of the usual kind, behind others in a batch: their numbers are short, and put together in registers. What is
-//! unusual takes the longer way of [`BatchBuilder::append_parts`], to the same bytes.
+//! Records of the usual kind, behind others in a batch: their numbers are short, and put together in registers. Other
+//! records take the longer way of [`BatchBuilder::append_parts`], to the same bytes.
 
 use super::{BatchBuilder, HEADER_LEN};
 use crate::record::tail;

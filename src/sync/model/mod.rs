@@ -1,8 +1,8 @@
-//! What `sync` is under shuttle: the same names and calls, on shuttle's own locks and threads, and a clock that moves
-//! only when a wait ends by its time. Everything here is one operating-system thread, which takes turns.
+//! Takes the place of `sync` under shuttle: the same names and calls, on shuttle's own locks and threads, and a clock
+//! that moves only when a wait ends by its time. All threads are one operating-system thread, and take turns.
 //!
-//! Time either *stands*: a wait with an end is a wait without, so that a wake-up that is lost ends in a deadlock, which
-//! shuttle reports. Or it *runs*: a wait ends when somebody wakes it, or by its time after a few turns of the others.
+//! Time either *stands*: a wait with an end is a wait without one, so that a lost wake-up ends in a deadlock, which
+//! shuttle reports. Or it *runs*: a wait ends when it is woken, or by its time after a few turns of the others.
 
 use std::cell::Cell;
 use std::fmt;

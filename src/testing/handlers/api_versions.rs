@@ -1,4 +1,4 @@
-//! ApiVersions: what the brokers say they know.
+//! ApiVersions: the APIs and versions that the brokers claim to know.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};

@@ -1,4 +1,4 @@
-//! Which thread of a producer runs code of the user's, so that the code does not wait for itself.
+//! Knows whether the user's code runs on a thread of its producer, so that this code does not wait for itself.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! What callers and threads tell each other: plain data, which the `gate` keeps under its lock.
+//! The plain data that callers and threads exchange. The `gate` keeps it under its lock.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -1,4 +1,4 @@
-//! How the messages of a partition end other than by an answer: too old, purged, given up, or the topic is gone.
+//! The ends of messages of a partition without an answer: they are too old, purged or given up, or their topic is gone.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! How the batches of a partition become smaller, because its broker refused one as too large. How small is learned for
-//! the whole topic (`size`).
+//! Makes the batches of a partition smaller, after its broker refused one as too large. `size` learns for the whole
+//! topic how small they must be.
 
 use super::{Freed, Partition};
 
