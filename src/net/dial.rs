@@ -54,7 +54,7 @@ impl Dial {
     ) -> Self {
         let mut dial = Self {
             token,
-            inbox: Inbox::new(super::DEFAULT_RESPONSE_BYTES),
+            inbox: Inbox::new(DEFAULT_RESPONSE_BYTES),
             outbox: Outbox::default(),
             port: address.port,
             all_addresses,
@@ -182,3 +182,6 @@ fn connected(stream: &TcpStream) -> io::Result<bool> {
 fn no_address() -> io::Error {
     ErrorKind::AddrNotAvailable.into()
 }
+
+/// The largest response, in bytes, until the engine says otherwise.
+const DEFAULT_RESPONSE_BYTES: usize = 512 * 1024;

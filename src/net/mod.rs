@@ -350,9 +350,6 @@ impl Net {
 
 const WAKER: Token = Token(0);
 
-/// The largest response, in bytes, until the engine says otherwise.
-const DEFAULT_RESPONSE_BYTES: usize = 512 * 1024;
-
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// More sockets than a client has, so that one wait finds all that are ready.
