@@ -21,7 +21,8 @@ use ottla::queue::chunk::slot::{Lookout, Sight};
 
 use ottla::net::Event;
 use ottla::testing::Cluster;
-use ottla::testing::state::{ClusterState, Reply};
+use ottla::testing::requests::Reply;
+use ottla::testing::state::ClusterState;
 use ottla::threads::producer::unthreaded::{Asked, Turn, Unthreaded};
 use ottla::wire::frame::{ConnId, Frame};
 use ottla::{Delivered, DeliveryError, Message, Timestamp, Topic};

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use ottla::Timestamp;
 use ottla::testing::Cluster;
-use ottla::testing::state::{ClusterState, Reply, Then};
+use ottla::testing::requests::{Reply, Then};
+use ottla::testing::state::ClusterState;
 
 use super::input::Input;
 

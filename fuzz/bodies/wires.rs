@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ottla::ConnectionErrorKind;
 use ottla::engine::producer::Action;
 use ottla::net::inbox::Inbox;
-use ottla::testing::state::{Reply, Then};
+use ottla::testing::requests::{Reply, Then};
 use ottla::wire::Api;
 use ottla::wire::frame::ConnId;
 

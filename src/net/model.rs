@@ -19,7 +19,8 @@ use crate::message::Timestamp;
 use crate::sync::model::{Time, time};
 use crate::sync::thread;
 use crate::sync::{Condvar, Mutex, Waker};
-use crate::testing::state::{ClusterState, Reply, Then};
+use crate::testing::requests::{Reply, Then};
+use crate::testing::state::ClusterState;
 use crate::testing::{Cluster, StoredMessage};
 use crate::wire::frame::{ConnId, Frame};
 

@@ -6,7 +6,8 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ProduceRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Request, StrBytes, encode_request_header_into_buffer};
 
-use super::state::{ClusterState, Reply};
+use super::requests::Reply;
+use super::state::ClusterState;
 use super::topic::TopicId;
 use super::{Api, ClusterBuilder};
 use crate::message::Timestamp;

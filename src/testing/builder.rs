@@ -1,15 +1,13 @@
 //! The description of a cluster, before it starts.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
+use super::Api;
 use super::api::Versions;
-use super::state::Settings;
 use super::topic::TopicKind;
-use super::{Api, Cluster};
 
-/// What a [`Cluster`] is made of: brokers, topics, and what it allows.
+/// What a [`Cluster`](super::Cluster) is made of: brokers, topics, and what it allows.
 ///
 /// Without any setting: one broker, no topics, and topics made with 3 partitions when a client asks for them.
 #[derive(Clone, Debug)]
@@ -25,6 +23,18 @@ pub(super) struct NewTopic {
     pub name: String,
     pub partitions: i32,
     pub kind: TopicKind,
+}
+
+/// What the cluster allows.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub auto_create: bool,
+    pub default_partitions: i32,
+    pub creation_delay: Duration,
+    pub loading_time: Duration,
+    pub max_message_bytes: usize,
+    /// The versions that brokers say they know.
+    pub apis: BTreeMap<Api, Versions>,
 }
 
 impl ClusterBuilder {
@@ -120,16 +130,6 @@ impl ClusterBuilder {
     pub fn without_api(mut self, api: Api) -> Self {
         self.settings.apis.remove(&api);
         self
-    }
-
-    /// Starts the cluster: opens a port on loopback for every broker, and starts a thread for each.
-    ///
-    /// # Errors
-    /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow, that comes twice or that
-    ///   collides with another, or no partitions;
-    /// - any other error of opening a port or starting a thread.
-    pub fn start(self) -> io::Result<Cluster> {
-        Cluster::with(self)
     }
 }
 

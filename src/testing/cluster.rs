@@ -1,7 +1,6 @@
 //! The cluster as a test holds it.
 
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use parking_lot::Mutex;
 use super::server::{self, Listening, Shared};
 use super::state::ClusterState;
 use super::topic::TopicKind;
-use super::{ClusterBuilder, Fault, FaultGuard, SeenRequest, StoredMessage};
+use super::{ClusterBuilder, Fault, FaultGuard, SeenRequest, StoredMessage, Timeout};
 
 /// A Kafka cluster inside this process, for tests.
 ///
@@ -54,21 +53,6 @@ impl Cluster {
     /// What a cluster is made of, to be changed before it starts.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::new()
-    }
-
-    pub(super) fn with(builder: ClusterBuilder) -> io::Result<Self> {
-        let listeners = (0..builder.brokers).map(|_| server::bind_any(random())).collect::<io::Result<Vec<_>>>()?;
-        let ports = listeners.iter().map(|listener| listener.local_addr().map(|address| address.port()));
-        let ports = ports.collect::<io::Result<Vec<_>>>()?;
-        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
-        let state = ClusterState::new(builder, &ports).map_err(invalid)?;
-        let shared = Arc::new(Shared::new(state));
-        let mut brokers = Vec::new();
-        for ((node, listener), port) in (1..).zip(listeners).zip(ports) {
-            let listening = Listening::start(Arc::clone(&shared), listener, node, 1)?;
-            brokers.push(Broker { port, listening: Some(listening) });
-        }
-        Ok(Self { shared, brokers: Mutex::new(brokers) })
     }
 
     /// The addresses of all brokers, stopped ones included, as clients take them: `127.0.0.1:p1,127.0.0.1:p2`.
@@ -207,6 +191,29 @@ impl Cluster {
     }
 }
 
+impl ClusterBuilder {
+    /// Starts the cluster: opens a port on loopback for every broker, and starts a thread for each.
+    ///
+    /// # Errors
+    /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow, that comes twice or that
+    ///   collides with another, or no partitions;
+    /// - any other error of opening a port or starting a thread.
+    pub fn start(self) -> io::Result<Cluster> {
+        let listeners = (0..self.brokers).map(|_| server::bind_any(random())).collect::<io::Result<Vec<_>>>()?;
+        let ports = listeners.iter().map(|listener| listener.local_addr().map(|address| address.port()));
+        let ports = ports.collect::<io::Result<Vec<_>>>()?;
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        let state = ClusterState::new(self, &ports).map_err(invalid)?;
+        let shared = Arc::new(Shared::new(state));
+        let mut brokers = Vec::new();
+        for ((node, listener), port) in (1..).zip(listeners).zip(ports) {
+            let listening = Listening::start(Arc::clone(&shared), listener, node, 1)?;
+            brokers.push(Broker { port, listening: Some(listening) });
+        }
+        Ok(Cluster { shared, brokers: Mutex::new(brokers) })
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         let brokers = std::mem::take(self.brokers.get_mut());
@@ -216,33 +223,6 @@ impl Drop for Cluster {
         }
     }
 }
-
-/// What was waited for did not come in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Timeout {
-    /// How many were waited for.
-    pub wanted: u64,
-    /// How many there were when the time had passed.
-    pub found: u64,
-    /// How long was waited.
-    pub after: Duration,
-    what: &'static str,
-}
-
-impl Timeout {
-    pub(super) fn new(what: &'static str, wanted: u64, found: u64, after: Duration) -> Self {
-        Self { wanted, found, after, what }
-    }
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} {} after {:?}", self.found, self.wanted, self.what, self.after)
-    }
-}
-
-impl std::error::Error for Timeout {}
 
 /// Numbers that differ from process to process, without a source of randomness of our own.
 fn random() -> impl Iterator<Item = u64> {

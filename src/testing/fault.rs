@@ -1,11 +1,8 @@
 //! Faults: how a broker misbehaves, and to which requests.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Api;
-use super::cluster::Timeout;
-use super::server::Shared;
 
 /// Something that goes wrong with requests of one kind, until its guard is dropped.
 ///
@@ -313,51 +310,5 @@ impl Hits {
             first.after = first.after.or(errors.after);
         }
         first
-    }
-}
-
-/// An injected fault; dropping it ends the fault.
-#[derive(Debug)]
-#[must_use = "the fault ends when its guard is dropped"]
-pub struct FaultGuard {
-    shared: Arc<Shared>,
-    id: FaultId,
-    kept: bool,
-}
-
-impl FaultGuard {
-    pub(super) fn new(shared: Arc<Shared>, fault: Fault) -> Self {
-        let id = shared.change(|state| state.faults.inject(fault));
-        Self { shared, id, kept: false }
-    }
-
-    /// How many requests the fault has hit.
-    #[must_use]
-    pub fn hits(&self) -> u64 {
-        self.shared.look(|state| state.faults.hits(self.id))
-    }
-
-    /// Blocks until the fault has hit this many requests, or `timeout` passes.
-    ///
-    /// # Errors
-    /// [`Timeout`] with the number of hits until then.
-    pub fn wait_for_hits(&self, count: u64, timeout: Duration) -> Result<(), Timeout> {
-        if self.shared.wait_for(timeout, |state| state.faults.hits(self.id) >= count) {
-            return Ok(());
-        }
-        Err(Timeout::new("hits", count, self.hits(), timeout))
-    }
-
-    /// Leaves the fault in place for as long as the cluster lives.
-    pub fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for FaultGuard {
-    fn drop(&mut self) {
-        if !self.kept {
-            self.shared.change(|state| state.faults.remove(self.id));
-        }
     }
 }

@@ -32,7 +32,7 @@
 //! | a client that used up its quota is answered, and then not read from | [`Fault::throttle`] |
 //! | an answer comes when the replicas have the batch | [`Fault::delay`] |
 //!
-//! The brokers' logic is in `state`, `log`, `handlers` and the files beside them: it has no socket, no clock and no
+//! The brokers' logic is in `state`, `requests`, `handlers` and the files beside them: it has no socket, no clock and no
 //! thread. `server` gives it those.
 
 mod api;
@@ -43,10 +43,16 @@ mod builder;
 mod cluster;
 mod fault;
 mod frame;
+mod guard;
 mod handlers;
 mod log;
 mod message;
 mod producers;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod requests;
+#[cfg(not(feature = "_internal"))]
+mod requests;
 mod server;
 mod shape;
 #[cfg(feature = "_internal")]
@@ -58,6 +64,7 @@ mod topic;
 
 pub use api::Api;
 pub use builder::ClusterBuilder;
-pub use cluster::{Cluster, Timeout};
-pub use fault::{Fault, FaultGuard};
+pub use cluster::Cluster;
+pub use fault::Fault;
+pub use guard::{FaultGuard, Timeout};
 pub use message::{SeenRequest, StoredMessage};

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use log::{debug, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::state::{ClusterState, Reply, Then};
+use super::requests::{Reply, Then};
+use super::state::ClusterState;
 use crate::message::Timestamp;
 
 /// The cluster's state, shared by the connections' threads and the test's.

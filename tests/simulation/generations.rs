@@ -9,7 +9,8 @@ use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::queue::chunk::Chunk;
 use ottla::testing::Cluster;
-use ottla::testing::state::{ClusterState, Reply};
+use ottla::testing::requests::Reply;
+use ottla::testing::state::ClusterState;
 use ottla::wire::frame::ConnId;
 use ottla::{ConnectionErrorKind, Message, Timestamp, Topic};
 

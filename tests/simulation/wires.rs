@@ -9,7 +9,7 @@ use ottla::ConnectionErrorKind;
 use ottla::config::RequiredAcks;
 use ottla::engine::producer::Action;
 use ottla::net::Event;
-use ottla::testing::state::{Reply, Then};
+use ottla::testing::requests::{Reply, Then};
 use ottla::threads::producer::unthreaded::Asked;
 use ottla::wire::frame::{ConnId, Frame};
 

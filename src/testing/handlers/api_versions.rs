@@ -5,7 +5,7 @@ use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatu
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Context, Outcome};
+use super::context::{Context, Outcome};
 use crate::testing::Api;
 use crate::testing::frame::{self, Header};
 use crate::testing::state::ClusterState;

@@ -6,7 +6,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 
-use super::{Context, Outcome, text};
+use super::context::{Context, Outcome, text};
 use crate::message::Timestamp;
 use crate::testing::state::{Broker, ClusterState};
 

@@ -3,7 +3,7 @@
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::{Context, Outcome};
+use super::context::{Context, Outcome};
 use crate::testing::state::ClusterState;
 
 pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &InitProducerIdRequest) -> Outcome {

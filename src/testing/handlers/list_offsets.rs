@@ -5,7 +5,7 @@ use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::{Context, Outcome};
+use super::context::{Context, Outcome};
 use crate::testing::log::Place;
 use crate::testing::state::ClusterState;
 

@@ -9,7 +9,7 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
-use super::{Context, Outcome, shuffled, text, topic_name};
+use super::context::{Context, Outcome, shuffled, text, topic_name};
 use crate::testing::state::ClusterState;
 use crate::testing::topic::{Partition, Topic};
 

@@ -5,7 +5,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPa
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
-use super::{Context, Outcome};
+use super::context::{Context, Outcome};
 use crate::testing::state::ClusterState;
 
 pub(super) fn handle(state: &ClusterState, context: &Context<'_>, request: &OffsetForLeaderEpochRequest) -> Outcome {

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
 use log::debug;
 
-use super::{Context, Outcome, shuffled, text};
+use super::context::{Context, Outcome, shuffled, text};
 use crate::testing::batch_check::{self, Refusal};
 use crate::testing::state::ClusterState;
 use crate::testing::topic::Appended;
@@ -272,7 +272,7 @@ mod tests {
     use kafka_protocol::protocol::StrBytes;
 
     use crate::testing::asking::{Asking, NOW, batch, changed, name};
-    use crate::testing::state::{Reply, Then};
+    use crate::testing::requests::{Reply, Then};
     use crate::testing::{Api, ClusterBuilder, Fault, StoredMessage};
 
     const HOUR_MS: i64 = 3_600_000;

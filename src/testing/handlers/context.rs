@@ -1,0 +1,100 @@
+//! What every handler is given, what it gives back, and what several of them need.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use crate::message::Timestamp;
+use crate::testing::fault::{Errors, Hits};
+use crate::testing::frame::{self, Header};
+use crate::testing::state::ClusterState;
+use crate::testing::topic::{Partition, Topic, TopicId};
+
+/// What a handler knows besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::testing) struct Context<'a> {
+    /// The broker that was asked.
+    pub node: i32,
+    pub header: &'a Header,
+    pub hits: &'a Hits,
+    pub now: Timestamp,
+    /// When the request came.
+    pub arrived: Timestamp,
+}
+
+/// What a handler makes of a request.
+#[derive(Debug)]
+pub(in crate::testing) enum Outcome {
+    /// A frame with its size.
+    Answer(Vec<u8>),
+    /// No answer is due.
+    Silence,
+    /// The connection ends.
+    Close,
+    /// Nothing to answer with yet: ask again when something is new, at the latest at this time.
+    WaitForNews { deadline: Timestamp },
+}
+
+impl Context<'_> {
+    pub fn version(&self) -> i16 {
+        self.header.version
+    }
+
+    pub fn answer(&self, body: &impl Encodable) -> Outcome {
+        self.answer_as(body, self.version())
+    }
+
+    pub fn answer_as(&self, body: &impl Encodable, version: i16) -> Outcome {
+        frame::write(self.header, body, version).map_or(Outcome::Close, Outcome::Answer)
+    }
+
+    pub fn errors_for(&self, topic: &str, partition: i32) -> Errors {
+        self.hits.errors_for(topic, Some(partition))
+    }
+}
+
+impl ClusterState {
+    /// The topic of this id, or of this name where the id is nil.
+    pub(in crate::testing) fn wanted(&self, name: &str, id: &[u8; 16]) -> Option<&Topic> {
+        if *id == [0; 16] { self.topics.get(name) } else { self.topic_by_id(id) }
+    }
+
+    /// The partition if this node leads it, under an epoch that the client agrees with if it names one.
+    pub(in crate::testing) fn led_partition(&self, node: i32, topic: &str, index: i32, epoch: i32) -> Result<&Partition, ResponseError> {
+        let partition = self.topics.get(topic).and_then(|topic| topic.partition(index));
+        let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+        if partition.leader != Some(node) {
+            return Err(ResponseError::NotLeaderOrFollower);
+        }
+        // KIP-320.
+        match epoch {
+            ..0 => Ok(partition),
+            _ if epoch < partition.leader_epoch => Err(ResponseError::FencedLeaderEpoch),
+            _ if epoch > partition.leader_epoch => Err(ResponseError::UnknownLeaderEpoch),
+            _ => Ok(partition),
+        }
+    }
+}
+
+impl TopicId {
+    /// As kafka-protocol has it.
+    pub fn to_wire<T: TryFrom<Vec<u8>> + Default>(self) -> T {
+        T::try_from(self.0.to_vec()).unwrap_or_default()
+    }
+}
+
+/// A number that depends on this and on nothing else. What Kafka's brokers answer in the order of a hash map stands in
+/// the order of such numbers here: another one in every answer, and the same whenever a test runs.
+pub(super) fn shuffled(place: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(place)
+}
+
+pub(super) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+pub(super) fn topic_name(name: &str) -> TopicName {
+    text(name).into()
+}
