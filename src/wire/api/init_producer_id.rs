@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use kafka_protocol::messages::InitProducerIdRequest;
 
-use super::reader::Reader;
-use super::request::request as frame_of;
-use super::{Api, CorrelationId, ErrorCode, Frame, WireError};
+use crate::wire::reader::Reader;
+use crate::wire::request::request as frame_of;
+use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
 
 /// A request for a new producer id, without a transactional id.
 #[must_use]
@@ -52,8 +52,8 @@ const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
 mod tests {
     use kafka_protocol::messages::InitProducerIdResponse as Theirs;
 
-    use super::super::WireErrorKind;
-    use super::super::oracle::*;
+    use crate::wire::WireErrorKind;
+    use crate::wire::oracle::*;
     use super::*;
 
     const API: Api = Api::InitProducerId;

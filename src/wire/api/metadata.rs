@@ -6,9 +6,9 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::reader::{Reader, shown};
-use super::request::request as frame_of;
-use super::{Api, CorrelationId, ErrorCode, Frame, WireError, WireErrorKind};
+use crate::wire::reader::{Reader, shown};
+use crate::wire::request::request as frame_of;
+use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError, WireErrorKind};
 
 /// A request for the brokers and these topics; without topics, for the brokers alone.
 ///
@@ -155,7 +155,7 @@ mod tests {
         MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
     };
 
-    use super::super::oracle::*;
+    use crate::wire::oracle::*;
     use super::*;
 
     const API: Api = Api::Metadata;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::{self, BrokerMetadata};
-use super::reader::Reader;
-use super::request::{begin, finish, put_string, put_varint};
-use super::{Api, CorrelationId, ErrorCode, Frame, WireError};
+use crate::wire::reader::Reader;
+use crate::wire::request::{begin, finish, put_string, put_varint};
+use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
 
 /// Bytes in front of the records of a batch.
 pub const BATCH_HEADER: usize = 61;
@@ -257,8 +257,8 @@ mod tests {
     use kafka_protocol::messages::{ProduceRequest as TheirRequest, ProduceResponse as Theirs, TopicName};
     use proptest::prelude::*;
 
-    use super::super::WireErrorKind;
-    use super::super::oracle::*;
+    use crate::wire::WireErrorKind;
+    use crate::wire::oracle::*;
     use super::*;
 
     const API: Api = Api::Produce;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::StrBytes;
 
-use super::reader::Reader;
-use super::request::request as frame_of;
-use super::{Api, CorrelationId, ErrorCode, Frame, WireError};
+use crate::wire::reader::Reader;
+use crate::wire::request::request as frame_of;
+use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
 use crate::error::{ApiRange, ConnectionErrorKind};
 
 /// A request that also tells the name and version of this library (from version 3 on).
@@ -127,8 +127,8 @@ mod tests {
     use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
     use kafka_protocol::messages::{ApiKey, ApiVersionsResponse as Theirs};
 
-    use super::super::WireErrorKind;
-    use super::super::oracle::*;
+    use crate::wire::WireErrorKind;
+    use crate::wire::oracle::*;
     use super::*;
 
     const API: Api = Api::ApiVersions;
