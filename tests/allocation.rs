@@ -45,7 +45,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use input::Input;
-use responses::{Meant, Theirs};
+use responses::{Meant, READ, Theirs};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -319,6 +319,7 @@ fn decode(api: Api, version: i16, frame: &[u8]) -> Result<(), WireError> {
         Api::Metadata => metadata::decode(version, frame).map(drop),
         Api::InitProducerId => init_producer_id::decode(version, frame).map(drop),
         Api::Produce => produce::decode(version, frame).map(drop),
+        other => panic!("{other} is not in READ"),
     }
 }
 
@@ -389,7 +390,7 @@ fn ask_bounded(free: usize, frame: &[u8]) {
 }
 
 fn every_version() -> impl Iterator<Item = (Api, i16)> {
-    Api::ALL.into_iter().flat_map(|api| versions(api).map(move |version| (api, version)))
+    READ.into_iter().flat_map(|api| versions(api).map(move |version| (api, version)))
 }
 
 fn versions(api: Api) -> RangeInclusive<i16> {
@@ -434,6 +435,7 @@ fn empty(api: Api) -> Theirs {
         Api::InitProducerId => Theirs::InitProducerId(Default::default()),
         Api::Metadata => Theirs::Metadata(Default::default()),
         Api::Produce => Theirs::Produce(Default::default()),
+        other => panic!("{other} is not in READ"),
     }
 }
 
@@ -457,6 +459,7 @@ fn large(api: Api, version: i16) -> Theirs {
             let empty = vec![TopicProduceResponse::default(); 50_000];
             Theirs::Produce(ProduceResponse::default().with_responses([vec![topic; 20_000], empty].concat()))
         }
+        other => panic!("{other} is not in READ"),
     }
 }
 

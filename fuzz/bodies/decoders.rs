@@ -80,6 +80,7 @@ fn read(api: Api, version: i16, frame: &[u8]) -> Result<Ours, WireError> {
         Api::Metadata => metadata::decode(version, frame).map(Ours::Metadata),
         Api::InitProducerId => init_producer_id::decode(version, frame).map(Ours::InitProducerId),
         Api::Produce => produce::decode(version, frame).map(Ours::Produce),
+        other => panic!("{other} is not in READ"),
     }
 }
 
@@ -179,13 +180,14 @@ fn produce_of(version: i16, theirs: &ProduceResponse) -> produce::ProduceRespons
 
 fn their_reading(api: Api, version: i16, frame: &[u8]) -> Option<Theirs> {
     let mut bytes = Bytes::copy_from_slice(frame);
-    let header = i16::from(api.is_flexible(version) && api != Api::ApiVersions);
+    let header = i16::from(api.has_tags_in_header(version));
     ResponseHeader::decode(&mut bytes, header).ok()?;
     match api {
         Api::ApiVersions => ApiVersionsResponse::decode(&mut bytes, version).ok().map(Theirs::ApiVersions),
         Api::Metadata => MetadataResponse::decode(&mut bytes, version).ok().map(Theirs::Metadata),
         Api::InitProducerId => InitProducerIdResponse::decode(&mut bytes, version).ok().map(Theirs::InitProducerId),
         Api::Produce => ProduceResponse::decode(&mut bytes, version).ok().map(Theirs::Produce),
+        other => panic!("{other} is not in READ"),
     }
 }
 
@@ -196,6 +198,7 @@ fn is_safe_for_kafka_protocol(api: Api, version: i16, frame: &[u8]) -> bool {
         Api::Metadata | Api::InitProducerId => true,
         Api::Produce => version < 10,
         Api::ApiVersions => version < 3 || !has_known_tags(version, frame).unwrap_or(true),
+        other => panic!("{other} is not in READ"),
     }
 }
 

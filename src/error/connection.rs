@@ -153,6 +153,12 @@ impl ApiRange {
     pub const fn new(min: i16, max: i16) -> Self {
         Self { min, max }
     }
+
+    /// Whether this version is one of them.
+    #[must_use]
+    pub const fn contains(self, version: i16) -> bool {
+        self.min <= version && version <= self.max
+    }
 }
 
 /// An error code from a broker: which broker, which API, for which partition.

@@ -92,7 +92,7 @@ pub(super) fn read_answer<R: Request>(frame: &[u8], version: i16) -> R::Response
 }
 
 fn body_version<R: Request>(version: i16) -> i16 {
-    Api::from_key(R::KEY).map_or(version, |api| api.body_version(version))
+    Api::from_key(R::KEY).map_or(version, |api| api.version_in_kafka_protocol(version))
 }
 
 /// A request of a client that says what it is called, from version 3 on.

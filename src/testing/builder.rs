@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Api;
-use super::api::Versions;
 use super::topic::TopicKind;
+use crate::error::ApiRange;
 
 /// What a [`Cluster`](super::Cluster) is made of: brokers, topics, and what it allows.
 ///
@@ -34,14 +34,14 @@ pub(super) struct Settings {
     pub loading_time: Duration,
     pub max_message_bytes: usize,
     /// The versions that brokers say they know.
-    pub apis: BTreeMap<Api, Versions>,
+    pub apis: BTreeMap<Api, ApiRange>,
 }
 
 impl ClusterBuilder {
     pub(super) fn new() -> Self {
-        let mut apis: BTreeMap<_, _> = Api::ALL.into_iter().map(|api| (api, api.versions())).collect();
+        let mut apis: BTreeMap<_, _> = Api::ALL.iter().map(|api| (*api, api.of_the_cluster())).collect();
         // As Kafka 4 does for the sake of old librdkafka, although it refuses versions 0 to 2 (KIP-896).
-        apis.insert(Api::Produce, Versions { min: 0, ..Api::Produce.versions() });
+        apis.insert(Api::Produce, ApiRange::new(0, Api::Produce.of_the_cluster().max));
         Self {
             brokers: 1,
             topics: Vec::new(),
@@ -122,7 +122,7 @@ impl ClusterBuilder {
     /// Offers this API in these versions, both included, in place of all that it knows. A version outside of what it
     /// knows may be offered, and closes the connection when it is used.
     pub fn api_version(mut self, api: Api, min: i16, max: i16) -> Self {
-        self.settings.apis.insert(api, Versions { min, max });
+        self.settings.apis.insert(api, ApiRange::new(min, max));
         self
     }
 

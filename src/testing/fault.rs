@@ -108,8 +108,8 @@ impl Fault {
 
     /// Refuses with this error code of Kafka's protocol; nothing is done.
     ///
-    /// The code is given for each partition in Produce, Fetch, ListOffsets and OffsetForLeaderEpoch, for each topic in
-    /// Metadata, and for the whole request in ApiVersions and InitProducerId.
+    /// The code is given for each partition that the request names, in Metadata for each topic, and for the request as a
+    /// whole where it names none, as InitProducerId.
     pub fn error(mut self, code: i16) -> Self {
         self.effects.error = Some(code);
         self

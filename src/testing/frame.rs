@@ -61,12 +61,12 @@ pub(super) fn read_header(frame: &Bytes) -> Result<(Header, Bytes), BadFrame> {
     let (key, version) = start.i16().zip(start.i16()).ok_or(BadFrame::Header)?;
     let correlation_id = start.i32().ok_or(BadFrame::Header)?;
     let api = Api::from_key(key).ok_or(BadFrame::UnknownApi(key))?;
-    if !api.versions().contains(version) {
+    if !api.of_the_cluster().contains(version) {
         return Ok((Header { api, version, correlation_id, client_id: None }, Bytes::new()));
     }
     let client_id = start.short_string().ok_or(BadFrame::Header)?;
     let client_id = client_id.map(|name| String::from_utf8_lossy(name).into_owned());
-    let mut end = Walk::new(start.rest(), api.request_header_version(version) >= 2);
+    let mut end = Walk::new(start.rest(), api.is_flexible(version));
     end.tags().ok_or(BadFrame::Header)?;
     let body = frame.slice(frame.len() - end.rest().len()..);
     Ok((Header { api, version, correlation_id, client_id }, body))
@@ -80,7 +80,7 @@ pub(super) fn read_body(header: &Header, mut bytes: Bytes) -> Result<Body, BadFr
         return Err(bad);
     }
     let bytes = &mut bytes;
-    let version = api.body_version(version);
+    let version = api.version_in_kafka_protocol(version);
     let body = match api {
         Api::Produce => ProduceRequest::decode(bytes, version).map(Body::Produce),
         Api::Fetch => FetchRequest::decode(bytes, version).map(Box::new).map(Body::Fetch),
@@ -100,8 +100,8 @@ pub(super) fn write(header: &Header, body: &impl Encodable, version: i16) -> Opt
     let mut bytes = BytesMut::new();
     let head = ResponseHeader::default().with_correlation_id(header.correlation_id);
     let encoded = head
-        .encode(&mut bytes, header.api.response_header_version(version))
-        .and_then(|()| body.encode(&mut bytes, header.api.body_version(version)));
+        .encode(&mut bytes, header.api.has_tags_in_header(version).into())
+        .and_then(|()| body.encode(&mut bytes, header.api.version_in_kafka_protocol(version)));
     match encoded {
         Ok(()) => Some(with_size(&bytes)),
         Err(error) => {

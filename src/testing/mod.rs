@@ -14,9 +14,8 @@
 //! # }
 //! ```
 //!
-//! It answers ApiVersions, Metadata, Produce, InitProducerId, Fetch, ListOffsets and OffsetForLeaderEpoch, checks
-//! batches, checksums and sequences as a broker does, and misbehaves on demand: brokers [stop](Cluster::stop_broker)
-//! and [come back](Cluster::restart_broker), leaders [move](Cluster::move_leader), and a [`Fault`] refuses, delays or
+//! It answers the requests that [`Api`] lists, checks batches, checksums and sequences as a broker does, and misbehaves
+//! on demand: brokers [stop](Cluster::stop_broker) and [come back](Cluster::restart_broker), leaders [move](Cluster::move_leader), and a [`Fault`] refuses, delays or
 //! cuts any answer. It keeps everything in memory, does not replicate, knows no groups, no transactions and no
 //! security, and refuses compressed batches.
 //!
@@ -35,7 +34,6 @@
 //! The brokers' logic is in `state`, `requests`, `handlers` and the files beside them: it has no socket, no clock and no
 //! thread. `server` gives it those.
 
-mod api;
 #[cfg(test)]
 mod asking;
 mod batch_check;
@@ -62,9 +60,10 @@ pub mod state;
 mod state;
 mod topic;
 
-pub use api::Api;
 pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
 pub use fault::Fault;
 pub use guard::{FaultGuard, Timeout};
 pub use message::{SeenRequest, StoredMessage};
+
+pub use crate::wire::Api;

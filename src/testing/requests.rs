@@ -86,7 +86,7 @@ impl ClusterState {
         self.note_request(node, &header, now);
         self.create_due_topics(now);
         let offered = self.settings.apis.get(&header.api).is_some_and(|offered| offered.contains(header.version));
-        if !offered || !header.api.versions().contains(header.version) {
+        if !offered || !header.api.of_the_cluster().contains(header.version) {
             return self.refuse_version(node, &header);
         }
         let body = match frame::read_body(&header, bytes) {

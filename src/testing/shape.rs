@@ -7,7 +7,7 @@ use super::Api;
 
 /// Whether a request body has all that its counts and lengths say.
 pub(super) fn is_sound(api: Api, version: i16, body: &[u8]) -> bool {
-    let mut walk = Walk { rest: body, flexible: api.request_header_version(version) >= 2 };
+    let mut walk = Walk { rest: body, flexible: api.is_flexible(version) };
     let walked = match api {
         Api::Produce => produce(&mut walk, version),
         Api::Fetch => fetch(&mut walk, version),
@@ -260,8 +260,8 @@ mod tests {
     /// A request of every kind and version, with two elements in every list.
     fn examples() -> Vec<(Api, i16, Vec<u8>)> {
         let mut examples = Vec::new();
-        for api in Api::ALL {
-            for version in api.versions().min..=api.versions().max {
+        for api in Api::ALL.iter().copied() {
+            for version in api.of_the_cluster().min..=api.of_the_cluster().max {
                 examples.push((api, version, example(api, version)));
             }
         }
@@ -287,7 +287,7 @@ mod tests {
             }
             Api::ListOffsets => {
                 let topic = ListOffsetsTopic::default().with_partitions(vec![ListOffsetsPartition::default(); 2]);
-                let version = api.body_version(version);
+                let version = api.version_in_kafka_protocol(version);
                 ListOffsetsRequest::default().with_topics(vec![topic; 2]).encode(&mut bytes, version)
             }
             Api::Metadata => {

@@ -1,5 +1,6 @@
-//! Requests and responses as bytes: one file for each API, with a `request` that gives a whole frame and a `decode`
-//! that reads a response. The only place that names `kafka_protocol`.
+//! Requests and responses as bytes: the table of APIs, and one file for each that ottla speaks, with a `request` that
+//! gives a whole frame and a `decode` that reads a response. The only place that names `kafka_protocol`, beside the
+//! in-process cluster.
 //!
 //! Responses are untrusted. They are read by our own [`reader`], because kafka-protocol reserves memory for any count
 //! that the wire claims: here a count is checked against the bytes that are left before anything is reserved. Bytes

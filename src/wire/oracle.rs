@@ -39,7 +39,7 @@ pub fn their_request(api: Api, version: i16, correlation: i32, client_id: &str, 
 pub fn response(api: Api, version: i16, body: &impl Encodable) -> Vec<u8> {
     let mut frame = Vec::new();
     let header = ResponseHeader::default().with_correlation_id(7);
-    if has_tags_in_header(api, version) {
+    if api.has_tags_in_header(version) {
         let tag = Bytes::from_static(b"unknown");
         header.with_unknown_tagged_field(5, tag).encode(&mut frame, 1).unwrap();
     } else {
@@ -51,7 +51,7 @@ pub fn response(api: Api, version: i16, body: &impl Encodable) -> Vec<u8> {
 
 /// A response without its size: a plain header and this body.
 pub fn response_of_bytes(api: Api, version: i16, body: &[u8]) -> Vec<u8> {
-    let tags: &[u8] = if has_tags_in_header(api, version) { &[0] } else { &[] };
+    let tags: &[u8] = if api.has_tags_in_header(version) { &[0] } else { &[] };
     [&[0, 0, 0, 7], tags, body].concat()
 }
 
@@ -118,8 +118,4 @@ pub fn noise_is_survived<T>(
             Ok(())
         })
         .unwrap();
-}
-
-fn has_tags_in_header(api: Api, version: i16) -> bool {
-    api.is_flexible(version) && api != Api::ApiVersions
 }

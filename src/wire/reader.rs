@@ -40,9 +40,7 @@ impl<'a> Reader<'a> {
     pub fn body(api: Api, version: i16, frame: &'a [u8]) -> Result<Self, WireError> {
         let mut reader = Self::new(frame, api.is_flexible(version));
         reader.i32("correlation_id")?;
-        // KIP-511: the header of an ApiVersions response has no tagged fields in any version, because a client that
-        // asks does not know yet what the broker understands.
-        if api != Api::ApiVersions {
+        if api.has_tags_in_header(version) {
             reader.skip_tags("response header")?;
         }
         Ok(reader)

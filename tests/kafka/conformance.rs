@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, MetadataRequest, MetadataResponse, ProduceRequest, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
-use ottla::testing::Cluster;
+use ottla::testing::{Api, Cluster};
 
 use crate::by_hand::{Batch, Connection, Rec};
 use crate::fixture::RealKafka;
@@ -133,7 +133,6 @@ impl Asking {
     }
 
     fn versions(&mut self) {
-        let known = [0, 1, 2, 3, 18, 22, 23];
         let named = |name: &str| {
             ApiVersionsRequest::default()
                 .with_client_software_name(text(name))
@@ -146,7 +145,7 @@ impl Asking {
             let apis: BTreeSet<_> = answer
                 .api_keys
                 .iter()
-                .filter(|api| known.contains(&api.api_key))
+                .filter(|api| Api::from_key(api.api_key).is_some())
                 .map(|api| (api.api_key, api.min_version, api.max_version))
                 .collect();
             self.note(format!("versions, v{version}, {name:?}"), format!("{} {apis:?}", answer.error_code));

@@ -1,14 +1,17 @@
 //! ApiVersions: which APIs a broker has, in which versions. The first request on every connection.
+//!
+//! The response is decoded by hand: it may come in version 0 whatever was asked for, whoever listens there may be no
+//! broker at all, and of its many fields only one list is wanted.
 
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::StrBytes;
 
+use crate::error::{ApiRange, ConnectionErrorKind};
 use crate::wire::reader::Reader;
 use crate::wire::request::request as frame_of;
 use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
-use crate::error::{ApiRange, ConnectionErrorKind};
 
 /// A request that also tells the name and version of this library (from version 3 on).
 #[must_use]
@@ -127,9 +130,9 @@ mod tests {
     use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
     use kafka_protocol::messages::{ApiKey, ApiVersionsResponse as Theirs};
 
+    use super::*;
     use crate::wire::WireErrorKind;
     use crate::wire::oracle::*;
-    use super::*;
 
     const API: Api = Api::ApiVersions;
 
@@ -163,6 +166,7 @@ mod tests {
             assert_eq!(read.throttle, Duration::from_millis(if version >= 1 { 250 } else { 0 }));
             let expected = Versions::from_iter([
                 (Api::Produce, ApiRange::new(0, 13)),
+                (Api::Fetch, ApiRange::new(4, 17)),
                 (Api::Metadata, ApiRange::new(0, 7)),
                 (Api::ApiVersions, ApiRange::new(0, 4)),
             ]);

@@ -155,8 +155,8 @@ mod tests {
         MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
     };
 
-    use crate::wire::oracle::*;
     use super::*;
+    use crate::wire::oracle::*;
 
     const API: Api = Api::Metadata;
 

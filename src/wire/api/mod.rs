@@ -1,4 +1,6 @@
-//! The kinds of requests that ottla knows, and in which versions.
+//! The table of APIs: one row for each that ottla or the in-process cluster speaks, with its number, their versions, and
+//! what changes with the version for every API alike. How ottla asks and what it reads is in the API's file here; how
+//! the cluster reads and answers, in its file in `testing/handlers`.
 
 use std::fmt;
 
@@ -9,87 +11,135 @@ pub mod init_producer_id;
 pub mod metadata;
 pub mod produce;
 
-/// A kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::enum_variant_names, reason = "these are Kafka's names")]
-pub enum Api {
+/// Makes [`Api`] of the rows.
+macro_rules! apis {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident = $key:literal,
+        $(ottla $min:literal..=$max:literal,)?
+        cluster $cluster_min:literal..=$cluster_max:literal,
+        flexible $flexible:literal..
+        $(, throttle $throttle:literal..)?;
+    )+) => {
+        /// A kind of request.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(clippy::enum_variant_names, reason = "these are Kafka's names")]
+        #[non_exhaustive]
+        pub enum Api {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Api {
+            /// All of them, by their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// Its number in Kafka's protocol.
+            #[must_use]
+            pub const fn key(self) -> i16 {
+                match self {
+                    $(Self::$name => $key,)+
+                }
+            }
+
+            /// Its name in Kafka.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+
+            /// The versions that ottla speaks: none of an API that only the cluster speaks.
+            #[doc(hidden)]
+            #[must_use]
+            pub const fn ours(self) -> ApiRange {
+                match self {
+                    $(Self::$name => [$(ApiRange::new($min, $max),)? NO_VERSION][0],)+
+                }
+            }
+
+            /// The versions that the in-process cluster speaks.
+            #[cfg(feature = "testing")]
+            #[doc(hidden)]
+            #[must_use]
+            pub const fn of_the_cluster(self) -> ApiRange {
+                match self {
+                    $(Self::$name => ApiRange::new($cluster_min, $cluster_max),)+
+                }
+            }
+
+            /// Whether this version has compact lengths and tagged fields (KIP-482).
+            #[doc(hidden)]
+            #[must_use]
+            pub const fn is_flexible(self, version: i16) -> bool {
+                match self {
+                    $(Self::$name => version >= $flexible,)+
+                }
+            }
+
+            /// Whether a throttle time in an answer of this version asks the client to be silent. In older ones the
+            /// broker holds the answer back for that time, and only tells of it (KIP-219).
+            #[doc(hidden)]
+            #[must_use]
+            pub const fn leaves_silence_to_clients(self, version: i16) -> bool {
+                match self {
+                    $(Self::$name => [$(version >= $throttle,)? false][0],)+
+                }
+            }
+        }
+    };
+}
+
+// By number: what ottla speaks, if anything; what the in-process cluster speaks; from which version on it is flexible,
+// and from which on a throttle time asks for silence, if its answers have one.
+apis! {
     /// Appends batches to partitions.
-    Produce,
-    /// Tells brokers, topics, partitions and their leaders.
-    Metadata,
-    /// Tells which APIs a broker has, in which versions.
-    ApiVersions,
-    /// Gives a producer id and epoch.
-    InitProducerId,
+    // From 3 on there are record batches of version 2 (KIP-98).
+    Produce = 0, ottla 3..=13, cluster 3..=13, flexible 9.., throttle 6..;
+
+    /// Reads batches from partitions.
+    Fetch = 1, cluster 4..=18, flexible 12.., throttle 8..;
+
+    /// Finds offsets by time, among them the first and the next.
+    ListOffsets = 2, cluster 1..=11, flexible 6.., throttle 3..;
+
+    /// Lists brokers, topics and leaders; may create topics.
+    // Version 0 has no way to ask for no topic.
+    Metadata = 3, ottla 1..=13, cluster 0..=13, flexible 9.., throttle 6..;
+
+    /// Lists the requests and versions that the broker knows: the first request of a connection.
+    ApiVersions = 18, ottla 0..=4, cluster 0..=4, flexible 3.., throttle 2..;
+
+    /// Gives a producer its id and epoch.
+    InitProducerId = 22, ottla 0..=5, cluster 0..=5, flexible 2.., throttle 1..;
+
+    /// Finds where an epoch of a leader ends.
+    OffsetForLeaderEpoch = 23, cluster 2..=4, flexible 4..;
 }
 
 impl Api {
-    /// Every API that ottla knows.
-    pub const ALL: [Self; 4] = [Self::Produce, Self::Metadata, Self::ApiVersions, Self::InitProducerId];
-
-    /// Its number on the wire.
-    #[must_use]
-    pub const fn key(self) -> i16 {
-        match self {
-            Self::Produce => 0,
-            Self::Metadata => 3,
-            Self::ApiVersions => 18,
-            Self::InitProducerId => 22,
-        }
-    }
-
-    /// The API with this number, if ottla knows it.
+    /// The API with this number, if it is in the table.
     #[must_use]
     pub fn from_key(key: i16) -> Option<Self> {
-        Self::ALL.into_iter().find(|api| api.key() == key)
+        Self::ALL.iter().copied().find(|api| api.key() == key)
     }
 
-    /// Its name in Kafka.
+    /// Whether the header of a response of this version ends with tagged fields.
+    #[doc(hidden)]
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Produce => "Produce",
-            Self::Metadata => "Metadata",
-            Self::ApiVersions => "ApiVersions",
-            Self::InitProducerId => "InitProducerId",
-        }
+    pub fn has_tags_in_header(self, version: i16) -> bool {
+        // KIP-511: that of ApiVersions never does, because a client that asks does not know yet what the broker
+        // understands.
+        self.is_flexible(version) && self != Self::ApiVersions
     }
 
-    /// The versions that ottla speaks.
-    ///
-    /// Produce begins at 3, the first with record batches of version 2 (KIP-98); Metadata at 1, because version 0 has
-    /// no way to ask for no topic.
+    /// The version in which kafka-protocol reads and writes the body: ListOffsets 11 is 10 with one more time to ask
+    /// for, and not known to it.
+    #[cfg(any(test, feature = "testing"))]
+    #[doc(hidden)]
     #[must_use]
-    pub const fn ours(self) -> ApiRange {
-        match self {
-            Self::Produce => ApiRange::new(3, 13),
-            Self::Metadata => ApiRange::new(1, 13),
-            Self::ApiVersions => ApiRange::new(0, 4),
-            Self::InitProducerId => ApiRange::new(0, 5),
-        }
-    }
-
-    /// Whether a throttle time in an answer of this version asks the client to be silent. In older ones the broker
-    /// holds the answer back for that time, and only tells of it (KIP-219).
-    #[must_use]
-    pub const fn leaves_silence_to_clients(self, version: i16) -> bool {
-        version
-            >= match self {
-                Self::Produce | Self::Metadata => 6,
-                Self::ApiVersions => 2,
-                Self::InitProducerId => 1,
-            }
-    }
-
-    /// Whether this version has compact lengths and tagged fields (KIP-482).
-    #[must_use]
-    pub const fn is_flexible(self, version: i16) -> bool {
-        version
-            >= match self {
-                Self::Produce | Self::Metadata => 9,
-                Self::ApiVersions => 3,
-                Self::InitProducerId => 2,
-            }
+    pub fn version_in_kafka_protocol(self, version: i16) -> i16 {
+        if self == Self::ListOffsets { version.min(10) } else { version }
     }
 }
 
@@ -99,40 +149,50 @@ impl fmt::Display for Api {
     }
 }
 
+const NO_VERSION: ApiRange = ApiRange::new(0, -1);
+
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::{
-        ApiKey, ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, InitProducerIdResponse,
-        MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
-    };
-    use kafka_protocol::protocol::{HeaderVersion, Message};
+    use kafka_protocol::messages::ApiKey;
 
     use super::*;
 
     #[test]
     fn keys_are_those_of_kafka_protocol() {
-        for api in Api::ALL {
+        for api in Api::ALL.iter().copied() {
             let theirs = ApiKey::try_from(api.key()).unwrap();
             assert_eq!(format!("{theirs:?}"), api.name());
             assert_eq!(Api::from_key(api.key()), Some(api));
         }
-        assert_eq!(Api::from_key(1), None);
+        assert!(Api::ALL.is_sorted_by_key(|api| api.key()));
+        assert_eq!(Api::from_key(4), None);
     }
 
     #[test]
     fn versions_are_those_of_kafka_protocol_and_flexible_where_it_says() {
-        fn check<Q: Message + HeaderVersion, S: Message + HeaderVersion>(api: Api) {
-            let ours = api.ours();
-            assert!(Q::VERSIONS.min <= ours.min && ours.max <= Q::VERSIONS.max.min(S::VERSIONS.max), "{api}");
-            for version in ours.min..=ours.max {
-                assert_eq!(api.is_flexible(version), Q::header_version(version) == 2, "{api} {version}");
-                let tags = api.is_flexible(version) && api != Api::ApiVersions;
-                assert_eq!(tags, S::header_version(version) == 1, "{api} {version}");
+        for api in Api::ALL.iter().copied() {
+            let theirs = ApiKey::try_from(api.key()).unwrap();
+            let known = theirs.valid_versions();
+            let (ours, cluster) = (api.ours(), api.of_the_cluster());
+            for version in (ours.min..=ours.max).chain(cluster.min..=cluster.max) {
+                let body = api.version_in_kafka_protocol(version);
+                assert!((known.min..=known.max).contains(&body), "{api} {version}");
+                assert_eq!(api.is_flexible(version), theirs.request_header_version(body) == 2, "{api} {version}");
+                assert_eq!(
+                    api.has_tags_in_header(version),
+                    theirs.response_header_version(body) == 1,
+                    "{api} {version}"
+                );
             }
         }
-        check::<ProduceRequest, ProduceResponse>(Api::Produce);
-        check::<MetadataRequest, MetadataResponse>(Api::Metadata);
-        check::<ApiVersionsRequest, ApiVersionsResponse>(Api::ApiVersions);
-        check::<InitProducerIdRequest, InitProducerIdResponse>(Api::InitProducerId);
+    }
+
+    #[test]
+    fn the_cluster_speaks_all_that_ottla_speaks() {
+        for api in Api::ALL {
+            let (ours, cluster) = (api.ours(), api.of_the_cluster());
+            let is_spoken = ours.min <= ours.max;
+            assert!(!is_spoken || (cluster.min <= ours.min && ours.max <= cluster.max), "{api}");
+        }
     }
 }

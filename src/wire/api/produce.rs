@@ -257,9 +257,9 @@ mod tests {
     use kafka_protocol::messages::{ProduceRequest as TheirRequest, ProduceResponse as Theirs, TopicName};
     use proptest::prelude::*;
 
+    use super::*;
     use crate::wire::WireErrorKind;
     use crate::wire::oracle::*;
-    use super::*;
 
     const API: Api = Api::Produce;
 
