@@ -6,6 +6,7 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ProduceRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Request, StrBytes, encode_request_header_into_buffer};
 
+use super::handlers;
 use super::requests::Reply;
 use super::state::ClusterState;
 use super::topic::TopicId;
@@ -13,6 +14,7 @@ use super::{Api, ClusterBuilder};
 use crate::message::Timestamp;
 use crate::record::batch::{BatchBuilder, Stamp};
 use crate::record::tail;
+use crate::wire::bounds::{self, Shape};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -89,6 +91,32 @@ pub(super) fn read_answer<R: Request>(frame: &[u8], version: i16) -> R::Response
     let response = R::Response::decode(&mut rest, body_version::<R>(version)).unwrap();
     assert!(rest.is_empty(), "{} bytes behind the response", rest.len());
     response
+}
+
+/// A request of every version that the cluster speaks has the bounds that its shape says, to the last byte, and whoever
+/// claims some thousand bytes or elements in the place of one of its counts or lengths does no harm.
+pub(super) fn has_its_bounds<R: Request>(shape: Shape, example: impl Fn(i16) -> R) {
+    let api = Api::from_key(R::KEY).unwrap();
+    let versions = api.of_the_cluster();
+    for version in versions.min..=versions.max {
+        let mut bytes = BytesMut::new();
+        example(version).encode(&mut bytes, body_version::<R>(version)).unwrap();
+        let length = |bytes: &[u8]| bounds::length(api, version, shape, bytes);
+        assert_eq!(length(&bytes), Ok(bytes.len()), "{api} v{version}");
+        assert!(handlers::read(api, version, bytes.clone().freeze()).is_ok(), "{api} v{version}");
+        for end in 0..bytes.len() {
+            assert!(length(&bytes[..end]).is_err(), "{api} v{version}, {end} of {} bytes", bytes.len());
+        }
+        for at in (1..bytes.len()).filter(|at| (1..10).contains(&bytes[*at])) {
+            let (before, behind) = (&bytes[..at], &bytes[at + 1..]);
+            let classic = [&before[..at - 1], &[0x13, 0x88], behind].concat();
+            let flexible = [before, &[0x89, 0x27], behind].concat();
+            // What passes is decoded, and must not end the process.
+            for hostile in [classic, flexible] {
+                let _ = handlers::read(api, version, hostile.into());
+            }
+        }
+    }
 }
 
 fn body_version<R: Request>(version: i16) -> i16 {

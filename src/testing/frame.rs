@@ -1,16 +1,14 @@
-//! Requests out of frames, and answers into them. A frame here comes without its size, an answer leaves with it.
+//! The headers of requests, and answers in their frames. A frame here comes without its size, an answer leaves with it.
 
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader,
-};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::messages::ResponseHeader;
+use kafka_protocol::protocol::Encodable;
 
 use super::Api;
-use super::shape::{self, Walk};
+use crate::wire::WireError;
+use crate::wire::reader::Reader;
 
 /// What comes before every request.
 #[derive(Clone, Debug)]
@@ -21,34 +19,20 @@ pub(super) struct Header {
     pub client_id: Option<String>,
 }
 
-/// A decoded request.
-#[derive(Clone, Debug)]
-pub(super) enum Body {
-    Produce(ProduceRequest),
-    Fetch(Box<FetchRequest>),
-    ListOffsets(ListOffsetsRequest),
-    Metadata(MetadataRequest),
-    OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
-    ApiVersions(ApiVersionsRequest),
-    InitProducerId(InitProducerIdRequest),
-}
-
 /// Why a frame is no request that can be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BadFrame {
-    Header,
+    Header(WireError),
     UnknownApi(i16),
-    Body(Api, i16),
+    Body(Api, i16, WireError),
 }
 
 impl fmt::Display for BadFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Header => f.write_str("no request header"),
+            Self::Header(error) => write!(f, "no request header: {error}"),
             Self::UnknownApi(key) => write!(f, "request with API key {key}, which was not offered"),
-            Self::Body(api, version) => {
-                write!(f, "{api} request of version {version} is not sound")
-            }
+            Self::Body(api, version, error) => write!(f, "{api} request of version {version} cannot be read: {error}"),
         }
     }
 }
@@ -57,42 +41,25 @@ impl fmt::Display for BadFrame {
 ///
 /// The bytes are empty if the version is not one that can be decoded.
 pub(super) fn read_header(frame: &Bytes) -> Result<(Header, Bytes), BadFrame> {
-    let mut start = Walk::new(frame, false);
-    let (key, version) = start.i16().zip(start.i16()).ok_or(BadFrame::Header)?;
-    let correlation_id = start.i32().ok_or(BadFrame::Header)?;
+    let mut start = Reader::new(frame, false);
+    let mut short = |field| start.i16(field).map_err(BadFrame::Header);
+    let (key, version) = (short("request_api_key")?, short("request_api_version")?);
+    let correlation_id = start.i32("correlation_id").map_err(BadFrame::Header)?;
     let api = Api::from_key(key).ok_or(BadFrame::UnknownApi(key))?;
     if !api.of_the_cluster().contains(version) {
         return Ok((Header { api, version, correlation_id, client_id: None }, Bytes::new()));
     }
-    let client_id = start.short_string().ok_or(BadFrame::Header)?;
+    let length = start.i16("client_id").map_err(BadFrame::Header)?;
+    // As with Kafka's brokers: any length below 0 is null, and what is not UTF-8 is replaced.
+    let client_id = match usize::try_from(length) {
+        Ok(length) => Some(start.bytes("client_id", length).map_err(BadFrame::Header)?),
+        Err(_) => None,
+    };
     let client_id = client_id.map(|name| String::from_utf8_lossy(name).into_owned());
-    let mut end = Walk::new(start.rest(), api.is_flexible(version));
-    end.tags().ok_or(BadFrame::Header)?;
+    let mut end = Reader::new(start.rest(), api.is_flexible(version));
+    end.skip_tags("request header").map_err(BadFrame::Header)?;
     let body = frame.slice(frame.len() - end.rest().len()..);
     Ok((Header { api, version, correlation_id, client_id }, body))
-}
-
-/// The request behind a header.
-pub(super) fn read_body(header: &Header, mut bytes: Bytes) -> Result<Body, BadFrame> {
-    let Header { api, version, .. } = *header;
-    let bad = BadFrame::Body(api, version);
-    if !shape::is_sound(api, version, &bytes) {
-        return Err(bad);
-    }
-    let bytes = &mut bytes;
-    let version = api.version_in_kafka_protocol(version);
-    let body = match api {
-        Api::Produce => ProduceRequest::decode(bytes, version).map(Body::Produce),
-        Api::Fetch => FetchRequest::decode(bytes, version).map(Box::new).map(Body::Fetch),
-        Api::ListOffsets => ListOffsetsRequest::decode(bytes, version).map(Body::ListOffsets),
-        Api::Metadata => MetadataRequest::decode(bytes, version).map(Body::Metadata),
-        Api::OffsetForLeaderEpoch => {
-            OffsetForLeaderEpochRequest::decode(bytes, version).map(Body::OffsetForLeaderEpoch)
-        }
-        Api::ApiVersions => ApiVersionsRequest::decode(bytes, version).map(Body::ApiVersions),
-        Api::InitProducerId => InitProducerIdRequest::decode(bytes, version).map(Body::InitProducerId),
-    };
-    body.map_err(|_| bad)
 }
 
 /// An answer as a frame with its size; its body has the version of the request, or the one given.

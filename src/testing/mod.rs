@@ -52,7 +52,6 @@ pub mod requests;
 #[cfg(not(feature = "_internal"))]
 mod requests;
 mod server;
-mod shape;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod state;

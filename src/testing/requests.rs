@@ -10,8 +10,8 @@ use log::{debug, warn};
 
 use super::Api;
 use super::fault::{Cut, FaultId, Hits};
-use super::frame::{self, Body, Header};
-use super::handlers::{self, Context, Outcome};
+use super::frame::{self, BadFrame, Header};
+use super::handlers::{self, Asked, Context, Outcome};
 use super::state::ClusterState;
 use crate::message::Timestamp;
 
@@ -53,7 +53,7 @@ pub struct Parked {
 struct Request {
     node: i32,
     header: Header,
-    body: Body,
+    body: Box<dyn Asked>,
     hits: Hits,
     arrived: Timestamp,
 }
@@ -89,11 +89,11 @@ impl ClusterState {
         if !offered || !header.api.of_the_cluster().contains(header.version) {
             return self.refuse_version(node, &header);
         }
-        let body = match frame::read_body(&header, bytes) {
+        let body = match handlers::read(header.api, header.version, bytes) {
             Ok(body) => body,
-            Err(bad) => return refuse(node, &bad),
+            Err(error) => return refuse(node, &BadFrame::Body(header.api, header.version, error)),
         };
-        let hits = self.faults.hit(header.api, node, &handlers::targets(self, &body));
+        let hits = self.faults.hit(header.api, node, &body.targets(self));
         let stall = hits.stall;
         let request = Request { node, header, body, hits, arrived: now };
         match stall {
@@ -136,7 +136,7 @@ impl ClusterState {
             return Reply::Send { after, bytes: frame::with_size(raw), then: Then::Continue };
         }
         let context = Context { node: *node, header, hits, now, arrived: *arrived };
-        let mut bytes = match handlers::handle(self, &context, body) {
+        let mut bytes = match body.answer(self, &context) {
             Outcome::Answer(bytes) => bytes,
             Outcome::Silence => {
                 return Reply::Send { after, bytes: Vec::new(), then };
@@ -187,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::testing::asking::{Asking, api_versions, batch, frame};
+    use crate::testing::{ClusterBuilder, Fault};
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)

@@ -2,9 +2,9 @@
 //! gives a whole frame and a `decode` that reads a response. The only place that names `kafka_protocol`, beside the
 //! in-process cluster.
 //!
-//! Responses are untrusted. They are read by our own [`reader`], because kafka-protocol reserves memory for any count
-//! that the wire claims: here a count is checked against the bytes that are left before anything is reserved. Bytes
-//! behind the last field of a response are ignored, as in Kafka's own clients: frames have a size, so they cannot
+//! Responses are untrusted, and kafka-protocol reserves memory for any count that the wire claims. What comes often is
+//! read by our own [`reader`], where a count is checked against the bytes that are left before anything is reserved; the
+//! rest is decoded by kafka-protocol, once [`bounds`] has walked over it. Bytes behind the last field are ignored, as in Kafka's own clients: frames have a size, so they cannot
 //! disturb what comes next. Nothing here does I/O or keeps state.
 
 use std::error::Error;
@@ -13,6 +13,7 @@ use std::fmt;
 use crate::error::ConnectionErrorKind;
 
 mod api;
+pub mod bounds;
 pub mod error_code;
 pub mod frame;
 #[cfg(test)]
@@ -60,6 +61,10 @@ pub enum WireErrorKind {
     BadVarint,
     /// A number that the field cannot have.
     OutOfRange(i64),
+    /// So many bytes behind what a tagged field has in it.
+    Excess(usize),
+    /// Something that kafka-protocol does not take, such as null where the version has none.
+    AgainstSchema,
 }
 
 impl WireError {
@@ -85,6 +90,8 @@ impl fmt::Display for WireError {
             WireErrorKind::BadUtf8 => f.write_str("is not UTF-8"),
             WireErrorKind::BadVarint => f.write_str("has a variable-length number above 32 bits"),
             WireErrorKind::OutOfRange(value) => write!(f, "cannot be {value}"),
+            WireErrorKind::Excess(bytes) => write!(f, "has {bytes} bytes too many"),
+            WireErrorKind::AgainstSchema => f.write_str("is not what the schema of its version allows"),
         }
     }
 }

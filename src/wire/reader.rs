@@ -1,4 +1,4 @@
-//! A cursor over the bytes of a response. It never reads past the end, and reserves memory only for what the bytes
+//! A cursor over the bytes of a message. It never reads past the end, and reserves memory only for what the bytes
 //! that are left can hold. It knows whether the version is flexible (KIP-482), so that a decoder names each field once.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub fn shown(text: &str) -> Box<str> {
 /// Characters of a broker's text that are kept.
 const MOST_SHOWN: usize = 1000;
 
-/// Reads the fields of a response from front to back. The name of each field goes into the error.
+/// Reads the fields of a message from front to back. The name of each field goes into the error.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -152,6 +152,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Bytes that may be null.
+    pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
+        match self.nullable_length(field)? {
+            Some(length) => self.bytes(field, length as usize).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// A text that may be null, and that people may see: as [`shown`] makes it.
     pub fn nullable_words(&mut self, field: &'static str) -> Result<Option<Box<str>>, WireError> {
         Ok(self.nullable_string(field)?.map(shown))
@@ -161,14 +169,25 @@ impl<'a> Reader<'a> {
     ///
     /// Never more than fit into the bytes that are left.
     pub fn count(&mut self, field: &'static str, element: usize) -> Result<usize, WireError> {
-        let count =
-            if self.flexible { self.unsigned_varint(field)?.checked_sub(1) } else { length(field, self.i32(field)?)? };
-        let count = count.ok_or(WireError { field, kind: WireErrorKind::Null })?;
+        self.nullable_count(field, element)?.ok_or(WireError { field, kind: WireErrorKind::Null })
+    }
+
+    /// The same for an array that may be null.
+    pub fn nullable_count(&mut self, field: &'static str, element: usize) -> Result<Option<usize>, WireError> {
+        let Some(count) = self.nullable_length(field)? else { return Ok(None) };
         if count as usize > self.rest.len() / element {
             let kind = WireErrorKind::CountTooLarge { count, remaining: self.rest.len() };
             return Err(WireError { field, kind });
         }
-        Ok(count as usize)
+        Ok(Some(count as usize))
+    }
+
+    fn nullable_length(&mut self, field: &'static str) -> Result<Option<u32>, WireError> {
+        if self.flexible {
+            self.unsigned_varint(field).map(|length| length.checked_sub(1))
+        } else {
+            length(field, self.i32(field)?)
+        }
     }
 
     /// An array that may not be null; `element` is the fewest bytes that an element takes in any version.

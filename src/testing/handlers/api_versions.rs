@@ -5,26 +5,31 @@ use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatu
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::context::{Context, Outcome};
+use super::context::{Asked, Context, Outcome};
 use crate::testing::Api;
 use crate::testing::frame::{self, Header};
 use crate::testing::state::ClusterState;
+use crate::wire::bounds::{Shape, text};
 
-pub(super) fn handle(state: &ClusterState, context: &Context<'_>, request: &ApiVersionsRequest) -> Outcome {
-    let errors = context.hits.errors();
-    let names = [&*request.client_software_name, &*request.client_software_version];
-    let unnamed = context.version() >= 3 && !names.into_iter().all(is_software_name);
-    let refused = unnamed.then_some(ResponseError::InvalidRequest.code());
-    let error = errors.before.or(refused).or(errors.after).unwrap_or(0);
-    if error == ResponseError::UnsupportedVersion.code() {
-        return unsupported(state, context.header).map_or(Outcome::Close, Outcome::Answer);
+pub(super) const REQUEST: Shape = &[text("client_software_name").since(3), text("client_software_version").since(3)];
+
+impl Asked for ApiVersionsRequest {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+        let errors = context.hits.errors();
+        let names = [&*self.client_software_name, &*self.client_software_version];
+        let unnamed = context.version() >= 3 && !names.into_iter().all(is_software_name);
+        let refused = unnamed.then_some(ResponseError::InvalidRequest.code());
+        let error = errors.before.or(refused).or(errors.after).unwrap_or(0);
+        if error == ResponseError::UnsupportedVersion.code() {
+            return unsupported(state, context.header).map_or(Outcome::Close, Outcome::Answer);
+        }
+        let offered = state.settings.apis.keys().map(|api| entry(state, *api)).collect();
+        let response = ApiVersionsResponse::default()
+            .with_error_code(error)
+            .with_api_keys(if error == 0 { offered } else { Vec::new() })
+            .with_throttle_time_ms(context.hits.throttle_ms);
+        context.answer(&if context.version() < 3 || error != 0 { response } else { with_features(response, context) })
     }
-    let offered = state.settings.apis.keys().map(|api| entry(state, *api)).collect();
-    let response = ApiVersionsResponse::default()
-        .with_error_code(error)
-        .with_api_keys(if error == 0 { offered } else { Vec::new() })
-        .with_throttle_time_ms(context.hits.throttle_ms);
-    context.answer(&if context.version() < 3 || error != 0 { response } else { with_features(response, context) })
 }
 
 /// KIP-511: letters, digits, and between them also `-` and `.`.
@@ -93,7 +98,7 @@ mod tests {
     use kafka_protocol::messages::ApiVersionsResponse;
 
     use super::*;
-    use crate::testing::asking::{Asking, api_versions};
+    use crate::testing::asking::{Asking, api_versions, has_its_bounds};
 
     fn ask(version: i16) -> ApiVersionsResponse {
         Asking::one_broker().ask(1, version, &api_versions(version))
@@ -154,5 +159,10 @@ mod tests {
             assert!(supported.contains(&("metadata.version", 7)));
             assert_eq!(supported.iter().all(|(_, min)| *min > 0), version == 3, "{supported:?}");
         }
+    }
+
+    #[test]
+    fn every_version_has_its_bounds() {
+        has_its_bounds(REQUEST, api_versions);
     }
 }

@@ -1,5 +1,6 @@
-//! What every handler is given, what it gives back, and what several of them need.
+//! What every handler is, what it is given and gives back, and what several of them need.
 
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
 use kafka_protocol::ResponseError;
@@ -7,10 +8,21 @@ use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use crate::message::Timestamp;
-use crate::testing::fault::{Errors, Hits};
+use crate::testing::fault::{Errors, Hits, Target};
 use crate::testing::frame::{self, Header};
 use crate::testing::state::ClusterState;
 use crate::testing::topic::{Partition, Topic, TopicId};
+
+/// A decoded request, and how it is answered.
+pub(in crate::testing) trait Asked: fmt::Debug + Send {
+    /// The topics and partitions that it names; topics of unknown id are left out.
+    fn targets(&self, _state: &ClusterState) -> Vec<Target> {
+        Vec::new()
+    }
+
+    /// Answers it in a version that is offered.
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome;
+}
 
 /// What a handler knows besides the request.
 #[derive(Clone, Copy, Debug)]
@@ -55,14 +67,30 @@ impl Context<'_> {
     }
 }
 
+/// Partitions that a request names, all of one topic.
+pub(super) fn targets_of(topic: &str, partitions: impl Iterator<Item = i32>) -> impl Iterator<Item = Target> {
+    partitions.map(move |partition| Target { topic: topic.to_owned(), partition: Some(partition) })
+}
+
 impl ClusterState {
+    /// The name of the topic of this id, if there is one; else the one that was given.
+    pub(super) fn name_of<'a>(&'a self, name: &'a str, id: &[u8; 16]) -> &'a str {
+        self.wanted(name, id).map_or(name, |topic| &topic.name)
+    }
+
     /// The topic of this id, or of this name where the id is nil.
-    pub(in crate::testing) fn wanted(&self, name: &str, id: &[u8; 16]) -> Option<&Topic> {
+    pub(super) fn wanted(&self, name: &str, id: &[u8; 16]) -> Option<&Topic> {
         if *id == [0; 16] { self.topics.get(name) } else { self.topic_by_id(id) }
     }
 
     /// The partition if this node leads it, under an epoch that the client agrees with if it names one.
-    pub(in crate::testing) fn led_partition(&self, node: i32, topic: &str, index: i32, epoch: i32) -> Result<&Partition, ResponseError> {
+    pub(super) fn led_partition(
+        &self,
+        node: i32,
+        topic: &str,
+        index: i32,
+        epoch: i32,
+    ) -> Result<&Partition, ResponseError> {
         let partition = self.topics.get(topic).and_then(|topic| topic.partition(index));
         let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
         if partition.leader != Some(node) {
@@ -91,10 +119,10 @@ pub(super) fn shuffled(place: impl Hash) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(place)
 }
 
-pub(super) fn text(text: &str) -> StrBytes {
+pub(super) fn str_bytes(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
 pub(super) fn topic_name(name: &str) -> TopicName {
-    text(name).into()
+    str_bytes(name).into()
 }

@@ -6,33 +6,75 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 
-use super::context::{Context, Outcome, text};
+use super::context::{Asked, Context, Outcome, str_bytes, targets_of};
 use crate::message::Timestamp;
+use crate::testing::fault::Target;
 use crate::testing::state::{Broker, ClusterState};
+use crate::wire::bounds::{Shape, array, array_of_int32, int8, int32, int64, structure, text, uuid};
 
-pub(super) fn handle(state: &ClusterState, context: &Context<'_>, request: &FetchRequest) -> Outcome {
-    if request.session_id != 0 {
-        return context.answer(&whole(context).with_error_code(ResponseError::FetchSessionIdNotFound.code()));
-    }
-    let mut room = Room { left: bytes(request.max_bytes), used: 0, refused: false };
-    let mut topics = Vec::new();
-    for asked in &request.topics {
-        let found = state.wanted(&asked.topic, asked.topic_id.as_bytes()).map(|topic| topic.name.as_str());
-        let partitions = asked.partitions.iter().map(|partition| {
-            let found = found.ok_or(unknown_topic(context));
-            let name = found.unwrap_or(&asked.topic);
-            read(state, context, name, found, partition, request.isolation_level, &mut room)
+pub(super) const REQUEST: Shape = &[
+    int32("replica_id").until(14),
+    int32("max_wait_ms"),
+    int32("min_bytes"),
+    int32("max_bytes"),
+    int8("isolation_level"),
+    int32("session_id").since(7),
+    int32("session_epoch").since(7),
+    array("topics", &[text("topic").until(12), uuid("topic_id").since(13), array("partitions", PARTITION)]),
+    array(
+        "forgotten_topics_data",
+        &[text("topic").until(12), uuid("topic_id").since(13), array_of_int32("partitions")],
+    )
+    .since(7),
+    text("rack_id").since(11),
+    text("cluster_id").since(12).tagged(0),
+    structure("replica_state", &[int32("replica_id"), int64("replica_epoch")]).since(15).tagged(1),
+];
+
+impl Asked for FetchRequest {
+    fn targets(&self, state: &ClusterState) -> Vec<Target> {
+        let topics = self.topics.iter().map(|topic| {
+            let name = state.name_of(&topic.topic, topic.topic_id.as_bytes());
+            targets_of(name, topic.partitions.iter().map(|partition| partition.partition))
         });
-        topics.push(topic_response(asked, partitions.collect()));
+        topics.flatten().collect()
     }
-    let deadline = context.arrived.as_millis().saturating_add(request.max_wait_ms.max(0).into());
-    let enough = room.used >= bytes(request.min_bytes) || room.refused || topics.is_empty();
-    if !enough && context.now.as_millis() < deadline {
-        return Outcome::WaitForNews { deadline: Timestamp::from_millis(deadline) };
+
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+        if self.session_id != 0 {
+            return context.answer(&whole(context).with_error_code(ResponseError::FetchSessionIdNotFound.code()));
+        }
+        let mut room = Room { left: bytes(self.max_bytes), used: 0, refused: false };
+        let mut topics = Vec::new();
+        for asked in &self.topics {
+            let found = state.wanted(&asked.topic, asked.topic_id.as_bytes()).map(|topic| topic.name.as_str());
+            let partitions = asked.partitions.iter().map(|partition| {
+                let found = found.ok_or(unknown_topic(context));
+                let name = found.unwrap_or(&asked.topic);
+                read(state, context, name, found, partition, self.isolation_level, &mut room)
+            });
+            topics.push(topic_response(asked, partitions.collect()));
+        }
+        let deadline = context.arrived.as_millis().saturating_add(self.max_wait_ms.max(0).into());
+        let enough = room.used >= bytes(self.min_bytes) || room.refused || topics.is_empty();
+        if !enough && context.now.as_millis() < deadline {
+            return Outcome::WaitForNews { deadline: Timestamp::from_millis(deadline) };
+        }
+        let node_endpoints = endpoints(state, context, &topics);
+        context.answer(&whole(context).with_responses(topics).with_node_endpoints(node_endpoints))
     }
-    let node_endpoints = endpoints(state, context, &topics);
-    context.answer(&whole(context).with_responses(topics).with_node_endpoints(node_endpoints))
 }
+
+const PARTITION: Shape = &[
+    int32("partition"),
+    int32("current_leader_epoch").since(9),
+    int64("fetch_offset"),
+    int32("last_fetched_epoch").since(12),
+    int64("log_start_offset").since(5),
+    int32("partition_max_bytes"),
+    uuid("replica_directory_id").since(17).tagged(0),
+    int64("high_watermark").since(18).tagged(1),
+];
 
 /// How much may still be answered, and how it went so far.
 struct Room {
@@ -137,7 +179,7 @@ fn endpoints(state: &ClusterState, context: &Context<'_>, topics: &[FetchableTop
     let endpoint = |broker: &Broker| {
         NodeEndpoint::default()
             .with_node_id(broker.node.into())
-            .with_host(text(&broker.host))
+            .with_host(str_bytes(&broker.host))
             .with_port(broker.port.into())
     };
     state.live_brokers().filter(named).map(endpoint).collect()
@@ -153,10 +195,14 @@ const READ_COMMITTED: i8 = 1;
 mod tests {
     use std::time::Duration;
 
+    use kafka_protocol::messages::fetch_request::{ForgottenTopic, ReplicaState};
+    use kafka_protocol::protocol::StrBytes;
+
     use super::*;
     use crate::record::batch_reader::Batch;
-    use crate::testing::asking::{Asking, batch, name, read_answer};
-    use crate::testing::state::Reply;
+    use crate::testing::asking::{Asking, batch, has_its_bounds, name, read_answer};
+    use crate::testing::requests::Reply;
+    use crate::testing::topic::TopicId;
     use crate::testing::{Api, ClusterBuilder, Fault};
 
     fn fetch(asking: &Asking, version: i16, partition: i32, offset: i64) -> FetchRequest {
@@ -322,5 +368,25 @@ mod tests {
         let response = asking.ask(1, 12, &request);
         let codes: Vec<_> = response.responses[0].partitions.iter().map(|data| data.error_code).collect();
         assert_eq!((codes, response.throttle_time_ms), (vec![0, 56], 9));
+    }
+
+    #[test]
+    fn every_version_has_its_bounds() {
+        has_its_bounds(REQUEST, |version| {
+            let partition = FetchPartition::default();
+            let partition = match version {
+                18.. => partition.with_replica_directory_id(TopicId([7; 16]).to_wire()).with_high_watermark(9),
+                17 => partition.with_replica_directory_id(TopicId([7; 16]).to_wire()),
+                _ => partition,
+            };
+            let topic = FetchTopic::default().with_partitions(vec![partition; 2]);
+            let forgotten = ForgottenTopic::default().with_partitions(vec![1, 2]);
+            let request = FetchRequest::default().with_topics(vec![topic; 2]);
+            let request = if version < 7 { request } else { request.with_forgotten_topics_data(vec![forgotten; 2]) };
+            let cluster = (version >= 12).then(|| StrBytes::from_static_str("a cluster"));
+            let request = request.with_cluster_id(cluster);
+            let replica = ReplicaState::default().with_replica_id(1.into()).with_replica_epoch(2);
+            if version < 15 { request } else { request.with_replica_state(replica) }
+        });
     }
 }

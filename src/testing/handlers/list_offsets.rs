@@ -5,21 +5,39 @@ use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::context::{Context, Outcome};
+use super::context::{Asked, Context, Outcome, targets_of};
+use crate::testing::fault::Target;
 use crate::testing::log::Place;
 use crate::testing::state::ClusterState;
+use crate::wire::bounds::{Shape, array, int8, int32, int64, text};
 
-pub(super) fn handle(state: &ClusterState, context: &Context<'_>, request: &ListOffsetsRequest) -> Outcome {
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|asked| one(state, context, &topic.name, asked));
-        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
-    });
-    let response = ListOffsetsResponse::default().with_topics(topics.collect());
-    context.answer(&match context.version() {
-        2.. => response.with_throttle_time_ms(context.hits.throttle_ms),
-        _ => response,
-    })
+pub(super) const REQUEST: Shape = &[
+    int32("replica_id"),
+    int8("isolation_level").since(2),
+    array("topics", &[text("name"), array("partitions", PARTITION)]),
+    int32("timeout_ms").since(10),
+];
+
+impl Asked for ListOffsetsRequest {
+    fn targets(&self, _state: &ClusterState) -> Vec<Target> {
+        let topics = self.topics.iter();
+        topics.flat_map(|topic| targets_of(&topic.name, topic.partitions.iter().map(|it| it.partition_index))).collect()
+    }
+
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+        let topics = self.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|asked| one(state, context, &topic.name, asked));
+            ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        });
+        let response = ListOffsetsResponse::default().with_topics(topics.collect());
+        context.answer(&match context.version() {
+            2.. => response.with_throttle_time_ms(context.hits.throttle_ms),
+            _ => response,
+        })
+    }
 }
+
+const PARTITION: Shape = &[int32("partition_index"), int32("current_leader_epoch").since(4), int64("timestamp")];
 
 fn one(
     state: &ClusterState,
@@ -98,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::testing::ClusterBuilder;
-    use crate::testing::asking::{Asking, NOW, batch, name};
+    use crate::testing::asking::{Asking, NOW, batch, has_its_bounds, name};
 
     fn list(asking: &mut Asking, version: i16, partition: i32, timestamp: i64) -> ListOffsetsPartitionResponse {
         let partition = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
@@ -152,5 +170,13 @@ mod tests {
         for (timestamp, epoch) in [(EARLIEST, 0), (at(0), 0), (at(1), 2), (MAX_TIMESTAMP, 2), (LATEST, 2)] {
             assert_eq!(list(&mut asking, 10, 0, timestamp).leader_epoch, epoch, "time {timestamp}");
         }
+    }
+
+    #[test]
+    fn every_version_has_its_bounds() {
+        has_its_bounds(REQUEST, |_| {
+            let topic = ListOffsetsTopic::default().with_partitions(vec![ListOffsetsPartition::default(); 2]);
+            ListOffsetsRequest::default().with_topics(vec![topic; 2])
+        });
     }
 }

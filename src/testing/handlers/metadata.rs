@@ -9,38 +9,53 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
-use super::context::{Context, Outcome, shuffled, text, topic_name};
+use super::context::{Asked, Context, Outcome, shuffled, str_bytes, topic_name};
+use crate::testing::fault::Target;
 use crate::testing::state::ClusterState;
 use crate::testing::topic::{Partition, Topic};
+use crate::wire::bounds::{Shape, array, int8, text, uuid};
 
-pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &MetadataRequest) -> Outcome {
-    let mut topics: Vec<_> = match asked_for(request, context.version()) {
-        Some(asked) => once_each(asked).map(|asked| one_topic(state, context, request, asked)).collect(),
-        None => state.topics.values().map(|topic| known_topic(state, context, topic)).collect(),
-    };
-    // Kafka's brokers answer in the order of a hash map, behind which comes what is refused.
-    topics.sort_by_cached_key(|topic| {
-        let place = (context.header.correlation_id, topic.name.as_deref(), topic.topic_id);
-        (topic.error_code != 0, shuffled(place))
-    });
-    let broker = |broker: &crate::testing::state::Broker| {
-        MetadataResponseBroker::default()
-            .with_node_id(broker.node.into())
-            .with_host(text(&broker.host))
-            .with_port(broker.port.into())
-    };
-    let controller = state.live_brokers().map(|broker| broker.node).next().unwrap_or(-1);
-    let response = MetadataResponse::default()
-        .with_throttle_time_ms(context.hits.throttle_ms)
-        .with_brokers(state.live_brokers().map(broker).collect())
-        .with_cluster_id(Some(text(&format!("{CLUSTER}{}", state.replaced))))
-        .with_controller_id(controller.into())
-        .with_topics(topics);
-    context.answer(&response)
+pub(super) const REQUEST: Shape = &[
+    array("topics", &[uuid("topic_id").since(10), text("name")]),
+    int8("allow_auto_topic_creation").since(4),
+    int8("include_cluster_authorized_operations").since(8).until(10),
+    int8("include_topic_authorized_operations").since(8),
+];
+
+impl Asked for MetadataRequest {
+    fn targets(&self, state: &ClusterState) -> Vec<Target> {
+        names(state, self).into_iter().map(|topic| Target { topic, partition: None }).collect()
+    }
+
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+        let mut topics: Vec<_> = match asked_for(self, context.version()) {
+            Some(asked) => once_each(asked).map(|asked| one_topic(state, context, self, asked)).collect(),
+            None => state.topics.values().map(|topic| known_topic(state, context, topic)).collect(),
+        };
+        // Kafka's brokers answer in the order of a hash map, behind which comes what is refused.
+        topics.sort_by_cached_key(|topic| {
+            let place = (context.header.correlation_id, topic.name.as_deref(), topic.topic_id);
+            (topic.error_code != 0, shuffled(place))
+        });
+        let broker = |broker: &crate::testing::state::Broker| {
+            MetadataResponseBroker::default()
+                .with_node_id(broker.node.into())
+                .with_host(str_bytes(&broker.host))
+                .with_port(broker.port.into())
+        };
+        let controller = state.live_brokers().map(|broker| broker.node).next().unwrap_or(-1);
+        let response = MetadataResponse::default()
+            .with_throttle_time_ms(context.hits.throttle_ms)
+            .with_brokers(state.live_brokers().map(broker).collect())
+            .with_cluster_id(Some(str_bytes(&format!("{CLUSTER}{}", state.replaced))))
+            .with_controller_id(controller.into())
+            .with_topics(topics);
+        context.answer(&response)
+    }
 }
 
 /// The names of the topics that a request asks for, all where it asks for all.
-pub(super) fn names(state: &ClusterState, request: &MetadataRequest) -> Vec<String> {
+fn names(state: &ClusterState, request: &MetadataRequest) -> Vec<String> {
     match &request.topics {
         None => state.topics.keys().cloned().collect(),
         Some(asked) => asked
@@ -137,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::message::Timestamp;
-    use crate::testing::asking::{Asking, NOW, name};
+    use crate::testing::asking::{Asking, NOW, has_its_bounds, name};
     use crate::testing::{Api, ClusterBuilder, Fault};
 
     fn ask_for(topics: &[&str]) -> MetadataRequest {
@@ -301,5 +316,10 @@ mod tests {
             found.sort();
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn every_version_has_its_bounds() {
+        has_its_bounds(REQUEST, |_| ask_for(&["t", "u"]));
     }
 }

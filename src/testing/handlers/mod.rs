@@ -10,54 +10,40 @@ mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
 
-use kafka_protocol::messages::TopicName;
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest,
+};
+use kafka_protocol::protocol::Decodable;
 
-use super::fault::Target;
-use super::frame::Body;
-use super::state::ClusterState;
+use super::Api;
+use crate::wire::WireError;
+use crate::wire::bounds::{self, Shape};
 
 pub(super) use api_versions::unsupported as api_versions_unsupported;
-pub(super) use context::{Context, Outcome};
+pub(super) use context::{Asked, Context, Outcome};
 
-/// Answers a request in a version that is offered.
-pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, body: &Body) -> Outcome {
-    match body {
-        Body::Produce(request) => produce::handle(state, context, request),
-        Body::Fetch(request) => fetch::handle(state, context, request),
-        Body::ListOffsets(request) => list_offsets::handle(state, context, request),
-        Body::Metadata(request) => metadata::handle(state, context, request),
-        Body::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::handle(state, context, request),
-        Body::ApiVersions(request) => api_versions::handle(state, context, request),
-        Body::InitProducerId(request) => init_producer_id::handle(state, context, request),
+/// The request in a body of this version, which the cluster must speak.
+pub(super) fn read(api: Api, version: i16, body: Bytes) -> Result<Box<dyn Asked>, WireError> {
+    match api {
+        Api::Produce => decode::<ProduceRequest>(api, version, produce::REQUEST, body),
+        Api::Fetch => decode::<FetchRequest>(api, version, fetch::REQUEST, body),
+        Api::ListOffsets => decode::<ListOffsetsRequest>(api, version, list_offsets::REQUEST, body),
+        Api::Metadata => decode::<MetadataRequest>(api, version, metadata::REQUEST, body),
+        Api::ApiVersions => decode::<ApiVersionsRequest>(api, version, api_versions::REQUEST, body),
+        Api::InitProducerId => decode::<InitProducerIdRequest>(api, version, init_producer_id::REQUEST, body),
+        Api::OffsetForLeaderEpoch => {
+            decode::<OffsetForLeaderEpochRequest>(api, version, offset_for_leader_epoch::REQUEST, body)
+        }
     }
 }
 
-/// The topics and partitions that a request names; topics of unknown id are left out.
-pub(super) fn targets(state: &ClusterState, body: &Body) -> Vec<Target> {
-    let of = |topic: String, partition| Target { topic, partition: Some(partition) };
-    let named = |name: &TopicName, id: &[u8; 16]| state.wanted(name, id).map(|topic| topic.name.clone());
-    match body {
-        Body::Produce(request) => (request.topic_data.iter())
-            .flat_map(|topic| {
-                let name = named(&topic.name, topic.topic_id.as_bytes()).unwrap_or_else(|| topic.name.to_string());
-                topic.partition_data.iter().map(move |partition| of(name.clone(), partition.index))
-            })
-            .collect(),
-        Body::Fetch(request) => (request.topics.iter())
-            .flat_map(|topic| {
-                let name = named(&topic.topic, topic.topic_id.as_bytes()).unwrap_or_else(|| topic.topic.to_string());
-                topic.partitions.iter().map(move |partition| of(name.clone(), partition.partition))
-            })
-            .collect(),
-        Body::ListOffsets(request) => (request.topics.iter())
-            .flat_map(|topic| topic.partitions.iter().map(|asked| of(topic.name.to_string(), asked.partition_index)))
-            .collect(),
-        Body::OffsetForLeaderEpoch(request) => (request.topics.iter())
-            .flat_map(|topic| topic.partitions.iter().map(|asked| of(topic.topic.to_string(), asked.partition)))
-            .collect(),
-        Body::Metadata(request) => {
-            metadata::names(state, request).into_iter().map(|topic| Target { topic, partition: None }).collect()
-        }
-        Body::ApiVersions(_) | Body::InitProducerId(_) => Vec::new(),
-    }
+fn decode<R: Asked + Decodable + 'static>(
+    api: Api,
+    version: i16,
+    shape: Shape,
+    body: Bytes,
+) -> Result<Box<dyn Asked>, WireError> {
+    Ok(Box::new(bounds::decode::<R>(api, version, "request", shape, body)?))
 }

@@ -5,17 +5,31 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPa
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
-use super::context::{Context, Outcome};
+use super::context::{Asked, Context, Outcome, targets_of};
+use crate::testing::fault::Target;
 use crate::testing::state::ClusterState;
+use crate::wire::bounds::{Shape, array, int32, text};
 
-pub(super) fn handle(state: &ClusterState, context: &Context<'_>, request: &OffsetForLeaderEpochRequest) -> Outcome {
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|asked| one(state, context, &topic.topic, asked));
-        OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone()).with_partitions(partitions.collect())
-    });
-    let response = OffsetForLeaderEpochResponse::default().with_topics(topics.collect());
-    context.answer(&response.with_throttle_time_ms(context.hits.throttle_ms))
+pub(super) const REQUEST: Shape =
+    &[int32("replica_id").since(3), array("topics", &[text("topic"), array("partitions", PARTITION)])];
+
+impl Asked for OffsetForLeaderEpochRequest {
+    fn targets(&self, _state: &ClusterState) -> Vec<Target> {
+        let topics = self.topics.iter();
+        topics.flat_map(|topic| targets_of(&topic.topic, topic.partitions.iter().map(|it| it.partition))).collect()
+    }
+
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+        let topics = self.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|asked| one(state, context, &topic.topic, asked));
+            OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone()).with_partitions(partitions.collect())
+        });
+        let response = OffsetForLeaderEpochResponse::default().with_topics(topics.collect());
+        context.answer(&response.with_throttle_time_ms(context.hits.throttle_ms))
+    }
 }
+
+const PARTITION: Shape = &[int32("partition"), int32("current_leader_epoch"), int32("leader_epoch")];
 
 fn one(state: &ClusterState, context: &Context<'_>, topic: &str, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
     let errors = context.errors_for(topic, asked.partition);
@@ -49,7 +63,7 @@ mod tests {
 
     use super::*;
     use crate::testing::ClusterBuilder;
-    use crate::testing::asking::{Asking, batch, name};
+    use crate::testing::asking::{Asking, batch, has_its_bounds, name};
 
     #[test]
     fn every_version_finds_the_end_of_an_epoch() {
@@ -72,5 +86,13 @@ mod tests {
                 assert_eq!(other.error_code, ResponseError::NotLeaderOrFollower.code());
             }
         }
+    }
+
+    #[test]
+    fn every_version_has_its_bounds() {
+        has_its_bounds(REQUEST, |_| {
+            let topic = OffsetForLeaderTopic::default().with_partitions(vec![OffsetForLeaderPartition::default(); 2]);
+            OffsetForLeaderEpochRequest::default().with_topics(vec![topic; 2])
+        });
     }
 }

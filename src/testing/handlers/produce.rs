@@ -11,31 +11,57 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
 use log::debug;
 
-use super::context::{Context, Outcome, shuffled, text};
+use super::context::{Asked, Context, Outcome, shuffled, str_bytes, targets_of};
 use crate::testing::batch_check::{self, Refusal};
+use crate::testing::fault::Target;
 use crate::testing::state::ClusterState;
 use crate::testing::topic::Appended;
+use crate::wire::bounds::{Shape, array, bytes, int16, int32, text, uuid};
 
-pub(super) fn handle(state: &mut ClusterState, context: &Context<'_>, request: &ProduceRequest) -> Outcome {
-    let mut told: Vec<_> =
-        entries(request).map(|(topic, data)| (topic, data.index, one(state, context, request, topic, data))).collect();
-    // Kafka's brokers answer in the order of a hash map.
-    told.sort_by_cached_key(|(topic, index, _)| {
-        shuffled((context.header.correlation_id, &*topic.name, topic.topic_id, index))
-    });
-    if told.iter().any(|(.., told)| told.appended.is_some()) {
-        state.note_news();
+pub(super) const REQUEST: Shape = &[
+    text("transactional_id"),
+    int16("acks"),
+    int32("timeout_ms"),
+    array(
+        "topic_data",
+        &[
+            text("name").until(12),
+            uuid("topic_id").since(13),
+            array("partition_data", &[int32("index"), bytes("records")]),
+        ],
+    ),
+];
+
+impl Asked for ProduceRequest {
+    fn targets(&self, state: &ClusterState) -> Vec<Target> {
+        let topics = self.topic_data.iter().map(|topic| {
+            let name = state.name_of(&topic.name, topic.topic_id.as_bytes());
+            targets_of(name, topic.partition_data.iter().map(|partition| partition.index))
+        });
+        topics.flatten().collect()
     }
-    let topics = by_topic(state, context, told);
-    if request.acks == 0 {
-        return without_answer(&topics);
+
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+        let mut told: Vec<_> =
+            entries(self).map(|(topic, data)| (topic, data.index, one(state, context, self, topic, data))).collect();
+        // Kafka's brokers answer in the order of a hash map.
+        told.sort_by_cached_key(|(topic, index, _)| {
+            shuffled((context.header.correlation_id, &*topic.name, topic.topic_id, index))
+        });
+        if told.iter().any(|(.., told)| told.appended.is_some()) {
+            state.note_news();
+        }
+        let topics = by_topic(state, context, told);
+        if self.acks == 0 {
+            return without_answer(&topics);
+        }
+        let node_endpoints = endpoints(state, context, &topics);
+        let response = ProduceResponse::default()
+            .with_responses(topics)
+            .with_throttle_time_ms(context.hits.throttle_ms)
+            .with_node_endpoints(node_endpoints);
+        context.answer(&response)
     }
-    let node_endpoints = endpoints(state, context, &topics);
-    let response = ProduceResponse::default()
-        .with_responses(topics)
-        .with_throttle_time_ms(context.hits.throttle_ms)
-        .with_node_endpoints(node_endpoints);
-    context.answer(&response)
 }
 
 /// What a request has for each partition. Where a partition stands twice, the last counts, and nothing is said of the
@@ -192,11 +218,11 @@ fn partition_response(
         let blame = |(index, why): &(i32, String)| {
             BatchIndexAndErrorMessage::default()
                 .with_batch_index(*index)
-                .with_batch_index_error_message(Some(text(why)))
+                .with_batch_index_error_message(Some(str_bytes(why)))
         };
         response
             .with_record_errors(told.records.iter().map(blame).collect())
-            .with_error_message(told.text.as_deref().map(text))
+            .with_error_message(told.text.as_deref().map(str_bytes))
     };
     let partition = state.wanted(&topic.name, topic.topic_id.as_bytes()).and_then(|topic| topic.partition(index));
     match partition {
@@ -226,7 +252,7 @@ fn endpoints(state: &ClusterState, context: &Context<'_>, topics: &[TopicProduce
     let endpoint = |broker: &crate::testing::state::Broker| {
         NodeEndpoint::default()
             .with_node_id(broker.node.into())
-            .with_host(text(&broker.host))
+            .with_host(str_bytes(&broker.host))
             .with_port(broker.port.into())
     };
     named.into_iter().map(endpoint).collect()
@@ -267,11 +293,11 @@ mod tests {
 
     use ResponseError::*;
     use kafka_protocol::ResponseError;
-    use kafka_protocol::messages::ProduceResponse;
-    use kafka_protocol::messages::produce_request::PartitionProduceData;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
     use kafka_protocol::protocol::StrBytes;
 
-    use crate::testing::asking::{Asking, NOW, batch, changed, name};
+    use crate::testing::asking::{Asking, NOW, batch, changed, has_its_bounds, name};
     use crate::testing::requests::{Reply, Then};
     use crate::testing::{Api, ClusterBuilder, Fault, StoredMessage};
 
@@ -644,5 +670,15 @@ mod tests {
             assert_eq!((answer.error_code, answer.base_offset, answer.log_start_offset), (code, -1, log_start));
             assert_eq!(answer.error_message, None);
         }
+    }
+
+    #[test]
+    fn every_version_has_its_bounds() {
+        has_its_bounds(super::REQUEST, |version| {
+            let partition = PartitionProduceData::default().with_records(Some(vec![1, 2, 3].into()));
+            let topic = TopicProduceData::default().with_partition_data(vec![partition; 2]);
+            let topic = if version < 13 { topic.with_name(name("t")) } else { topic };
+            ProduceRequest::default().with_topic_data(vec![topic; 2])
+        });
     }
 }

@@ -135,7 +135,6 @@ impl Api {
 
     /// The version in which kafka-protocol reads and writes the body: ListOffsets 11 is 10 with one more time to ask
     /// for, and not known to it.
-    #[cfg(any(test, feature = "testing"))]
     #[doc(hidden)]
     #[must_use]
     pub fn version_in_kafka_protocol(self, version: i16) -> i16 {
