@@ -145,9 +145,20 @@ pub fn decode<M: Decodable>(
     version: i16,
     name: &'static str,
     shape: Shape,
-    mut bytes: Bytes,
+    bytes: Bytes,
 ) -> Result<M, WireError> {
     walk(shape, name, version, &mut Reader::new(&bytes, api.is_flexible(version)))?;
+    decode_walked(api, version, name, bytes)
+}
+
+/// Decodes the response in a frame, which is without its size, in the same way.
+pub fn response<M: Decodable>(api: Api, version: i16, shape: Shape, frame: &[u8]) -> Result<M, WireError> {
+    let body = Reader::body(api, version, frame)?;
+    walk(shape, "response", version, &mut body.clone())?;
+    decode_walked(api, version, "response", Bytes::copy_from_slice(body.rest()))
+}
+
+fn decode_walked<M: Decodable>(api: Api, version: i16, name: &'static str, mut bytes: Bytes) -> Result<M, WireError> {
     let decoded = M::decode(&mut bytes, api.version_in_kafka_protocol(version));
     decoded.map_err(|_| WireError { field: name, kind: WireErrorKind::AgainstSchema })
 }
@@ -177,7 +188,7 @@ fn walk(shape: Shape, name: &'static str, version: i16, rest: &mut Reader<'_>) -
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::MetadataRequest;
+    use kafka_protocol::messages::ApiVersionsRequest;
 
     use super::*;
 
@@ -258,11 +269,11 @@ mod tests {
 
     #[test]
     fn what_kafka_protocol_refuses_behind_the_walk_is_an_error() {
-        // A topic without a name, which version 9 does not allow.
-        const TOPICS: Shape = &[array("topics", &[text("name")]), int8("a"), int8("b"), int8("c")];
+        // A client without a name, which is no text that may be null.
+        const NAMES: Shape = &[text("client_software_name"), text("client_software_version")];
         let decoded =
-            |name: u8| decode::<MetadataRequest>(Api::Metadata, 9, "request", TOPICS, vec![2, name, 0, 0, 0, 0, 0].into());
-        assert_eq!(decoded(1).unwrap().topics.unwrap().len(), 1);
+            |name: u8| decode::<ApiVersionsRequest>(Api::ApiVersions, 3, "request", NAMES, vec![name, 1, 0].into());
+        assert_eq!(&*decoded(1).unwrap().client_software_name, "");
         let error = decoded(0).unwrap_err();
         assert_eq!(error.to_string(), "request is not what the schema of its version allows");
     }

@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
 
     /// A time in milliseconds; below zero counts as zero.
     pub fn millis(&mut self, field: &'static str) -> Result<Duration, WireError> {
-        self.i32(field).map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+        self.i32(field).map(millis)
     }
 
     /// An unsigned number of variable length, at most 32 bits in at most five bytes.
@@ -237,6 +237,11 @@ impl<'a> Reader<'a> {
     pub fn skip_tags(&mut self, field: &'static str) -> Result<(), WireError> {
         self.tags(field, |_, _| Ok(()))
     }
+}
+
+/// A time in milliseconds; below zero counts as zero.
+pub(super) fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
 /// A length from the wire, or `None` for null.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use kafka_protocol::messages::InitProducerIdRequest;
+use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse as Theirs};
 
-use crate::wire::reader::Reader;
+use crate::wire::bounds::{self, Shape, int16, int32, int64};
+use crate::wire::reader::millis;
 use crate::wire::request::request as frame_of;
 use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
 
@@ -21,16 +22,17 @@ pub fn request(version: i16, correlation: CorrelationId, client_id: &str) -> Fra
 
 /// Reads a response frame without its size.
 pub fn decode(version: i16, frame: &[u8]) -> Result<InitProducerIdResponse, WireError> {
-    let mut body = Reader::body(Api::InitProducerId, version, frame)?;
-    let response = InitProducerIdResponse {
-        throttle: body.millis("throttle_time_ms")?,
-        error: ErrorCode(body.i16("error_code")?),
-        producer_id: body.i64("producer_id")?,
-        epoch: body.i16("producer_epoch")?,
-    };
-    body.skip_tags("response")?;
-    Ok(response)
+    let theirs: Theirs = bounds::response(Api::InitProducerId, version, RESPONSE, frame)?;
+    Ok(InitProducerIdResponse {
+        throttle: millis(theirs.throttle_time_ms),
+        error: ErrorCode(theirs.error_code),
+        producer_id: theirs.producer_id.0,
+        epoch: theirs.producer_epoch,
+    })
 }
+
+const RESPONSE: Shape =
+    &[int32("throttle_time_ms"), int16("error_code"), int64("producer_id"), int16("producer_epoch")];
 
 /// A producer id with its epoch, if there is no error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +52,10 @@ const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::InitProducerIdResponse as Theirs;
-
+    use super::*;
     use crate::wire::WireErrorKind;
     use crate::wire::oracle::*;
-    use super::*;
+    use crate::wire::reader::Reader;
 
     const API: Api = Api::InitProducerId;
 
@@ -124,6 +125,32 @@ mod tests {
     #[test]
     fn noise() {
         noise_is_survived(API, full, decode);
+    }
+
+    /// As it was decoded before kafka-protocol did it.
+    fn by_hand(version: i16, frame: &[u8]) -> Result<InitProducerIdResponse, WireError> {
+        let mut body = Reader::body(API, version, frame)?;
+        let response = InitProducerIdResponse {
+            throttle: body.millis("throttle_time_ms")?,
+            error: ErrorCode(body.i16("error_code")?),
+            producer_id: body.i64("producer_id")?,
+            epoch: body.i16("producer_epoch")?,
+        };
+        body.skip_tags("response")?;
+        Ok(response)
+    }
+
+    #[test]
+    fn it_is_read_as_by_hand() {
+        let same = |version, frame: &[u8]| {
+            let read = decode(version, frame);
+            assert_eq!(read, by_hand(version, frame), "version {version}: {frame:02x?}");
+            read
+        };
+        noise_is_survived(API, full, same);
+        for version in versions(API) {
+            every_cut_is_refused(&full(version), |frame| same(version, frame));
+        }
     }
 
     fn full(version: i16) -> Vec<u8> {
