@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_protocol::messages::InitProducerIdResponse;
+use kafka_protocol::messages::{InitProducerIdResponse, ProduceResponse};
 use ottla::config::ProducerConfig;
 use ottla::testing::{Api, ClusterBuilder, Fault};
 use ottla::{DeliveryErrorKind, Message, Persistence, Timestamp};
@@ -63,6 +63,21 @@ fn the_second_of_five_in_flight_that_is_refused_goes_again_in_order() {
         let offsets: Vec<_> = bench.delivered.iter().filter_map(|delivered| delivered.offset).collect();
         assert_eq!(offsets, [0, 1, 2, 3, 4, 5], "error {code}");
     }
+}
+
+#[test]
+fn a_batch_that_an_answer_leaves_out_goes_again_after_pauses_that_grow() {
+    let mut bench = five_in_flight();
+    bench.far.clear();
+    bench.twist = Some(Twist::of(Api::Produce, |answer: &mut ProduceResponse| answer.responses.clear()));
+    bench.arrive();
+    let before = bench.requests(Api::Produce);
+    bench.pass(secs(10));
+    let again = bench.requests(Api::Produce) - before;
+    assert!((5..=20).contains(&again), "{again} in ten seconds");
+    bench.twist = None;
+    bench.pass(secs(3));
+    assert_eq!((stored(&bench), bench.delivered.len(), bench.failed.len()), (numbers(6), 6, 0));
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl ProducerEngine {
                 Err(error) => {
                     let kind = error.in_response_to(Api::Produce);
                     let why = self.connection_error(peer, kind.clone());
-                    self.unanswered(&sent, (conn, request.correlation), &why, now);
+                    // The connection ends, and has its own pause.
+                    self.unanswered(&sent, (conn, request.correlation), &why, (None, now));
                     return Err(kind);
                 }
             },
@@ -160,7 +161,7 @@ impl ProducerEngine {
             let what = format!("{} partitions of the request are missing", missing.len());
             let why = self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what });
             self.note(About::Broker(peer), Arc::clone(&why), now, Tell::AtOnce);
-            self.unanswered(&missing, number, &why, now);
+            self.unanswered(&missing, number, &why, (Some(random), now));
         }
     }
 
@@ -299,19 +300,23 @@ impl ProducerEngine {
         (!expected).then_some(why)
     }
 
-    /// No answer will come for these.
+    /// No answer will come for these. They go again after a pause, if there is a `random` number for it.
     fn unanswered(
         &mut self,
         sent: &[(u32, i32)],
         number: (ConnId, CorrelationId),
         why: &Arc<DeliveryErrorKind>,
-        now: Instant,
+        (random, now): (Option<u64>, Instant),
     ) {
+        let retry = self.retry;
         for &(topic, partition) in sent {
             let Some(state) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(partition)) else {
                 continue;
             };
-            let freed = state.lost(number, true, why, &mut self.settled);
+            let pause = random.zip(state.find(number.0, number.1)).map_or(Deadline::NEVER, |(random, index)| {
+                state.pause_after(index, |failures| Deadline::after(now, retry.pause(failures, random)))
+            });
+            let freed = state.lost(number, true, (why, pause), &mut self.settled);
             self.outbox.free(freed);
             self.settle();
             self.touch(topic, partition, now);

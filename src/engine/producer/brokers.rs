@@ -420,7 +420,9 @@ impl ProducerEngine {
                 let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
                     continue;
                 };
-                let freed = partition.lost((conn, request.correlation), started, error, &mut self.settled);
+                // The link has its own pause before it is used again.
+                let why = (error, Deadline::NEVER);
+                let freed = partition.lost((conn, request.correlation), started, why, &mut self.settled);
                 self.outbox.free(freed);
                 self.settle();
                 self.touch(topic, number, now);

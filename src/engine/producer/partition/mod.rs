@@ -340,19 +340,19 @@ impl Partition {
         self.flight.get(index).is_some_and(|batch| batch.sent_to != (self.leader, self.leader_epoch))
     }
 
-    /// The connection ended without an answer to this request; `started` if the socket had taken its first byte.
+    /// This request has no answer, and none will come; `started` if the socket had taken its first byte. It may go again,
+    /// not before `retry_at`.
     pub fn lost(
         &mut self,
         (conn, correlation): (ConnId, CorrelationId),
         started: bool,
-        why: &Arc<DeliveryErrorKind>,
+        (why, retry_at): (&Arc<DeliveryErrorKind>, Deadline),
         out: &mut Vec<Settled>,
     ) -> Freed {
         match self.find(conn, correlation) {
-            // The connection has its own pause before it is opened again.
             Some(index) => {
                 let doubt = if started { Doubt::Any } else { Doubt::None };
-                self.retry(index, doubt, Arc::clone(why), Deadline::NEVER, out)
+                self.retry(index, doubt, Arc::clone(why), retry_at, out)
             }
             None => Freed::default(),
         }

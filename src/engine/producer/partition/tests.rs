@@ -90,7 +90,7 @@ impl Bench {
     }
 
     fn lose(&mut self, request: CorrelationId) {
-        self.partition.lost((CONN, request), true, &why(), &mut self.settled);
+        self.partition.lost((CONN, request), true, (&why(), Deadline::NEVER), &mut self.settled);
         self.touch();
     }
 
