@@ -189,6 +189,13 @@ struct Cursor {
     left: usize,
 }
 
+/// The next message of a batch: its time, where its tail is, and what it has beside its record.
+struct Next<'a> {
+    create_time: i64,
+    tail: Range<usize>,
+    extra: Option<&'a Extra>,
+}
+
 impl Errors {
     /// Messages of these values, for tests.
     #[cfg(test)]
@@ -216,6 +223,17 @@ impl Errors {
         self.fate.buffer_bytes()
     }
 
+    /// Drops so many of those that are still to come, without making messages of them. Returns how many there were.
+    pub fn drop_first(&mut self, messages: usize) -> usize {
+        let dropped = messages.min(self.cursor.left);
+        if dropped == self.cursor.left {
+            self.cursor.left = 0;
+        } else {
+            (0..dropped).for_each(|_| _ = self.cursor.next(&self.fate));
+        }
+        dropped
+    }
+
     /// Copies of those that are still to come.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = DeliveryError> {
         let mut cursor = self.cursor;
@@ -238,9 +256,8 @@ impl Iterator for Errors {
 impl ExactSizeIterator for Errors {}
 
 impl Cursor {
-    fn next_of(&mut self, fate: &BatchFate) -> Option<DeliveryError> {
+    fn next<'a>(&mut self, fate: &'a BatchFate) -> Option<Next<'a>> {
         self.left = self.left.checked_sub(1)?;
-        let why = fate.outcome.as_ref().err()?;
         loop {
             let (create_time, tail) = fate.records.record_at(self.at);
             let extra = fate.extras.get(self.extra).filter(|extra| extra.index == self.index);
@@ -248,10 +265,16 @@ impl Cursor {
             self.index += 1;
             self.extra += usize::from(extra.is_some());
             if extra.is_none_or(|extra| !extra.told) {
-                let record = (&fate.records, (create_time, tail));
-                return Some(failure((&fate.topic, fate.partition), record, extra, why));
+                return Some(Next { create_time, tail, extra });
             }
         }
+    }
+
+    fn next_of(&mut self, fate: &BatchFate) -> Option<DeliveryError> {
+        let Next { create_time, tail, extra } = self.next(fate)?;
+        let why = fate.outcome.as_ref().err()?;
+        let record = (&fate.records, (create_time, tail));
+        Some(failure((&fate.topic, fate.partition), record, extra, why))
     }
 }
 
@@ -295,5 +318,24 @@ mod tests {
             told.push((delivered.offset.unwrap(), delivered.timestamp.unwrap().as_millis()));
         });
         assert_eq!(told, [(i64::MAX, i64::MAX), (i64::MAX, 0)]);
+    }
+
+    #[test]
+    fn what_is_dropped_is_not_read() {
+        let unreadable: &[u8] = &[0xff; 3];
+        let good: &[u8] = &[1, 1, 0];
+        let errors = |tails: &[&[u8]]| {
+            let mut batch = BatchBuilder::new(Vec::new());
+            (0..).zip(tails).for_each(|(time, tail)| batch.append(time, tail));
+            let outcome = Err((Arc::new(DeliveryErrorKind::Purged), Persistence::No));
+            let parts = (batch.finish(), Extras::default());
+            BatchFate::new(Topic::new("orders").unwrap(), Some(0), parts, outcome).into_errors()
+        };
+        let mut some = errors(&[unreadable, unreadable, good]);
+        assert_eq!((some.drop_first(2), some.len()), (2, 1));
+        let left: Vec<_> = some.map(|error| error.message().create_time()).collect();
+        assert_eq!(left, [Some(Timestamp::from_millis(2))]);
+        let mut all = errors(&[unreadable; 3]);
+        assert_eq!((all.drop_first(9), all.len(), all.next().is_none()), (3, 0, true));
     }
 }

@@ -158,7 +158,7 @@ impl Failures {
     /// Drops so many messages of the oldest batch, which holds its memory until the last of them has gone.
     fn drop_first(&mut self, messages: usize) {
         let Some(oldest) = self.kept.front_mut() else { return };
-        self.messages -= oldest.by_ref().take(messages).count();
+        self.messages -= oldest.drop_first(messages);
         self.dropped += messages as u64;
         if oldest.len() == 0 {
             self.bytes -= oldest.bytes();
