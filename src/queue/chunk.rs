@@ -267,6 +267,12 @@ impl Chunk {
         Self { records, extras, cost, first, upto, lane, topic, ..Self::default() }
     }
 
+    /// Its memory, for a batch.
+    #[must_use]
+    pub fn into_buffer(self) -> Option<Vec<u8>> {
+        self.records.finish().into_buffer()
+    }
+
     /// Empties it for the next use; the memory stays.
     pub fn reset(&mut self) {
         self.records.clear();

@@ -120,6 +120,8 @@ impl ProducerEngine {
                 let to = (chunk.lane, false);
                 each(&mut chunk, due, |entry, arrival| self.place(entry, arrival, to));
             }
+            // Nobody fills it again.
+            chunk.into_buffer().into_iter().for_each(|buffer| self.buffers.put(buffer));
         }
         self.touch_fresh(now);
     }
@@ -358,4 +360,31 @@ pub(super) fn chunk_of(topic: u32, partition: i32, batch: Batch) -> Chunk {
         chunk.push_entry(&entry, extras.slot(extra), false, queued);
     }
     chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BrokerAddress, ClientConfig};
+    use crate::message::Topic;
+
+    #[test]
+    fn a_run_that_waited_for_metadata_costs_no_spare_buffer() {
+        let now = crate::engine::test_clock();
+        let client = ClientConfig::new(vec![BrokerAddress { host: "b".into(), port: 9092 }]);
+        let mut engine = ProducerEngine::new(Arc::new(client), Arc::default(), 7);
+        engine.add_topic(Topic::new("orders").unwrap());
+        let mut record = Vec::new();
+        tail::put(&mut record, None, Some(&[0; PARKED_ALONE]), std::iter::empty());
+        let entry = Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &record };
+        let mut chunk = Chunk::from_ticket(0);
+        chunk.push_entry(&entry, None, true, record.len());
+        engine.append(&mut chunk, now);
+        assert_eq!(engine.topics[0].parked.len(), 1);
+        engine.buffers.put(Vec::with_capacity(9000));
+        engine.topics[0].partitions.push(Partition::new(engine.rules, (0, 0)));
+        engine.unpark(0, now);
+        assert!(engine.topics[0].partitions[0].has_unsent());
+        assert_eq!(engine.buffers.take().capacity(), 9000);
+    }
 }
