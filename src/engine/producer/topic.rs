@@ -49,6 +49,8 @@ pub struct TopicState {
     pub asked_until: Option<Instant>,
     /// What callers were told of why nothing can be sent to it.
     pub held_up: Option<Arc<DeliveryErrorKind>>,
+    /// The partition to which nothing could be sent when that was looked for last.
+    culprit: usize,
     /// Bytes that its batches may have.
     pub(super) size: BatchSize,
 }
@@ -75,6 +77,7 @@ impl TopicState {
             last_error: None,
             asked_until: None,
             held_up: None,
+            culprit: 0,
             size: BatchSize::new(rules.max_batch_bytes),
         }
     }
@@ -135,18 +138,26 @@ impl TopicState {
         self.partitions.iter_mut().for_each(|partition| partition.limit_batches(most));
     }
 
-    /// Why nothing can be sent to it, or to one of its partitions, if that is so.
-    #[must_use]
-    pub fn cause(&self) -> Option<&Arc<DeliveryErrorKind>> {
-        let mut partitions = self.partitions.iter();
-        let of_partition = || partitions.find_map(|it| it.no_leader.as_ref().or_else(|| it.keeps_failing()));
-        self.last_error.as_ref().or_else(of_partition)
+    /// Why nothing can be sent to it, or to one of its partitions, if that is so. As long as it is the same partition,
+    /// the others, of which there may be thousands, are not looked at: it is asked with every batch that is delivered.
+    pub fn cause(&mut self) -> Option<&Arc<DeliveryErrorKind>> {
+        if self.last_error.is_some() {
+            return self.last_error.as_ref();
+        }
+        let has_cause = |partition: &Partition| partition.cause().is_some();
+        if !self.partitions.get(self.culprit).is_some_and(has_cause) {
+            self.culprit = self.partitions.iter().position(has_cause)?;
+        }
+        self.partitions.get(self.culprit).and_then(Partition::cause)
     }
 
     /// Whether any message has no fate yet.
     #[must_use]
     pub fn has_messages(&self) -> bool {
-        !self.parked.is_empty() || !self.partitions.iter().all(Partition::is_idle)
+        let is_busy = |partition: &Partition| !partition.is_idle();
+        !self.parked.is_empty()
+            || self.partitions.get(self.culprit).is_some_and(is_busy)
+            || self.partitions.iter().any(is_busy)
     }
 
     /// Whether anything waits for its metadata.
@@ -182,5 +193,37 @@ impl TopicState {
     /// Takes the messages that wait for metadata.
     pub fn take_parked(&mut self) -> impl Iterator<Item = Chunk> + use<> {
         std::mem::take(&mut self.parked).into_iter().map(|(chunk, _)| chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_partition_that_stood_in_the_way_is_asked_first() {
+        let rules = Rules {
+            idempotent: true,
+            max_in_flight: 5,
+            max_batch_bytes: 1000,
+            delivery_timeout: Duration::from_secs(120),
+            max_retries: None,
+        };
+        let mut topic = TopicState::new(Topic::new("orders").unwrap(), &rules);
+        topic.partitions.extend((0..4).map(|number| Partition::new(rules, (0, number))));
+        assert!(topic.cause().is_none());
+        let causes = [(); 4].map(|()| Arc::new(DeliveryErrorKind::Purged));
+        let mut set = |number: usize, is_so: bool| {
+            topic.partitions[number].no_leader = is_so.then(|| Arc::clone(&causes[number]));
+            topic.cause().and_then(|cause| causes.iter().position(|it| Arc::ptr_eq(it, cause)))
+        };
+        assert_eq!(set(2, true), Some(2));
+        assert_eq!(set(0, true), Some(2), "what callers were told is still so");
+        assert_eq!(set(3, true), Some(2));
+        assert_eq!(set(2, false), Some(0));
+        assert_eq!(set(0, false), Some(3));
+        assert_eq!(set(3, false), None);
     }
 }

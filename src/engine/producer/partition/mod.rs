@@ -459,6 +459,12 @@ impl Partition {
         freed
     }
 
+    /// Why nothing can be sent to it: it has no leader, or its batches are refused again and again.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Arc<DeliveryErrorKind>> {
+        self.no_leader.as_ref().or_else(|| self.keeps_failing())
+    }
+
     /// Why its batches are refused, if not only once: what waits behind them fills the queue.
     #[must_use]
     pub fn keeps_failing(&self) -> Option<&Arc<DeliveryErrorKind>> {
