@@ -154,6 +154,11 @@ impl Bench {
         self.now
     }
 
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.wires.len()
+    }
+
     /// Appends a message to a topic that the engine knows.
     pub fn append(&mut self, message: &Message<'_>) {
         let topic = self.topics.iter().position(|known| known == message.topic()).expect("a topic that it knows");

@@ -9,7 +9,7 @@ use crate::engine::connection::{Link, Peer};
 use crate::error::{ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 
 impl ProducerEngine {
-    /// Calls a broker that metadata named, unless that was done. Returns what came of it; `None` while that is not
+    /// Calls a broker that metadata named, unless that was done. Returns what came of it, once; `None` while that is not
     /// known.
     pub fn call_broker(&mut self, node: i32, now: Instant) -> Option<Result<(), ConnectionError>> {
         let peer = Peer::Node(node);
@@ -17,10 +17,13 @@ impl ProducerEngine {
             self.connect(peer, now);
         }
         let link = self.brokers.links.get(&peer)?;
-        match link.last_error.as_deref() {
-            Some(DeliveryErrorKind::Connection(error)) => Some(Err(error.clone())),
-            _ => link.ready().map(|_| Ok(())),
+        if let Some(DeliveryErrorKind::Connection(error)) = link.last_error.as_deref() {
+            return Some(Err(error.clone()));
         }
+        link.ready()?;
+        // The others may need its descriptor.
+        self.hang_up(peer);
+        Some(Ok(()))
     }
 
     /// The connections that are not ready yet, as errors of a look at the cluster that ends now, `after` it began.
