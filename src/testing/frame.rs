@@ -62,20 +62,16 @@ pub(super) fn read_header(frame: &Bytes) -> Result<(Header, Bytes), BadFrame> {
     Ok((Header { api, version, correlation_id, client_id }, body))
 }
 
-/// An answer as a frame with its size; its body has the version of the request, or the one given.
-pub(super) fn write(header: &Header, body: &impl Encodable, version: i16) -> Option<Vec<u8>> {
+/// An answer as a frame with its size; its body has the version of the request, or the one given. Where kafka-protocol
+/// cannot encode it, why.
+pub(super) fn write(header: &Header, body: &impl Encodable, version: i16) -> Result<Vec<u8>, String> {
     let mut bytes = BytesMut::new();
     let head = ResponseHeader::default().with_correlation_id(header.correlation_id);
     let encoded = head
         .encode(&mut bytes, header.api.has_tags_in_header(version).into())
         .and_then(|()| body.encode(&mut bytes, header.api.version_in_kafka_protocol(version)));
-    match encoded {
-        Ok(()) => Some(with_size(&bytes)),
-        Err(error) => {
-            log::error!("{} answer of version {version} cannot be encoded: {error}", header.api);
-            None
-        }
-    }
+    let why = |error| format!("{} answer of version {version} cannot be encoded: {error}", header.api);
+    encoded.map(|()| with_size(&bytes)).map_err(why)
 }
 
 /// A frame with its size in front.

@@ -43,6 +43,7 @@ mod fault;
 mod frame;
 mod guard;
 mod handlers;
+mod lines;
 mod log;
 mod message;
 mod producers;

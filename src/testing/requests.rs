@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use log::{debug, warn};
+use log::Level;
 
 use super::Api;
 use super::fault::{Cut, FaultId, Hits};
@@ -80,9 +80,10 @@ impl ClusterState {
     pub fn receive(&mut self, node: i32, frame: &Bytes, now: Timestamp) -> Reply {
         let (header, bytes) = match frame::read_header(frame) {
             Ok(read) => read,
-            Err(bad) => return refuse(node, &bad),
+            Err(bad) => return self.refuse(node, &bad),
         };
-        debug!("broker {node}: {} v{} from {:?}", header.api, header.version, header.client_id);
+        let Header { api, version, client_id, .. } = &header;
+        self.lines.note(Level::Debug, format_args!("broker {node}: {api} v{version} from {client_id:?}"));
         self.note_request(node, &header, now);
         self.create_due_topics(now);
         let offered = self.settings.apis.get(&header.api).is_some_and(|offered| offered.contains(header.version));
@@ -91,7 +92,7 @@ impl ClusterState {
         }
         let body = match handlers::read(header.api, header.version, bytes) {
             Ok(body) => body,
-            Err(error) => return refuse(node, &BadFrame::Body(header.api, header.version, error)),
+            Err(error) => return self.refuse(node, &BadFrame::Body(header.api, header.version, error)),
         };
         let hits = self.faults.hit(header.api, node, &body.targets(self));
         let stall = hits.stall;
@@ -142,6 +143,7 @@ impl ClusterState {
                 return Reply::Send { after, bytes: Vec::new(), then };
             }
             Outcome::Close => return close(Vec::new()),
+            Outcome::Fault(why) => return self.refuse(*node, &why),
             Outcome::WaitForNews { deadline } => {
                 let until = Until::News { seen: self.news, deadline };
                 return Reply::Park(Box::new(Parked { request, until }));
@@ -161,23 +163,24 @@ impl ClusterState {
         }
     }
 
-    fn refuse_version(&self, node: i32, header: &Header) -> Reply {
+    fn refuse_version(&mut self, node: i32, header: &Header) -> Reply {
         let Header { api, version, .. } = header;
         // KIP-511: only ApiVersions is answered in a version that is not known.
         let answer = match self.settings.apis.get(api) {
-            Some(_) if *api == Api::ApiVersions => handlers::api_versions_unsupported(self, header),
+            Some(_) if *api == Api::ApiVersions => Some(handlers::api_versions_unsupported(self, header)),
             _ => None,
         };
         match answer {
-            Some(bytes) => Reply::Send { after: Duration::ZERO, bytes, then: Then::Continue },
-            None => refuse(node, &format_args!("{api} request of version {version}, which was not offered")),
+            Some(Ok(bytes)) => Reply::Send { after: Duration::ZERO, bytes, then: Then::Continue },
+            Some(Err(why)) => self.refuse(node, &why),
+            None => self.refuse(node, &format_args!("{api} request of version {version}, which was not offered")),
         }
     }
-}
 
-fn refuse(node: i32, why: &dyn std::fmt::Display) -> Reply {
-    warn!("broker {node}: {why}; the connection is closed");
-    Reply::Send { after: Duration::ZERO, bytes: Vec::new(), then: Then::Close }
+    fn refuse(&mut self, node: i32, why: &dyn std::fmt::Display) -> Reply {
+        self.lines.note(Level::Warn, format_args!("broker {node}: {why}; the connection is closed"));
+        Reply::Send { after: Duration::ZERO, bytes: Vec::new(), then: Then::Close }
+    }
 }
 
 #[cfg(test)]

@@ -64,8 +64,12 @@ impl Shared {
             return None;
         }
         let mut reply = state.receive(node, frame, self.clock.now());
-        self.changed.notify_all();
         loop {
+            self.changed.notify_all();
+            // A logger is code of a test's, and may look at the cluster.
+            if let Some(lines) = state.lines.take() {
+                MutexGuard::unlocked(&mut state, || lines.write());
+            }
             match reply {
                 Reply::Park(parked) => {
                     while is_up(&state) && !state.is_ready(&parked, self.clock.now()) {
@@ -75,7 +79,6 @@ impl Shared {
                         return None;
                     }
                     reply = state.resume(*parked, self.clock.now());
-                    self.changed.notify_all();
                 }
                 Reply::Send { after, bytes, then } => {
                     return self.let_pass(&mut state, after, is_up).then_some((bytes, then));

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use log::warn;
+use log::Level;
 
 #[cfg(feature = "_internal")]
 use super::Fault;
 use super::builder::{NewTopic, Settings};
 use super::fault::Faults;
 use super::frame::Header;
+use super::lines::Lines;
 use super::topic::{Topic, TopicId, TopicKind};
 use super::{ClusterBuilder, SeenRequest, StoredMessage};
 use crate::message::Timestamp;
@@ -35,6 +36,8 @@ pub struct ClusterState {
     requests: VecDeque<SeenRequest>,
     /// Grows whenever a fetch that waits should look again.
     pub(super) news: u64,
+    /// What there is to log.
+    pub(super) lines: Lines,
 }
 
 /// One broker.
@@ -82,6 +85,7 @@ impl ClusterState {
             topics_made: 0,
             requests: VecDeque::new(),
             news: 0,
+            lines: Lines::default(),
         };
         for NewTopic { name, partitions, kind } in topics {
             if state.create_topic(&name, partitions, kind).is_none() {
@@ -150,7 +154,8 @@ impl ClusterState {
             Some(other) => {
                 let other = other.to_owned();
                 if self.collisions.insert(name.to_owned()) {
-                    warn!("topic {name} is not made when clients ask for it: its name collides with {other}");
+                    let why = "is not made when clients ask for it: its name collides with";
+                    self.lines.note(Level::Warn, format_args!("topic {name} {why} {other}"));
                 }
             }
         }

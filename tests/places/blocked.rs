@@ -131,6 +131,24 @@ fn a_drop_of_a_callback_that_never_returns_holds_up_no_shutdown() {
     drop(release);
 }
 
+#[test]
+fn a_logger_on_a_thread_of_the_in_process_cluster_may_call_the_cluster() {
+    let _turn = spy::turn();
+    let cluster = Arc::new(Cluster::builder().topic("orders", 1).start().unwrap());
+    let (told, tells) = mpsc::channel();
+    let inside = Arc::clone(&cluster);
+    spy::arm_logger("kafka-1-0", move || told.send(inside.messages("orders").len()).unwrap());
+    let producer = client(&cluster).async_producer().drop_timeout(SHORT).build().unwrap();
+    producer.produce(message(0)).unwrap();
+    producer.deliver_messages();
+    let told = tells.recv_timeout(LONG / 2);
+    if told.is_err() {
+        // Nobody can end a cluster whose lock is never free.
+        std::mem::forget(cluster);
+    }
+    assert_eq!(told, Ok(0), "its line was written under the lock");
+}
+
 struct OnDrop(Block);
 
 impl Drop for OnDrop {

@@ -21,7 +21,7 @@ impl Asked for ApiVersionsRequest {
         let refused = unnamed.then_some(ResponseError::InvalidRequest.code());
         let error = errors.before.or(refused).or(errors.after).unwrap_or(0);
         if error == ResponseError::UnsupportedVersion.code() {
-            return unsupported(state, context.header).map_or(Outcome::Close, Outcome::Answer);
+            return unsupported(state, context.header).map_or_else(Outcome::Fault, Outcome::Answer);
         }
         let offered = state.settings.apis.keys().map(|api| entry(state, *api)).collect();
         let response = ApiVersionsResponse::default()
@@ -81,7 +81,7 @@ const FEATURES: [Feature; 7] = [
 ];
 
 /// The answer to a version that is not known: in version 0, with the range to choose from (KIP-511).
-pub(crate) fn unsupported(state: &ClusterState, header: &Header) -> Option<Vec<u8>> {
+pub(crate) fn unsupported(state: &ClusterState, header: &Header) -> Result<Vec<u8>, String> {
     let response = ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
         .with_api_keys(vec![entry(state, Api::ApiVersions)]);

@@ -45,6 +45,8 @@ pub(in crate::testing) enum Outcome {
     Silence,
     /// The connection ends.
     Close,
+    /// It ends by a fault in here, and which.
+    Fault(String),
     /// Nothing to answer with yet: ask again when something is new, at the latest at this time.
     WaitForNews { deadline: Timestamp },
 }
@@ -59,7 +61,7 @@ impl Context<'_> {
     }
 
     pub fn answer_as(&self, body: &impl Encodable, version: i16) -> Outcome {
-        frame::write(self.header, body, version).map_or(Outcome::Close, Outcome::Answer)
+        frame::write(self.header, body, version).map_or_else(Outcome::Fault, Outcome::Answer)
     }
 
     pub fn errors_for(&self, topic: &str, partition: i32) -> Errors {

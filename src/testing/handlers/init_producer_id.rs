@@ -26,7 +26,8 @@ impl Asked for InitProducerIdRequest {
             return refused(code);
         }
         if self.transactional_id.is_some() {
-            log::warn!("broker {}: a producer asks for transactions, which this cluster does not know", context.node);
+            let (node, what) = (context.node, "a producer asks for transactions, which this cluster does not know");
+            state.lines.note(log::Level::Warn, format_args!("broker {node}: {what}"));
             return refused(ResponseError::InvalidRequest.code());
         }
         // A producer that names its old id (KIP-360) also gets a new one: only transactions keep theirs.

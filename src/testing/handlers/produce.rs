@@ -9,7 +9,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
-use log::debug;
+use log::Level;
 
 use super::context::{Asked, Context, Outcome, shuffled, str_bytes, targets_of};
 use crate::testing::batch_check::{self, Refusal};
@@ -130,7 +130,11 @@ fn one(
         },
         Err(refusal) => {
             let Refusal { error, why, .. } = &refusal;
-            debug!("broker {}: no batch for {found:?}, partition {}: {error}: {why}", context.node, data.index);
+            let (node, partition) = (context.node, data.index);
+            state.lines.note(
+                Level::Debug,
+                format_args!("broker {node}: no batch for {found:?}, partition {partition}: {error}: {why}"),
+            );
             refusal.into()
         }
     }
