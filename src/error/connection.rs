@@ -208,7 +208,10 @@ impl fmt::Display for What<'_> {
             ConnectionErrorKind::Resolve(error) if is_out_of_descriptors(error) => {
                 write!(f, "the host name cannot be looked up ({error})")
             }
-            ConnectionErrorKind::Resolve(error) => write!(f, "the host name has no address ({error})"),
+            ConnectionErrorKind::Resolve(error) => {
+                // It may be that of a user's resolver.
+                write!(f, "the host name has no address ({})", OneLine(error))
+            }
             ConnectionErrorKind::Connect(error) => write!(f, "cannot connect ({error})"),
             ConnectionErrorKind::ConnectTimeout(after) => write!(f, "no connection within connect_timeout ({after:?})"),
             ConnectionErrorKind::CheckTimeout(after) => write!(f, "no connection within the {after:?} of the check"),
@@ -368,6 +371,10 @@ mod tests {
             (
                 Kind::Resolve(io("unknown name")),
                 "the host name has no address (unknown name); check its spelling and the DNS",
+            ),
+            (
+                Kind::Resolve(io("no such\nname")),
+                "the host name has no address (no such name); check its spelling and the DNS",
             ),
             (Kind::Connect(io("refused")), "cannot connect (refused); check that a broker listens there"),
             (

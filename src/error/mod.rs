@@ -42,11 +42,12 @@ impl fmt::Display for NotStarted<'_> {
 }
 
 /// A foreign text as part of an error's single line: words with one space between, no control characters.
-struct OneLine<'a>(&'a str);
+struct OneLine<T>(T);
 
-impl fmt::Display for OneLine<'_> {
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.0.split(|c: char| c.is_whitespace() || c.is_control());
+        let text = self.0.to_string();
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control());
         for (index, word) in words.filter(|word| !word.is_empty()).enumerate() {
             if index > 0 {
                 f.write_str(" ")?;

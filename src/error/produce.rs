@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DeliveryErrorKind, NotStarted};
+use super::{DeliveryErrorKind, NotStarted, OneLine};
 use crate::message::Message;
 
 /// A message that was not accepted, and why. It owns the message, so nothing is lost.
@@ -180,7 +180,7 @@ impl fmt::Display for ProduceErrorKind {
             Self::Start(error) => write!(f, "{}, and produce again", NotStarted(error)),
             Self::InvalidTopic(error) => fmt::Display::fmt(error, f),
             Self::InvalidMessage(why) => write!(f, "the message cannot be sent: {why}"),
-            Self::Refused(error) => write!(f, "an interceptor refused the message: {error}"),
+            Self::Refused(error) => write!(f, "an interceptor refused the message: {}", OneLine(error)),
             Self::Fatal(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -298,7 +298,7 @@ mod tests {
                 Kind::InvalidMessage("the partition is negative"),
                 "the message cannot be sent: the partition is negative",
             ),
-            (Kind::Refused("no tenant".into()), "an interceptor refused the message: no tenant"),
+            (Kind::Refused("no\ntenant".into()), "an interceptor refused the message: no tenant"),
             (
                 Kind::Fatal(Arc::new(fatal)),
                 "the producer cannot go on: it was taken back (purge or clear_buffer); make a new one",
