@@ -106,7 +106,11 @@ impl Producer {
             return Undelivered::default();
         }
         let (mut engine, mut chunks) = match self.driver.take() {
-            Some(driver) => driver.dismantle(),
+            Some(mut driver) => {
+                // What was answered since is not told as possibly written.
+                driver.look();
+                driver.dismantle()
+            }
             None => (ProducerEngine::new(self.client.clone(), self.without_timeout.clone(), 0), VecDeque::new()),
         };
         for topic in &self.queue.topics()[engine.topic_count()..] {
@@ -193,12 +197,11 @@ impl Producer {
         // What the last call left has new attempts, too.
         driver.engine.extend(driver.now());
         self.take_all(&mut driver.hand);
-        driver.begin();
-        let until = Deadline::after(driver.now(), self.producer.delivery_timeout);
+        driver.begin(Deadline::after(driver.now(), self.producer.delivery_timeout));
         let retries = self.producer.max_retries;
         let mut faults = 0;
         let problem = loop {
-            let step = step(&mut driver, |fate| self.settle(fate, failed), until, retries);
+            let step = step(&mut driver, |fate| self.settle(fate, failed), retries);
             driver.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
             match step {
                 Ok(Step::Wait) => {}
@@ -272,12 +275,11 @@ enum Step {
     Done,
 }
 
-/// One turn: all in hand to the engine, its fates out, and a wait for the sockets until `until`. Done when every
-/// message has its fate, when the time is up, or when a batch was attempted `retries` times more.
+/// One turn: all in hand to the engine, its fates out, and a wait for the sockets. Done when every message has its
+/// fate, when the caller's time is up, or when a batch was attempted `retries` times more.
 fn step(
     driver: &mut Driver,
     mut settle: impl FnMut(BatchFate) -> Option<BatchFate>,
-    until: Deadline,
     retries: Option<u32>,
 ) -> Result<Step, String> {
     let result = catch_unwind(AssertUnwindSafe(|| {
@@ -291,10 +293,10 @@ fn step(
         // The buffer counts until the fate, not until the first byte is written.
         driver.take_released();
         let exhausted = retries.is_some_and(|retries| driver.engine.is_exhausted(retries));
-        if driver.engine.unfinished() == 0 || exhausted || !driver.in_time(until) {
+        if driver.engine.unfinished() == 0 || exhausted || driver.is_overdue() {
             return Ok(Step::Done);
         }
-        driver.poll(driver.wait_of(until), true).map(|()| Step::Wait)
+        driver.poll(driver.until(), true).map(|()| Step::Wait)
     }));
     match result {
         Ok(Ok(step)) => Ok(step),

@@ -15,8 +15,8 @@ use crate::error::{CheckError, ClusterInfo, ConnectionError, DeliveryErrorKind};
 /// Blocks until every broker was called, for at most `timeout`.
 pub(crate) fn run(client: &Arc<ClientConfig>, timeout: Duration) -> Result<ClusterInfo, CheckError> {
     let driver = Driver::new(Arc::clone(client), Arc::default(), false).map_err(CheckError::Io)?;
-    let until = Deadline::after(clock::now(), timeout);
-    let mut look = Look { driver, timeout, until };
+    let mut look = Look { driver, timeout };
+    look.driver.begin(Deadline::after(clock::now(), timeout));
     let mut cluster = look.find(&client.seeds)?;
     let (answered, errors) = look.call(&cluster.brokers).map_err(CheckError::Io)?;
     if answered == 0 {
@@ -29,7 +29,6 @@ pub(crate) fn run(client: &Arc<ClientConfig>, timeout: Duration) -> Result<Clust
 struct Look {
     driver: Driver,
     timeout: Duration,
-    until: Deadline,
 }
 
 impl Look {
@@ -50,13 +49,13 @@ impl Look {
                     unreachable: Vec::new(),
                 });
             }
-            if self.is_late() || is_hopeless(seeds, &errors) {
+            if self.driver.is_overdue() || is_hopeless(seeds, &errors) {
                 for error in self.driver.engine.unready(self.timeout) {
                     errors.entry(Arc::clone(&error.address)).or_insert(error);
                 }
                 return Err(CheckError::Unreachable { after: self.timeout, errors: errors.into_values().collect() });
             }
-            self.driver.poll(self.driver.wait_of(self.until), false).map_err(CheckError::Io)?;
+            self.driver.poll(self.driver.until(), false).map_err(CheckError::Io)?;
         }
     }
 
@@ -77,19 +76,15 @@ impl Look {
                 }
             });
             self.driver.go();
-            if open.is_empty() || self.is_late() {
+            if open.is_empty() || self.driver.is_overdue() {
                 break;
             }
-            self.driver.poll(self.driver.wait_of(self.until), false)?;
+            self.driver.poll(self.driver.until(), false)?;
         }
         // A bootstrap address may be on its way as well.
         errors.extend(self.driver.engine.unready(self.timeout).filter(|error| error.advertised.is_some()));
         errors.sort_by_key(|error| error.advertised.as_ref().map(|advertised| advertised.node));
         Ok((answered, errors))
-    }
-
-    fn is_late(&self) -> bool {
-        !self.driver.in_time(self.until)
     }
 }
 

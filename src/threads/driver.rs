@@ -34,6 +34,8 @@ pub(crate) trait Network {
     fn send(&mut self, conn: ConnId, frame: Frame, events: &mut Vec<Event>);
     fn close(&mut self, conn: ConnId);
     fn limit_responses(&mut self, conn: ConnId, max: usize);
+    /// Reads what has come by now, without a wait.
+    fn look(&mut self, events: &mut Vec<Event>);
     /// Forgets all connections; nothing more is heard of them.
     fn renew(&mut self, client: &ClientConfig);
     /// What ends its wait from another thread, if it waits at all.
@@ -65,8 +67,9 @@ pub(crate) struct Driver<N = Net> {
     /// When the sockets were last read. Deadlines are judged by this time, never by a later one, so that an answer
     /// that was there in time is seen in time, however late this thread was.
     now: Instant,
-    /// Until when a caller waits because of a late look.
-    late_until: Deadline,
+    /// Until when a caller waits, and whether that was put off.
+    until: Deadline,
+    put_off: bool,
 }
 
 impl Driver {
@@ -86,27 +89,19 @@ impl Driver {
     /// # Errors
     /// The system cannot wait.
     pub fn poll(&mut self, wait: Deadline, somebody_waits: bool) -> io::Result<()> {
-        let (until, wait) = if self.told {
-            (Deadline::at(self.now), Some(Duration::ZERO))
-        } else {
-            let until = wait.min(self.engine.next_deadline());
-            (until, until.moment().map(|_| until.left(clock::now()).unwrap_or_default()))
-        };
+        let until = self.next_look(wait);
+        let wait = if self.told { Some(Duration::ZERO) } else { until.moment().and_then(|_| until.left(clock::now())) };
         let polled = if somebody_waits && wait != Some(Duration::ZERO) {
             self.watch_and_poll(wait)
         } else {
             self.net.poll(wait, &mut self.events)
         };
         let now = clock::now();
-        let late = until.moment().is_some_and(|until| is_late(self.now, until, now));
-        let deadline = if late { Deadline::at(now) } else { self.engine.next_deadline() };
+        let deadline = if is_late(self.now, until, now) { Deadline::at(now) } else { self.engine.next_deadline() };
         let read = read_up(now, deadline, || {
             self.net.poll(Some(Duration::ZERO), &mut self.events).map(|()| self.net.has_more())
         });
-        self.hear(now);
-        if late {
-            self.put_off();
-        }
+        self.hear(until, now);
         polled.and(read)
     }
 
@@ -145,7 +140,8 @@ impl<N: Network> Driver<N> {
             events: Vec::new(),
             told: false,
             now: clock::now(),
-            late_until: Deadline::NEVER,
+            until: Deadline::NEVER,
+            put_off: false,
         }
     }
 
@@ -161,10 +157,26 @@ impl<N: Network> Driver<N> {
         &mut self.events
     }
 
-    /// Tells the engine what the network told, all of it before any deadline is judged.
-    pub fn hear(&mut self, now: Instant) {
+    /// When the sockets are to be looked at again: at once if the engine has something to decide, else with its next
+    /// deadline, and at the latest after `wait`.
+    pub fn next_look(&self, wait: Deadline) -> Deadline {
+        if self.told { Deadline::at(self.now) } else { wait.min(self.engine.next_deadline()) }
+    }
+
+    /// Tells the engine what the network told, all of it before any deadline is judged. This look was to be at `until`.
+    pub fn hear(&mut self, until: Deadline, now: Instant) {
+        let late = is_late(self.now, until, now);
         self.now = now;
         self.feed();
+        if late {
+            self.put_off();
+        }
+    }
+
+    /// Tells the engine what has come since the last look, before what is under way is given up.
+    pub fn look(&mut self) {
+        self.net.look(&mut self.events);
+        self.hear(Deadline::NEVER, clock::now());
     }
 
     /// The last look was late: what is under way has a while from now, because what was sent just before this process
@@ -172,25 +184,24 @@ impl<N: Network> Driver<N> {
     fn put_off(&mut self) {
         let until = self.now + ANSWERED_WITHIN;
         self.engine.put_off(until);
-        if self.late_until == Deadline::NEVER {
-            self.late_until = Deadline::at(until);
+        if self.until.passed(until) && !self.put_off {
+            (self.until, self.put_off) = (Deadline::at(until), true);
         }
     }
 
-    /// From here on the next look that is late puts off what `in_time` says, too: once.
-    pub fn begin(&mut self) {
-        self.late_until = Deadline::NEVER;
+    /// A caller waits from here on, until then: a late look puts that off as it does the time of messages, once.
+    pub fn begin(&mut self, until: Deadline) {
+        (self.until, self.put_off) = (until, false);
     }
 
-    /// Whether there is time left until then; the time of a caller, which is put off by a late look as that of
-    /// messages.
-    pub fn in_time(&self, until: Deadline) -> bool {
-        !until.passed(self.now) || (self.late_until != Deadline::NEVER && !self.late_until.passed(self.now))
+    /// Until when the caller waits.
+    pub fn until(&self) -> Deadline {
+        self.until
     }
 
-    /// How long a caller waits whose time is up then.
-    pub fn wait_of(&self, until: Deadline) -> Deadline {
-        if until.passed(self.now) { self.late_until } else { until }
+    /// Whether the caller's time is up.
+    pub fn is_overdue(&self) -> bool {
+        self.until.passed(self.now)
     }
 
     pub fn waker(&self) -> Option<Arc<Waker>> {
@@ -325,6 +336,12 @@ impl Network for Net {
         Self::limit_responses(self, conn, max);
     }
 
+    fn look(&mut self, events: &mut Vec<Event>) {
+        let now = clock::now();
+        // What cannot be read has not come.
+        let _ = read_up(now, Deadline::at(now), || self.poll(Some(Duration::ZERO), events).map(|()| self.has_more()));
+    }
+
     fn renew(&mut self, client: &ClientConfig) {
         match new_net(client) {
             Ok(net) => *self = net,
@@ -350,8 +367,8 @@ fn read_up(now: Instant, deadline: Deadline, mut read: impl FnMut() -> io::Resul
 
 /// Whether the sockets were looked at long after they were to be. This process was stopped, or something held up this
 /// thread, and as little as what they hold was seen can what they should hold have come.
-fn is_late(last: Instant, until: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(until.max(last)) >= LATE
+fn is_late(last: Instant, until: Deadline, now: Instant) -> bool {
+    until.moment().is_some_and(|until| now.saturating_duration_since(until.max(last)) >= LATE)
 }
 
 /// Longer than a thread waits for its turn on most machines.
@@ -411,8 +428,9 @@ mod tests {
             // It was woken before its time.
             (0, 5000, 4000, false),
         ] {
-            assert_eq!(is_late(at(last), at(until), at(now)), late, "{last} {until} {now}");
+            assert_eq!(is_late(at(last), Deadline::at(at(until)), at(now)), late, "{last} {until} {now}");
         }
+        assert!(!is_late(start, Deadline::NEVER, at(3_600_000)), "it was to look at no time");
     }
 
     #[test]
@@ -423,21 +441,23 @@ mod tests {
             |millis| Deadline::after(start, Duration::from_millis(millis)),
         );
         let mut driver = Driver::over(Nowhere, Arc::new(ClientConfig::new(Vec::new())), Arc::default(), false, 0);
-        driver.begin();
-        driver.hear(at(5000));
-        assert!(driver.in_time(deadline(6000)) && !driver.in_time(deadline(2000)));
-        driver.put_off();
-        assert!(driver.in_time(deadline(2000)));
-        assert_eq!(driver.wait_of(deadline(2000)), deadline(6000));
-        assert_eq!(driver.wait_of(deadline(7000)), deadline(7000));
-        assert_eq!(driver.wait_of(Deadline::NEVER), Deadline::NEVER);
-        driver.hear(at(5900));
-        driver.put_off();
-        driver.hear(at(6000));
-        assert!(!driver.in_time(deadline(2000)), "not twice");
-        driver.begin();
-        driver.put_off();
-        assert!(driver.in_time(deadline(2000)), "the next call");
+        driver.hear(deadline(0), at(0));
+        driver.begin(deadline(9000));
+        // It has time enough, and its respite is still to come.
+        driver.hear(deadline(1000), at(5000));
+        assert_eq!((driver.until(), driver.is_overdue()), (deadline(9000), false));
+        driver.hear(deadline(6000), at(10_000));
+        assert_eq!((driver.until(), driver.is_overdue()), (deadline(11_000), false));
+        driver.hear(deadline(10_100), at(10_900));
+        assert_eq!(driver.until(), deadline(11_000), "not twice");
+        driver.hear(deadline(11_000), at(11_000));
+        assert!(driver.is_overdue());
+        driver.begin(deadline(12_000));
+        driver.hear(deadline(11_100), at(13_000));
+        assert_eq!(driver.until(), deadline(14_000), "the next call");
+        driver.begin(Deadline::NEVER);
+        driver.hear(deadline(13_100), at(20_000));
+        assert_eq!(driver.until(), Deadline::NEVER);
     }
 
     /// No network.
@@ -448,6 +468,7 @@ mod tests {
         fn send(&mut self, _: ConnId, _: Frame, _: &mut Vec<Event>) {}
         fn close(&mut self, _: ConnId) {}
         fn limit_responses(&mut self, _: ConnId, _: usize) {}
+        fn look(&mut self, _: &mut Vec<Event>) {}
         fn renew(&mut self, _: &ClientConfig) {}
         fn waker(&self) -> Option<Arc<Waker>> {
             None

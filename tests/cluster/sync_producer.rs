@@ -1,5 +1,6 @@
 //! The producer that works on the caller's thread.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Cluster, Fault};
@@ -147,6 +148,26 @@ fn the_buffer_can_be_cleared_and_says_what_may_be_written() {
     let left = producer.shutdown();
     let left: Vec<_> = left.map(|error| (error.message().tag(), error.persistence())).collect();
     assert_eq!(left, [(9, Persistence::No)]);
+}
+
+#[test]
+fn what_was_answered_after_the_last_call_is_not_handed_back_as_possibly_written() {
+    let cluster = cluster(1);
+    let late = ms(200);
+    let _late = cluster.inject(Fault::on(Api::Produce).delay(late));
+    // On a busy machine the answer may need more than twice its time.
+    let requests = || cluster.requests().iter().filter(|request| request.api == Api::Produce).count();
+    let left = [2, 20, 100].map(|times| {
+        let mut producer = sync_producer(&cluster).delivery_timeout(ms(100)).build().unwrap();
+        producer.produce(Message::new("orders", "v")).unwrap();
+        let before = requests();
+        while requests() == before {
+            let _ = producer.deliver_messages();
+        }
+        thread::sleep(times * late);
+        producer.shutdown().len()
+    });
+    assert!(left.contains(&0), "{left:?}");
 }
 
 #[test]

@@ -331,7 +331,8 @@ impl World {
             }
             return Some(ending);
         }
-        if ending.until.moment().is_some_and(|until| self.now > until + TOO_LATE) {
+        let since = self.running_since();
+        if ending.until.moment().is_some_and(|until| self.now > until.max(since) + TOO_LATE) {
             self.wrong(Anomaly::NoOutcome, "shutdown came back much too late");
         }
         self.note_fates();

@@ -17,6 +17,8 @@ pub enum Anomaly {
     InconsistentOffset,
     NoOutcome,
     TwoOutcomes,
+    /// A message is said to be possibly written, and the answer was there that it is.
+    FalseDoubt,
     /// A message failed for what is wrong with another one.
     FalseBlame,
     /// More messages hold a place than there are places, or places are never given back.
@@ -40,6 +42,7 @@ impl fmt::Display for Anomaly {
             Self::InconsistentOffset => "inconsistent offset",
             Self::NoOutcome => "no outcome",
             Self::TwoOutcomes => "two outcomes",
+            Self::FalseDoubt => "false doubt",
             Self::FalseBlame => "false blame",
             Self::WrongPlaces => "wrong places",
             Self::LostWakeUp => "lost wake-up",

@@ -20,6 +20,7 @@ impl World {
         match self.story {
             Story::Any => self.plan_faults(),
             Story::Anew => self.plan_anew(),
+            Story::Stopped => self.plan_stops(),
         }
         self.at(TROUBLE + Duration::from_secs(9), Happening::Repair);
         // What is produced from now on has no reason to wait.

@@ -31,6 +31,8 @@ pub struct Sent {
     pub keyless: bool,
     /// Whether a socket took the first byte of a batch with it.
     pub written: bool,
+    /// Whether the client's socket has the answer that it was appended, if the story asks for that.
+    pub answered: bool,
     pub said: Vec<Said>,
 }
 

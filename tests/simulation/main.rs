@@ -34,6 +34,7 @@ mod scripts;
 mod setup;
 mod silence;
 mod steps;
+mod stops;
 mod wires;
 mod worker;
 mod world;
@@ -78,18 +79,13 @@ fn every_message_has_one_fate_and_the_logs_agree() {
 
 #[test]
 fn what_is_made_anew_gets_every_message_that_was_not_in_the_old_one_once_and_in_order() {
-    let (first, count) = seeds();
-    let (mut failures, mut accepted) = (Vec::new(), 0);
-    for seed in first..first + count {
-        let outcome = run_about(seed, Story::Anew, None);
-        accepted += outcome.accepted;
-        if !outcome.problems.is_empty() {
-            println!("seed {seed}: {}", in_one_line(&outcome.problems));
-            failures.push(seed);
-        }
-    }
-    println!("made anew: {count} seeds, {} failures, {accepted} messages accepted", failures.len());
-    assert!(failures.is_empty(), "run one again with OTTLA_SIM_SEED={}", failures[0]);
+    try_all(Story::Anew);
+}
+
+#[test]
+fn what_was_answered_while_the_process_was_stopped_is_not_told_as_possibly_written() {
+    let waited = try_all(Story::Stopped);
+    assert!(waited > 0 || seeds().1 == 1, "no answer came while the process was stopped");
 }
 
 #[test]
@@ -121,6 +117,25 @@ fn planted_bugs_are_found() {
     assert!(unfound.is_empty(), "{unfound:?} were not found in {SEEDS} seeds");
 }
 
+/// Runs all seeds of a story. Returns how many messages were answered while the process was stopped.
+fn try_all(story: Story) -> u64 {
+    let (first, count) = seeds();
+    let (mut failures, mut accepted, mut waited) = (Vec::new(), 0, 0);
+    for seed in first..first + count {
+        let outcome = run_about(seed, story, None);
+        accepted += outcome.accepted;
+        waited += outcome.answered_in_a_stop;
+        if !outcome.problems.is_empty() {
+            println!("seed {seed}: {}", in_one_line(&outcome.problems));
+            failures.push(seed);
+        }
+    }
+    println!("{story:?}: {count} seeds, {} failures, {accepted} messages accepted", failures.len());
+    println!("{story:?}: {waited} messages were answered while the process was stopped");
+    assert!(failures.is_empty(), "run one again with OTTLA_SIM_SEED={}", failures[0]);
+    waited
+}
+
 fn run(seed: u64, bug: Option<Bug>) -> Outcome {
     run_about(seed, Story::Any, bug)
 }
@@ -130,7 +145,7 @@ fn run_about(seed: u64, story: Story, bug: Option<Bug>) -> Outcome {
     let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, story, bug).run()));
     run.unwrap_or_else(|_| {
         let problems = vec![Problem::new(Anomaly::Panic, "in the simulation")];
-        Outcome { problems, trace: 0, accepted: 0, overflows: 0, blamed: 0 }
+        Outcome { problems, trace: 0, accepted: 0, overflows: 0, blamed: 0, answered_in_a_stop: 0 }
     })
 }
 

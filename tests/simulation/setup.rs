@@ -54,7 +54,7 @@ impl Setup {
         let loading_time = Duration::from_millis([0, 0, 30, 3000][below(4) as usize]);
         builder = builder.auto_create(auto_create).creation_delay(creation_delay).loading_time(loading_time);
         let versions = if story == Story::Anew { below(3) } else { 0 };
-        if story == Story::Anew {
+        if story != Story::Any {
             builder = two_topics(Cluster::builder().brokers(brokers), partitions, versions);
         }
         let cluster = ClusterState::new(builder, &ports).expect("the topics are good");
@@ -83,13 +83,24 @@ impl Setup {
             producer.delivery_timeout = Duration::from_secs(120);
             (producer.unknown_topic_grace, producer.max_retries) = (Duration::from_secs(30), None);
         }
-        let queue = QueueConfig {
+        if story == Story::Stopped {
+            // Answers come soon, so that none is outstanding when time is up, unless the process was stopped.
+            producer.delivery_timeout = Duration::from_secs([5, 10][below(2) as usize]);
+            (producer.unknown_topic_grace, producer.max_retries) = (Duration::from_secs(30), None);
+            producer.max_batch_bytes = producer.max_batch_bytes.max(2000);
+            producer.max_buffer_bytesize = producer.max_buffer_bytesize.max(3000);
+        }
+        let mut queue = QueueConfig {
             max_queue_size: [1, 4, 20, 1000, 1000][below(5) as usize],
             max_queue_bytesize: [400, 3000, 1 << 20, 1 << 20][below(4) as usize],
             delivery_threshold: [0, 0, 1, 1, 5][below(5) as usize],
             delivery_interval: Duration::from_millis([0, 0, 5, 1000, 20_000][below(5) as usize]),
             ..QueueConfig::default()
         };
+        if story == Story::Stopped && queue.delivery_interval.is_zero() {
+            // Messages leave, so that they are under way when the process is stopped.
+            queue.delivery_threshold = queue.delivery_threshold.max(1);
+        }
         let (callbacks, callers) = (below(2) == 0, 1 + below(4) as usize);
         let (client, producer) = (Arc::new(client), Arc::new(producer));
         Self {
@@ -102,7 +113,7 @@ impl Setup {
             auto_create,
             callbacks,
             callers,
-            compacted: compacted && story != Story::Anew,
+            compacted: compacted && story == Story::Any,
             names,
             by_name: versions > 0,
             calm,

@@ -202,6 +202,23 @@ fn an_answer_that_was_there_in_time_is_read_before_its_time_is_judged() {
     }
 }
 
+#[test]
+fn an_answer_that_came_behind_the_last_look_is_read_before_anything_is_given_up() {
+    let mut met = Met::new();
+    let mut lookout = met.produce_with_handle(0);
+    let (conn, request) = met.send();
+    met.wrote(conn);
+    met.turn();
+    let answer = met.ask(&request);
+    met.side.close();
+    met.side.abandon(true);
+    // As when the process is stopped between the two.
+    met.side.wires().came.push(Event::Response(conn, answer));
+    met.turn();
+    assert_eq!(delivered(&mut lookout).offset, Some(0));
+    assert_eq!(met.side.counts(), Counts { delivered: 1, ..Counts::default() });
+}
+
 /// A producer that has met a broker with two partitions of a topic.
 struct Met {
     side: Unthreaded,

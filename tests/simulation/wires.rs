@@ -17,7 +17,7 @@ use crate::bench::rewrite;
 use crate::frames::{Found, batches, restamp};
 use crate::planted::{Bug, Key};
 use crate::records::change_blame;
-use crate::world::{Happening, NAMES, World};
+use crate::world::{Happening, NAMES, Story, World};
 
 /// One connection.
 pub struct Wire {
@@ -44,6 +44,13 @@ impl Wire {
         self.ended.get_or_insert(now);
         std::mem::replace(&mut self.open, false)
     }
+
+    /// What comes behind the frames that are on their way waits for so long: no socket may have taken them yet.
+    pub fn hold(&mut self, now: Instant, time: Duration) {
+        if self.there > now {
+            self.there += time;
+        }
+    }
 }
 
 fn blame_the_neighbours(answer: &mut Vec<u8>, version: i16) {
@@ -67,7 +74,8 @@ fn is_whole(answer: &[u8]) -> bool {
 pub enum Load {
     /// A request, and when the client's socket took it.
     Request(Bytes, Instant),
-    Answer(Vec<u8>),
+    /// An answer, and the messages that it says were appended, if the story asks for them.
+    Answer(Vec<u8>, Vec<u64>),
     /// The messages of a frame whose first byte is taken.
     Ids(Vec<u64>),
 }
@@ -114,7 +122,7 @@ impl World {
                 };
                 self.wires.insert(conn, wire);
                 let (soon, happening) = match self.below(40) {
-                    0 if !self.healed => (within, Happening::Refused(conn)),
+                    0 if !self.healed && self.story != Story::Stopped => (within, Happening::Refused(conn)),
                     _ if up => (soon.min(within), Happening::Connected(conn)),
                     _ => (soon.min(within), Happening::Refused(conn)),
                 };
@@ -179,9 +187,10 @@ impl World {
     }
 
     pub fn serve(&mut self, number: u64, conn: ConnId) {
-        if let Some(muted) = self.wires.get(&conn).map(|wire| wire.muted).filter(|muted| *muted > self.now) {
+        let later = self.wires.get(&conn).map(|wire| wire.muted).max(self.behind_the_stop(number));
+        if let Some(later) = later.filter(|later| *later > self.now) {
             let load = self.loads.remove(&number);
-            let number = self.at(muted - self.start, Happening::AtBroker(conn));
+            let number = self.at(later - self.start, Happening::AtBroker(conn));
             self.loads.extend(load.map(|load| (number, load)));
             return;
         }
@@ -191,6 +200,8 @@ impl World {
             return;
         }
         let node = wire.node;
+        let ids = if self.story == Story::Stopped { batches(&frame) } else { Vec::new() };
+        let ids = ids.into_iter().flat_map(|batch| batch.ids).collect();
         let reply = self.ask_broker(node, frame);
         let Reply::Send { after, bytes, then } = reply else { return };
         let travel = self.latency();
@@ -204,7 +215,7 @@ impl World {
         let back = wire.back - self.start;
         if is_whole(&bytes) {
             let number = self.at(back, Happening::AtClient(conn));
-            self.loads.insert(number, Load::Answer(bytes[4..].to_vec()));
+            self.loads.insert(number, Load::Answer(bytes[4..].to_vec(), ids));
         }
         if then == Then::Close {
             self.at(back + Duration::from_micros(1), Happening::Closed(conn));
@@ -246,9 +257,12 @@ impl World {
     }
 
     pub fn answered(&mut self, number: u64, conn: ConnId) {
-        let Some(Load::Answer(bytes)) = self.loads.remove(&number) else { return };
+        let Some(Load::Answer(bytes, ids)) = self.loads.remove(&number) else { return };
         // Sometimes the client hears it although it has given up that connection, and has perhaps another.
         let stray = self.below(4) == 0;
+        if self.wires.get(&conn).is_some_and(|wire| wire.open) {
+            self.note_answer(&ids);
+        }
         if let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open || stray) {
             wire.unanswered.retain(|frame| frame[4..8] != bytes[..4]);
             let (started, finished) = std::mem::take(&mut wire.unnoted);

@@ -17,7 +17,7 @@ use crate::ledger::Told;
 use crate::meddling::Cut;
 use crate::planted::Bug;
 use crate::records::INVALID_RECORD;
-use crate::world::{Happening, World};
+use crate::world::{Happening, Story, World};
 
 /// Where the worker breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ impl World {
 
     /// The timer's turn.
     pub fn tick(&mut self) {
-        if self.tick_at != Some(self.now) {
+        if self.tick_at.is_none_or(|at| at > self.now) {
             return;
         }
         let mut next = self.side.tick(self.now);
@@ -79,7 +79,7 @@ impl World {
 
     /// The worker's turn.
     pub fn turn(&mut self) {
-        if self.turn_at != Some(self.now) || self.stopped {
+        if self.turn_at.is_none_or(|at| at > self.now) || self.stopped {
             return;
         }
         self.turn_at = None;
@@ -96,6 +96,9 @@ impl World {
         match turn {
             Turn::Wait(until) => {
                 self.sleeps = self.side.is_asleep();
+                if !self.inbox.is_empty() {
+                    self.wake();
+                }
                 if let Some(until) = until.moment() {
                     // A deadline that has passed and changes nothing must not go on for ever.
                     let at = until.max(self.now + Duration::from_micros(1)) + self.late();
@@ -161,6 +164,7 @@ impl World {
 
     pub fn say(&mut self, id: u64, (said, why): Told) {
         self.look_at_blame(id, said, why.as_ref());
+        self.look_at_doubt(id, said);
         self.tell(|| format!("{id}: {said:?} {}", why.map_or_else(String::new, |why| why.to_string())));
         self.ledger.say(id, said);
         self.mark(&(id, matches!(said, Said::Delivered { .. })));
@@ -187,13 +191,19 @@ impl World {
         if let Some(Break::AtRequest(after)) = breaks {
             self.side.wires().panic_after = Some(after);
         }
-        let (events, now) = (std::mem::take(&mut self.inbox), self.now);
+        let (mut events, now) = (std::mem::take(&mut self.inbox), self.now);
+        if self.story == Story::Stopped && self.below(4) == 0 {
+            // Some of it has come just behind the look.
+            let seen = self.below(events.len() as u64 + 1) as usize;
+            self.side.wires().came = events.split_off(seen);
+        }
         let armed = self.side.wires().panic_after.is_some();
         let now_and_then = self.bug.is_some() && self.below(4) == 0;
         self.meddling.begin(breaks, self.lost_below, now_and_then);
         QUIET.set(matches!(breaks, Some(Break::InChunk(_))) || self.bug == Some(Bug::CompleteTwice));
         let turn = self.side.turn(events.into_iter(), now, &mut self.meddling);
         QUIET.set(false);
+        self.inbox = std::mem::take(&mut self.side.wires().came);
         *cut = self.meddling.take_cut();
         if turn == Turn::Broke && cut.is_none() && !(armed && self.side.wires().panic_after.is_none()) {
             self.look_at_handles();
@@ -253,7 +263,7 @@ impl World {
             self.awaited_since = None;
             return;
         }
-        let since = *self.awaited_since.get_or_insert(self.now);
+        let since = (*self.awaited_since.get_or_insert(self.now)).max(self.running_since());
         if self.now > since + TOO_LATE && self.turn_at.is_none_or(|at| at > self.now) {
             self.wrong(Anomaly::LostWakeUp, format!("something waits since {:?}", since - self.start));
         }
@@ -268,7 +278,7 @@ impl World {
     }
 
     /// How late a thread runs.
-    fn late(&mut self) -> Duration {
+    pub fn late(&mut self) -> Duration {
         match self.below(64) {
             0 => Duration::from_millis(self.below(300)),
             1..8 => Duration::from_micros(self.below(20_000)),

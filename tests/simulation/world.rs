@@ -22,6 +22,7 @@ use crate::ledger::{Eyes, Ledger, Sent, id_of};
 use crate::meddling::Meddling;
 use crate::planted::{Bug, Sequences};
 use crate::setup::Setup;
+use crate::stops::Stop;
 use crate::wires::{Load, Wire};
 use crate::worker::Break;
 
@@ -41,6 +42,8 @@ pub enum Story {
     Any,
     /// Topics and whole clusters are made anew.
     Anew,
+    /// The process is stopped again and again, and nothing else goes wrong.
+    Stopped,
 }
 
 pub struct World {
@@ -81,6 +84,9 @@ pub struct World {
     pub overflows: u64,
     /// Messages that brokers refused by their place in a batch.
     pub blamed: u64,
+    /// When the process was stopped last, and how many messages were answered meanwhile.
+    pub stop: Option<Stop>,
+    pub answered_in_a_stop: u64,
     /// What was in topics that were deleted.
     gone: Vec<Vec<Stored>>,
     /// When the worker runs next, whether it waits to be woken, and whether it has ended.
@@ -131,6 +137,8 @@ pub enum Happening {
     AtClient(ConnId),
     Closed(ConnId),
     Cut,
+    /// The process is stopped for so long.
+    Suspend(Duration),
     Stop(i32),
     Start(i32),
     /// A broker comes back at another address.
@@ -161,6 +169,8 @@ pub struct Outcome {
     pub overflows: u64,
     /// Messages that brokers refused by their place in a batch (KIP-467).
     pub blamed: u64,
+    /// Messages that were answered while the process was stopped.
+    pub answered_in_a_stop: u64,
 }
 
 impl World {
@@ -206,6 +216,8 @@ impl World {
             ledger,
             overflows: 0,
             blamed: 0,
+            stop: None,
+            answered_in_a_stop: 0,
             gone: Vec::new(),
             turn_at: None,
             sleeps: false,
@@ -236,6 +248,10 @@ impl World {
     pub fn run(mut self) -> Outcome {
         while self.problems.is_empty() {
             let Some(Reverse((at, number, happening))) = self.events.pop() else { break };
+            if let Some(later) = self.held_back(at, happening) {
+                self.events.push(Reverse((later, number, happening)));
+                continue;
+            }
             self.steps += 1;
             if self.steps > 200_000 {
                 self.wrong(Anomaly::Spin, "so many steps are not needed");
@@ -252,8 +268,8 @@ impl World {
             self.judge();
         }
         self.problems.truncate(5);
-        let Self { problems, trace, ledger, overflows, blamed, .. } = self;
-        Outcome { problems, trace: trace.finish(), accepted: ledger.accepted, overflows, blamed }
+        let Self { problems, trace, ledger, overflows, blamed, answered_in_a_stop, .. } = self;
+        Outcome { problems, trace: trace.finish(), accepted: ledger.accepted, overflows, blamed, answered_in_a_stop }
     }
 
     /// Compares what was said with what is there, once all is over.
@@ -371,6 +387,7 @@ impl World {
                     self.cut(conn);
                 }
             }
+            Happening::Suspend(time) => self.suspend(time),
             Happening::Stop(node) => {
                 self.cluster.broker_stops(node);
                 self.cut_all(node);
@@ -427,7 +444,7 @@ impl World {
     fn settled(&mut self) {
         let engine = self.side.engine();
         let (unfinished, held) = (engine.unfinished(), engine.held());
-        if (self.auto_create || self.story == Story::Anew) && unfinished > 0 {
+        if (self.auto_create || self.story != Story::Any) && unfinished > 0 {
             self.wrong(Anomaly::NoOutcome, format!("{unfinished} wait for nothing"));
         }
         if unfinished == 0 && !self.stopped && !self.side.has_calls() && held != Freed::default() {
@@ -442,6 +459,9 @@ impl World {
     fn repair(&mut self) {
         self.cluster.heal();
         self.healed = true;
+        if self.story == Story::Stopped {
+            return;
+        }
         // Perhaps one never comes back.
         let lost = 2 + self.below(4) as i32;
         for node in 1..=self.brokers {
@@ -485,6 +505,9 @@ impl World {
     }
 
     pub fn latency(&mut self) -> Duration {
+        if self.story == Story::Stopped {
+            return Duration::from_micros(100 + self.below(80_000));
+        }
         match self.below(20) {
             0 => Duration::from_micros(self.below(3_000_000)),
             1..=4 => Duration::from_micros(self.below(200_000)),

@@ -37,6 +37,8 @@ pub struct Unthreaded {
     max_message_bytes: usize,
     items: Option<Receiver<Item>>,
     callback: Option<Callback>,
+    /// When the worker is to look at its sockets next.
+    next_look: Deadline,
     ended: bool,
 }
 
@@ -117,7 +119,7 @@ impl Unthreaded {
         let never_by_itself = queue.delivery_threshold == 0 && queue.delivery_interval.is_zero();
         let worker = Worker::new(Arc::clone(&gate), driver, outlet, never_by_itself);
         gate.open(None, items.is_some());
-        Self { gate, worker, max_message_bytes, items, callback, ended: false }
+        Self { gate, worker, max_message_bytes, items, callback, next_look: Deadline::NEVER, ended: false }
     }
 
     /// It is this time now, on this thread.
@@ -303,10 +305,10 @@ impl Unthreaded {
 
     /// The worker hears what happened on the sockets, and makes a turn.
     pub fn turn(&mut self, events: impl Iterator<Item = Event>, now: Instant, meddler: &mut dyn Meddler) -> Turn {
-        let worker = &mut self.worker;
+        let (worker, next_look) = (&mut self.worker, self.next_look);
         worker.driver.events().extend(events);
         let turned = catch_unwind(AssertUnwindSafe(|| {
-            worker.driver.hear(now);
+            worker.driver.hear(next_look, now);
             let next = worker.listen();
             meddler.chunks(&mut worker.orders.chunks, worker.orders.closed);
             worker.obey();
@@ -315,7 +317,10 @@ impl Unthreaded {
             worker.pass_on(next)
         }));
         match turned {
-            Ok(Some(wait)) => Turn::Wait(wait.min(self.worker.driver.engine.next_deadline())),
+            Ok(Some(wait)) => {
+                self.next_look = self.worker.driver.next_look(wait);
+                Turn::Wait(self.next_look)
+            }
             Ok(None) => self.end(),
             Err(_) => Turn::Broke,
         }
@@ -324,7 +329,8 @@ impl Unthreaded {
     /// The worker goes on after a panic, with what is in its hand.
     pub fn survive(&mut self, fault: &str) -> Turn {
         if self.worker.survive(fault.to_owned()) {
-            return Turn::Wait(Deadline::at(clock::now()));
+            self.next_look = Deadline::at(clock::now());
+            return Turn::Wait(self.next_look);
         }
         self.end()
     }
@@ -390,6 +396,8 @@ pub struct Wires {
     pub asked: Vec<Asked>,
     /// After so many more requests, the next panics.
     pub panic_after: Option<usize>,
+    /// What has come behind the last look, for one that is made without a wait.
+    pub came: Vec<Event>,
 }
 
 impl Wires {
@@ -420,6 +428,10 @@ impl Network for Wires {
 
     fn limit_responses(&mut self, conn: ConnId, max_response_bytes: usize) {
         self.ask(Action::Limit { conn, max_response_bytes });
+    }
+
+    fn look(&mut self, events: &mut Vec<Event>) {
+        events.append(&mut self.came);
     }
 
     fn renew(&mut self, _: &ClientConfig) {

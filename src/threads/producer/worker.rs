@@ -187,7 +187,9 @@ impl<N: Network> Worker<N> {
         }
         if let Some(to) = self.orders.abandon {
             self.outlet.abandon_to(to);
-            self.driver.engine.abandon(now);
+            // What was answered is told so, also if this process was stopped since the last look.
+            self.driver.look();
+            self.driver.engine.abandon(self.driver.now());
         }
         self.warn_of_idle_messages();
     }
