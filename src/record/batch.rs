@@ -10,15 +10,14 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::batch_reader::{BEFORE_LENGTH_END, CRC_AT, CRC_START, MAGIC_AT, Record, RecordIter, take_body};
+use super::batch_reader::{Record, RecordIter, take_body};
 use super::checksum;
+use super::layout::{BEFORE_LENGTH_END, CRC_AT, CRC_START, MAGIC_AT};
 use super::tail;
 use super::varint::{put_varlong, take_varint, take_varlong, varint_len, varlong_len};
 
 pub use self::usual::{MOST_AROUND, Usual};
-
-/// Bytes of a batch's header.
-pub const HEADER_LEN: usize = 61;
+pub use super::layout::HEADER_LEN;
 
 const MAGIC: u8 = 2;
 /// Numbers are put down in pieces of this size, of which only a part counts.

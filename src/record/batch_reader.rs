@@ -1,18 +1,13 @@
 //! Reads record batches that come from outside. Nothing in them is trusted: no panic, and no allocation at all.
 
 use super::RecordError;
-use super::batch::HEADER_LEN;
+use super::layout::{BEFORE_LENGTH_END, CRC_AT, CRC_START, HEADER_LEN, MAGIC_AT};
 pub use super::tail::Headers;
 use super::tail::Tail;
 use super::varint::{take_varint, take_varlong};
 
 const COMPRESSION: i16 = 0b0111;
 const LOG_APPEND_TIME: i16 = 0b1000;
-// Base offset and length come before what the length counts.
-pub(super) const BEFORE_LENGTH_END: usize = 12;
-pub(super) const MAGIC_AT: usize = 16;
-pub(super) const CRC_AT: usize = 17;
-pub(super) const CRC_START: usize = 21;
 // Length, attributes, time, offset, key length, value length and header count, one byte each.
 const MIN_RECORD: usize = 7;
 

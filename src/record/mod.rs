@@ -7,6 +7,7 @@ pub mod batch;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the in-process cluster reads what others wrote"))]
 pub mod batch_reader;
 mod checksum;
+mod layout;
 #[cfg(test)]
 mod samples;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the in-process cluster reads what others wrote"))]
