@@ -138,9 +138,13 @@ pub mod testing;
 
 pub use client::{Client, ClientBuilder};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
-pub use error::*;
+pub use error::{
+    Advertised, ApiRange, BrokerError, BufferOverflow, CheckError, ClusterInfo, ConfigError, ConfigProblem,
+    ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, FatalError, InvalidAddress, InvalidTopic,
+    Persistence, ProduceError, ProduceErrorKind, Speaks,
+};
 pub use fate::{Delivered, Fate};
-pub use message::*;
+pub use message::{HeaderValue, Message, Payload, Timestamp, Topic, TopicRef};
 pub use partitioner::{PartitionInput, Partitioner};
 pub use producer::{
     AsyncProducer, AsyncProducerBuilder, DeliveryFailed, DeliveryHandle, FlushError, FlushReport, MetadataError,

@@ -266,23 +266,8 @@ impl Tree {
         if path[0].starts_with(char::is_lowercase) {
             return path;
         }
-        let exports = self.sources.iter().filter(|source| source.module().is_empty()).flat_map(Source::reexports);
-        let mut globs = Vec::new();
-        for export in exports {
-            match export.last() {
-                Some(last) if *last == path[0] => return export,
-                Some(last) if last == "*" => globs.push(export),
-                _ => {}
-            }
-        }
-        let declares = |glob: &Vec<String>| {
-            let mut sources = self.sources.iter().filter(|source| source.layer() == glob[0]);
-            sources.any(|source| source.declares(&path[0]))
-        };
-        match globs.into_iter().find(declares) {
-            Some(glob) => [&glob[..glob.len() - 1], &path].concat(),
-            None => path,
-        }
+        let root = self.sources.iter().filter(|source| source.module().is_empty());
+        root.flat_map(Source::reexports).find(|export| export.last() == path.first()).unwrap_or(path)
     }
 }
 
@@ -327,14 +312,6 @@ impl Source {
             leaves(&self.code[at + "pub use ".len()..], &[], &mut paths);
         }
         paths
-    }
-
-    fn declares(&self, name: &str) -> bool {
-        ["struct", "enum", "trait", "type"].iter().any(|kind| {
-            let declaration = format!("pub {kind} {name}");
-            let mut found = occurrences(&self.code, &declaration).into_iter();
-            found.any(|at| !self.code[at + declaration.len()..].starts_with(is_in_word))
-        })
     }
 
     fn lines_of_code(&self) -> usize {
@@ -514,8 +491,9 @@ mod tests {
     }
 
     fn arrows(path: &str, text: &str) -> Vec<String> {
-        let root = ("src/lib.rs", "pub use error::*;\npub use partitioner::Partitioner;\nuse producer::Producer;");
-        arrows_up(&tree(&[root, ("src/error.rs", "pub struct ConfigError;"), (path, text)]))
+        let root =
+            ("src/lib.rs", "pub use {error::{ConfigError, Other}, partitioner::Partitioner};\nuse producer::Producer;");
+        arrows_up(&tree(&[root, (path, text)]))
     }
 
     #[test]

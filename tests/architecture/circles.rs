@@ -77,27 +77,19 @@ struct Names<'a> {
     sources: BTreeMap<String, &'a Source>,
     /// By the module and the name in it, as one path: where it comes from.
     handed_on: BTreeMap<String, Vec<String>>,
-    /// The modules of which a module hands on all.
-    globs: BTreeMap<String, Vec<Vec<String>>>,
 }
 
 impl<'a> Names<'a> {
     fn of(tree: &'a Tree) -> Self {
         let sources = tree.sources.iter().map(|source| (source.module().join("::"), source)).collect();
-        let mut names = Self { sources, handed_on: BTreeMap::new(), globs: BTreeMap::new() };
+        let mut names = Self { sources, handed_on: BTreeMap::new() };
         for source in &tree.sources {
             let module = source.module();
             for text in public_uses(&source.code).into_iter().map(|at| &source.code[at]) {
                 for path in names.paths_in(text, &module) {
-                    match path.split_last() {
-                        Some((last, from)) if last == "*" => {
-                            names.globs.entry(module.join("::")).or_default().push(from.to_vec());
-                        }
-                        Some((last, _)) => {
-                            let name = [&module[..], std::slice::from_ref(last)].concat().join("::");
-                            names.handed_on.insert(name, path.clone());
-                        }
-                        None => {}
+                    if let Some(last) = path.last() {
+                        let name = [&module[..], std::slice::from_ref(last)].concat().join("::");
+                        names.handed_on.insert(name, path);
                     }
                 }
             }
@@ -173,15 +165,11 @@ impl<'a> Names<'a> {
                 (0..=path.len()).rev().map(|end| path[..end].join("::")).find(|it| self.sources.contains_key(it));
             let module = module.unwrap_or_default();
             let depth = if module.is_empty() { 0 } else { module.split("::").count() };
-            let Some(name) = path.get(depth) else { return module };
-            let target = self.handed_on.get(&path[..=depth].join("::")).cloned().or_else(|| {
-                let globs = self.globs.get(&module)?.iter();
-                let mut from =
-                    globs.filter(|from| self.sources.get(&from.join("::")).is_some_and(|it| it.declares(name)));
-                from.next().map(|from| [&from[..], std::slice::from_ref(name)].concat())
-            });
-            match target {
-                Some(target) if target != path[..=depth] => path = [&target, &path[depth + 1..]].concat(),
+            if path.len() == depth {
+                return module;
+            }
+            match self.handed_on.get(&path[..=depth].join("::")) {
+                Some(target) if *target != path[..=depth] => path = [target, &path[depth + 1..]].concat(),
                 _ => return module,
             }
         }
@@ -190,7 +178,7 @@ impl<'a> Names<'a> {
 }
 
 /// Where the use trees of `pub use`, `pub(crate) use` and the like are.
-fn public_uses(code: &str) -> Vec<Range<usize>> {
+pub fn public_uses(code: &str) -> Vec<Range<usize>> {
     let uses = occurrences(code, "use ").into_iter().filter(|at| {
         let before = code[..*at].trim_end();
         let visibility = before.rfind("pub").map_or("", |at| &before[at..]);
@@ -205,7 +193,7 @@ mod tests {
     use super::*;
 
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
-        let root = ("src/lib.rs", "mod a; mod b; mod room; pub use room::Room; pub use b::*;");
+        let root = ("src/lib.rs", "mod a; mod b; mod room; pub use room::Room; pub use b::B;");
         in_circles(&tree(&[&[root], files].concat()), &[])
     }
 
