@@ -184,7 +184,7 @@ impl Default for QueueConfig {
             delivery_interval: Duration::ZERO,
             shutdown_timeout: None,
             drop_timeout: Duration::from_secs(5),
-            on_overflow: OnOverflow::Raise,
+            on_overflow: OnOverflow::Refuse,
         }
     }
 }
@@ -220,10 +220,10 @@ impl RequiredAcks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnOverflow {
-    /// Answers `BufferOverflow` at once, with the message in the error.
+    /// Refuses the message with `BufferOverflow` at once; it comes back in the error.
     #[default]
-    Raise,
-    /// Blocks until there is room, at most this long, and then answers `BufferOverflow`;
+    Refuse,
+    /// Blocks until there is room, at most this long, and then refuses with `BufferOverflow`;
     /// `Duration::MAX` waits without limit.
     Block(Duration),
 }

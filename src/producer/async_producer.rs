@@ -333,7 +333,7 @@ impl Shared {
 
     fn usual_wait(&self) -> Duration {
         match self.queue.on_overflow {
-            OnOverflow::Raise => Duration::ZERO,
+            OnOverflow::Refuse => Duration::ZERO,
             OnOverflow::Block(wait) => wait,
         }
     }

@@ -224,7 +224,7 @@ mod tests {
             delivery_interval: Duration::ZERO,
             shutdown_timeout: None,
             drop_timeout: Duration::ZERO,
-            on_overflow: OnOverflow::Raise,
+            on_overflow: OnOverflow::Refuse,
         };
         let gate = Arc::new(Gate::new(&queue, &ProducerConfig::default()));
         let lookout = slot::lookout(&gate);

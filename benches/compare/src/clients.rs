@@ -51,7 +51,7 @@ fn ottla(load: &Load, told: &Told) -> Result<Produce, Box<dyn Error>> {
         .max_message_bytes(BATCH_BYTES)
         .max_queue_size(QUEUE_MESSAGES)
         .max_queue_bytesize(QUEUE_BYTES)
-        .on_overflow(OnOverflow::Raise)
+        .on_overflow(OnOverflow::Refuse)
         .on_delivery(move |fate| told.note(fate.is_ok()))
         .build()?;
     let topic = Topic::new(TOPIC)?;

@@ -170,7 +170,7 @@ impl AsyncProducerBuilder {
 
     /// What `produce` does when the queue is full.
     ///
-    /// Default [`OnOverflow::Raise`]: it answers `BufferOverflow` at once. `produce_timeout` has its own
+    /// Default [`OnOverflow::Refuse`]: `BufferOverflow` at once. `produce_timeout` has its own
     /// answer for one call.
     #[doc(alias = "max.block.ms")]
     pub fn on_overflow(mut self, on_overflow: OnOverflow) -> Self {

@@ -71,7 +71,7 @@ fn the_defaults_are_these() {
     assert_eq!(queue.delivery_interval, Duration::ZERO);
     assert_eq!(queue.shutdown_timeout, None);
     assert_eq!(queue.drop_timeout, Duration::from_secs(5));
-    assert_eq!(queue.on_overflow, OnOverflow::Raise);
+    assert_eq!(queue.on_overflow, OnOverflow::Refuse);
 }
 
 /// Sets every shared option to a value that no other has, in either builder.
