@@ -139,9 +139,9 @@ pub mod testing;
 pub use client::{Client, ClientBuilder};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
 pub use error::{
-    Advertised, ApiRange, BrokerError, BufferOverflow, CheckError, ClusterInfo, ConfigError, ConfigProblem,
-    ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, FatalError, InvalidAddress, InvalidTopic,
-    Persistence, ProduceError, ProduceErrorKind, Speaks,
+    Advertised, ApiRange, BrokerError, BufferLimit, BufferOverflow, CheckError, ClusterInfo, ConfigError,
+    ConfigProblem, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, FatalError, InvalidAddress,
+    InvalidTopic, Persistence, ProduceError, ProduceErrorKind, Speaks,
 };
 pub use fate::{Delivered, Fate};
 pub use message::{HeaderValue, Message, Payload, Timestamp, Topic, TopicRef};

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::{
-    AsyncProducer, AsyncProducerBuilder, Client, Delivered, DeliveryError, DeliveryErrorKind, DeliveryHandle,
-    FlushError, FlushReport, Message, MetadataError, OnOverflow, Persistence, ProduceErrorKind, ShutdownError,
+    AsyncProducer, AsyncProducerBuilder, BufferLimit, Client, Delivered, DeliveryError, DeliveryErrorKind,
+    DeliveryHandle, FlushError, FlushReport, Message, MetadataError, OnOverflow, Persistence, ProduceErrorKind,
+    ShutdownError,
 };
 
 #[test]
@@ -140,7 +141,7 @@ fn a_full_queue_refuses_exactly_and_a_waiting_caller_gets_a_place() {
     }
     let error = producer.produce(Message::new("orders", "one too many")).unwrap_err();
     let ProduceErrorKind::BufferOverflow(overflow) = error.kind() else { panic!("{error}") };
-    assert_eq!((overflow.queued, overflow.limit), (10, 10));
+    assert_eq!((overflow.queued, overflow.limit), (10, BufferLimit::QueueSize(10)));
     assert_eq!(producer.queue_size(), 10);
     let began = Instant::now();
     let error = producer.produce_timeout(Message::new("orders", "v"), ms(50)).unwrap_err();

@@ -15,7 +15,7 @@ pub use check::{CheckError, ClusterInfo};
 pub use config::{ConfigError, ConfigProblem, InvalidAddress};
 pub use connection::{Advertised, ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
 pub use delivery::{DeliveryError, DeliveryErrorKind, Persistence};
-pub use produce::{BufferOverflow, FatalError, InvalidTopic, ProduceError, ProduceErrorKind};
+pub use produce::{BufferLimit, BufferOverflow, FatalError, InvalidTopic, ProduceError, ProduceErrorKind};
 
 /// What to do about an error of the system, which is for `otherwise` to say unless no descriptors are left.
 fn advice<'a>(error: &io::Error, otherwise: &'a str) -> &'a str {

@@ -85,25 +85,38 @@ pub enum ProduceErrorKind {
     Fatal(Arc<FatalError>),
 }
 
-/// How full the queue was, and what is wrong behind it.
+/// How full the queue or buffer was, and what is wrong behind it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BufferOverflow {
-    /// Messages in the queue.
+    /// Messages in the queue or buffer.
     pub queued: usize,
-    /// The bound that was reached: messages, or bytes where `bytes` is set.
-    pub limit: usize,
-    /// Whether the limit counts bytes (`max_queue_bytesize`) rather than messages (`max_queue_size`).
-    pub bytes: bool,
-    /// How long the oldest message in the queue has waited.
+    /// Which limit was reached.
+    pub limit: BufferLimit,
+    /// How long the oldest message has waited.
     pub oldest_age: Duration,
-    /// Whether the limit is half of the queue's, which is for topics that nothing can be sent to, because of
-    /// `last_error`: the message's topic does not exist, has no leader, or refuses. The other half is for other
-    /// topics.
-    pub held_up: bool,
-    /// What keeps messages from being delivered, if anything is known to: of the message's topic if that is `held_up`,
-    /// else what was met last.
+    /// What keeps messages from being delivered, if anything is known to: of the message's topic where the limit is
+    /// half of a queue, else what was met last.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
+}
+
+/// A limit of a queue or buffer, called after its option, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BufferLimit {
+    /// `max_queue_size` of an [`AsyncProducer`](crate::AsyncProducer): so many messages.
+    QueueSize(usize),
+    /// `max_queue_bytesize` of an [`AsyncProducer`](crate::AsyncProducer): so many bytes.
+    QueueBytesize(usize),
+    /// Half of `max_queue_size`, in messages. Topics that do not exist, have no leader, or refuse may fill no more of
+    /// the queue while there are others; the other half is for those.
+    HalfOfQueueSize(usize),
+    /// Half of `max_queue_bytesize`, in bytes, for such topics.
+    HalfOfQueueBytesize(usize),
+    /// `max_buffer_size` of a [`Producer`](crate::Producer): so many messages.
+    BufferSize(usize),
+    /// `max_buffer_bytesize` of a [`Producer`](crate::Producer): so many bytes.
+    BufferBytesize(usize),
 }
 
 /// Why a producer cannot go on: every message it holds, and every later one, fails with this.
@@ -188,25 +201,25 @@ impl fmt::Display for ProduceErrorKind {
 
 impl fmt::Display for BufferOverflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { queued, limit, .. } = self;
-        match (self.held_up, self.bytes) {
-            (false, false) => write!(f, "the queue is full ({queued} of {limit} messages)")?,
-            (false, true) => write!(f, "the queue is full ({queued} messages, byte limit {limit})")?,
-            (true, bytes) => {
-                let unit = if bytes { "bytes" } else { "messages" };
-                write!(
-                    f,
-                    "the queue holds {queued} messages, and topics that nothing can be sent to may fill half of it \
-                     ({limit} {unit})"
-                )?;
-            }
-        }
+        use BufferLimit as Limit;
+        const HALF: &str = "half of the queue is full, and topics that nothing can be sent to may fill no more";
+        let (full, option, limit) = match self.limit {
+            Limit::QueueSize(limit) => ("the queue is full", "max_queue_size", limit),
+            Limit::QueueBytesize(limit) => ("the queue is full", "max_queue_bytesize", limit),
+            Limit::HalfOfQueueSize(limit) => (HALF, "half of max_queue_size", limit),
+            Limit::HalfOfQueueBytesize(limit) => (HALF, "half of max_queue_bytesize", limit),
+            Limit::BufferSize(limit) => ("the buffer is full", "max_buffer_size", limit),
+            Limit::BufferBytesize(limit) => ("the buffer is full", "max_buffer_bytesize", limit),
+        };
+        write!(f, "{full} ({} messages, {option} is {limit})", self.queued)?;
         write!(f, ", the oldest has waited {:.1} s", self.oldest_age.as_secs_f64())?;
-        match &self.last_error {
-            Some(error) => write!(f, ", last error: {error}"),
-            None => f.write_str(
-                ", no error was seen: messages come faster than they leave; wait for room, or raise \
-                 the limit",
+        match (&self.last_error, self.limit) {
+            (Some(error), _) => write!(f, ", last error: {error}"),
+            (None, Limit::BufferSize(_) | Limit::BufferBytesize(_)) => {
+                f.write_str("; call deliver_messages, or raise the limit")
+            }
+            (None, _) => f.write_str(
+                ", no error was seen: messages come faster than they leave; wait for room, or raise the limit",
             ),
         }
     }
@@ -242,37 +255,33 @@ mod tests {
     use super::super::tests::{assert_reads_well, assert_text};
     use super::*;
 
-    fn overflow() -> BufferOverflow {
-        BufferOverflow {
-            queued: 1000,
-            limit: 1000,
-            bytes: false,
-            oldest_age: Duration::from_millis(3_260),
-            held_up: false,
-            last_error: None,
-        }
+    fn overflow(limit: BufferLimit) -> BufferOverflow {
+        BufferOverflow { queued: 7, limit, oldest_age: Duration::from_millis(3_260), last_error: None }
     }
 
     #[test]
-    fn an_overflow_says_what_is_behind_it() {
-        assert_text(
-            overflow(),
-            "the queue is full (1000 of 1000 messages), the oldest has waited 3.3 s, no error was \
-             seen: messages come faster than they leave; wait for room, or raise the limit",
-        );
-        let last_error = Some(Arc::new(DeliveryErrorKind::Internal("boom".into())));
-        assert_text(
-            BufferOverflow { queued: 7, bytes: true, last_error, ..overflow() },
-            "the queue is full (7 messages, byte limit 1000), the oldest has waited 3.3 s, last \
-             error: a fault inside ottla, please report it: boom",
-        );
-        let last_error = Some(Arc::new(DeliveryErrorKind::Internal("boom".into())));
-        assert_text(
-            BufferOverflow { queued: 500, limit: 500, held_up: true, last_error, ..overflow() },
-            "the queue holds 500 messages, and topics that nothing can be sent to may fill half of it (500 messages), the \
-             oldest has waited 3.3 s, last error: a fault inside ottla, please report it: boom",
-        );
-        let for_ever = BufferOverflow { oldest_age: Duration::MAX, ..overflow() };
+    fn an_overflow_names_its_limit_and_what_is_behind_it() {
+        use BufferLimit as Limit;
+        let fast = ", no error was seen: messages come faster than they leave; wait for room, or raise the limit";
+        let call = "; call deliver_messages, or raise the limit";
+        let half = "half of the queue is full, and topics that nothing can be sent to may fill no more";
+        for (limit, full, option, advice) in [
+            (Limit::QueueSize(9), "the queue is full", "max_queue_size", fast),
+            (Limit::QueueBytesize(9), "the queue is full", "max_queue_bytesize", fast),
+            (Limit::HalfOfQueueSize(9), half, "half of max_queue_size", fast),
+            (Limit::HalfOfQueueBytesize(9), half, "half of max_queue_bytesize", fast),
+            (Limit::BufferSize(9), "the buffer is full", "max_buffer_size", call),
+            (Limit::BufferBytesize(9), "the buffer is full", "max_buffer_bytesize", call),
+        ] {
+            let text = format!("{full} (7 messages, {option} is 9), the oldest has waited 3.3 s");
+            assert_text(overflow(limit), &format!("{text}{advice}"));
+            let last_error = Some(Arc::new(DeliveryErrorKind::Internal("boom".into())));
+            assert_text(
+                BufferOverflow { last_error, ..overflow(limit) },
+                &format!("{text}, last error: a fault inside ottla, please report it: boom"),
+            );
+        }
+        let for_ever = BufferOverflow { oldest_age: Duration::MAX, ..overflow(Limit::QueueSize(9)) };
         assert_reads_well(&for_ever.to_string());
     }
 
@@ -316,7 +325,7 @@ mod tests {
         assert!(!error.is_buffer_overflow());
         assert_eq!(error.message(), &message);
         assert_eq!(error.into_message(), message);
-        let error = ProduceError::new(ProduceErrorKind::BufferOverflow(overflow()), message);
+        let error = ProduceError::new(ProduceErrorKind::BufferOverflow(overflow(BufferLimit::QueueSize(7))), message);
         assert!(error.is_buffer_overflow());
     }
 

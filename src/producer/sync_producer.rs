@@ -15,7 +15,8 @@ use crate::config::{ClientConfig, ProducerConfig};
 use crate::deadline::Deadline;
 use crate::engine::producer::{BatchFate, Errors, ProducerEngine};
 use crate::error::{
-    BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ProduceError, ProduceErrorKind,
+    BufferLimit, BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ProduceError,
+    ProduceErrorKind,
 };
 use crate::message::Message;
 use crate::queue::chunk::Chunk;
@@ -178,12 +179,11 @@ impl Producer {
     }
 
     fn overflow(&self, full: &Full) -> ProduceErrorKind {
+        let limit = if full.bytes { BufferLimit::BufferBytesize } else { BufferLimit::BufferSize };
         ProduceErrorKind::BufferOverflow(BufferOverflow {
             queued: full.queued,
-            limit: full.limit,
-            bytes: full.bytes,
+            limit: limit(full.limit),
             oldest_age: full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at)),
-            held_up: false,
             last_error: self.driver.as_ref().and_then(|driver| driver.engine.last_error().cloned()),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ottla::{FlushError, Message, ProduceErrorKind};
+use ottla::{BufferLimit, FlushError, Message, ProduceErrorKind};
 
 use crate::common::*;
 
@@ -37,7 +37,7 @@ fn one_message_more_than_max_queue_size_is_refused_with_what_is_behind_it() {
     let error = producer.produce(Message::new("orders", "number 101").with_key("k").with_tag(101)).unwrap_err();
     let text = error.to_string();
     let ProduceErrorKind::BufferOverflow(overflow) = error.kind() else { panic!("{text}") };
-    assert_eq!((overflow.queued, overflow.limit, overflow.bytes), (100, 100, false));
+    assert_eq!((overflow.queued, overflow.limit), (100, BufferLimit::QueueSize(100)));
     assert_eq!(&*connection(overflow.last_error.as_deref().unwrap()).address, cluster.bootstrap());
     for part in ["orders", "100 of 100 messages", "the oldest has waited", &cluster.bootstrap(), "check that a broker"]
     {

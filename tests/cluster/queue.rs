@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Fault};
-use ottla::{DeliveryErrorKind, Message, OnOverflow, Persistence, ProduceErrorKind, Timestamp};
+use ottla::{BufferLimit, DeliveryErrorKind, Message, OnOverflow, Persistence, ProduceErrorKind, Timestamp};
 
 use crate::common::*;
 
@@ -93,8 +93,8 @@ fn the_queue_is_bounded_in_bytes_too() {
     let (accepted, error) = refused.unwrap();
     assert!((5..=10).contains(&accepted), "{accepted}");
     let ProduceErrorKind::BufferOverflow(overflow) = error.kind() else { panic!("{error}") };
-    assert_eq!((overflow.queued, overflow.limit, overflow.bytes), (accepted, 10_000, true));
-    assert!(error.to_string().contains("byte limit 10000"), "{error}");
+    assert_eq!((overflow.queued, overflow.limit), (accepted, BufferLimit::QueueBytesize(10_000)));
+    assert!(error.to_string().contains("max_queue_bytesize is 10000"), "{error}");
     cluster.restart_broker(1).unwrap();
     for _ in 0..100 {
         producer.produce_timeout(Message::new("orders", &value), LONG).unwrap();

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{Message, Persistence, ProduceErrorKind, RequiredAcks};
+use ottla::{BufferLimit, Message, Persistence, ProduceErrorKind, RequiredAcks};
 
 use crate::common::*;
 
@@ -179,7 +179,7 @@ fn the_buffer_is_bounded_in_messages_and_bytes() {
     }
     let error = producer.produce(Message::new("orders", "one more")).unwrap_err();
     let ProduceErrorKind::BufferOverflow(overflow) = error.kind() else { panic!("{error}") };
-    assert_eq!((overflow.queued, overflow.limit, overflow.bytes), (10, 10, false));
+    assert_eq!((overflow.queued, overflow.limit), (10, BufferLimit::BufferSize(10)));
     producer.deliver_messages().unwrap();
     producer.produce(error.into_message()).unwrap();
     producer.deliver_messages().unwrap();
@@ -189,7 +189,8 @@ fn the_buffer_is_bounded_in_messages_and_bytes() {
     let value = "x".repeat(500);
     let refused = (0..20).find_map(|_| producer.produce(Message::new("orders", &value)).err()).unwrap();
     let ProduceErrorKind::BufferOverflow(overflow) = refused.kind() else { panic!("{refused}") };
-    assert!(overflow.bytes && overflow.limit == 5000 && producer.buffer_bytesize() <= 5000);
+    assert_eq!(overflow.limit, BufferLimit::BufferBytesize(5000));
+    assert!(producer.buffer_bytesize() <= 5000);
 }
 
 #[test]

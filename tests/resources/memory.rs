@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Fault};
-use ottla::{AsyncProducer, AsyncProducerBuilder, Message, Produce, ProduceErrorKind, Undelivered};
+use ottla::{AsyncProducer, AsyncProducerBuilder, BufferLimit, Message, Produce, ProduceErrorKind, Undelivered};
 
 use crate::common::*;
 use crate::processes::{resident, resident_peak};
@@ -259,7 +259,7 @@ fn fill_up(producer: &AsyncProducer, message: &Message<'_>, limit: u64) -> u64 {
     for taken in 0.. {
         let Err(error) = producer.produce(message.clone()) else { continue };
         let ProduceErrorKind::BufferOverflow(overflow) = error.kind() else { panic!("{error}") };
-        assert!(overflow.bytes && overflow.limit as u64 == limit, "{error}");
+        assert_eq!(overflow.limit, BufferLimit::QueueBytesize(limit as usize), "{error}");
         assert_eq!(overflow.queued, producer.queue_size());
         return taken;
     }

@@ -7,7 +7,7 @@ use ottla::deadline::Deadline;
 use ottla::engine::producer::Errors;
 use ottla::queue::chunk::slot::Lookout;
 use ottla::threads::producer::unthreaded::{Counts, Flushing};
-use ottla::{Message, ProduceErrorKind};
+use ottla::{BufferLimit, Message, ProduceErrorKind};
 
 use crate::check::{Anomaly, Said};
 use crate::ledger::{Eyes, Sent, id_of, told_of};
@@ -186,11 +186,15 @@ impl World {
                 self.tell(|| format!("no room for {id}"));
                 self.overflows += 1;
                 let most = self.queue.max_queue_size;
-                let places = match full.held_up {
-                    true => full.queued >= full.limit && full.limit == (most / 2).max(1) && full.last_error.is_some(),
-                    false => full.queued == full.limit,
+                let right = match full.limit {
+                    BufferLimit::QueueSize(limit) => full.queued == limit,
+                    BufferLimit::HalfOfQueueSize(limit) => {
+                        full.queued >= limit && limit == (most / 2).max(1) && full.last_error.is_some()
+                    }
+                    BufferLimit::QueueBytesize(_) | BufferLimit::HalfOfQueueBytesize(_) => true,
+                    _ => false,
                 };
-                if full.queued > most || !(full.bytes || places) {
+                if full.queued > most || !right {
                     self.wrong(Anomaly::WrongPlaces, format!("{id} was refused with {full:?}"));
                 }
                 if id_of(message.value()) != id {

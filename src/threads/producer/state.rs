@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::gate::Refusal;
 use crate::engine::producer::{BatchFate, Errors, HeldUp, Released};
-use crate::error::{BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
+use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
 use crate::queue::{Full, Phase, Queue};
@@ -233,12 +233,16 @@ impl State {
 
     pub fn overflow(&self, full: &Full) -> Refusal {
         let oldest_age = full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
+        let limit = match (full.held_up.is_some(), full.bytes) {
+            (false, false) => BufferLimit::QueueSize(full.limit),
+            (false, true) => BufferLimit::QueueBytesize(full.limit),
+            (true, false) => BufferLimit::HalfOfQueueSize(full.limit),
+            (true, true) => BufferLimit::HalfOfQueueBytesize(full.limit),
+        };
         Refusal::For(ProduceErrorKind::BufferOverflow(BufferOverflow {
             queued: full.queued,
-            limit: full.limit,
-            bytes: full.bytes,
+            limit,
             oldest_age,
-            held_up: full.held_up.is_some(),
             last_error: full.held_up.clone().or_else(|| self.last_error.clone()),
         }))
     }
