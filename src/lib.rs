@@ -140,8 +140,8 @@ pub use client::{Client, ClientBuilder};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
 pub use error::{
     Advertised, ApiRange, BrokerError, BufferLimit, BufferOverflow, CheckError, ClusterInfo, ConfigError,
-    ConfigProblem, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, FatalError, InvalidAddress,
-    InvalidTopic, Persistence, ProduceError, ProduceErrorKind, Speaks,
+    ConfigProblem, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, ErrorCode, FatalError,
+    InvalidAddress, InvalidTopic, Persistence, ProduceError, ProduceErrorKind, Speaks,
 };
 pub use fate::{Delivered, Fate};
 pub use message::{HeaderValue, Message, Payload, Timestamp, Topic, TopicRef};

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Cluster, Fault, StoredMessage};
-use ottla::{Client, DeliveryHandle, Message, Persistence, Produce, Topic};
+use ottla::{Client, DeliveryHandle, ErrorCode, Message, Persistence, Produce, Topic};
 
 #[test]
 fn messages_of_eight_threads_arrive_once_and_in_the_order_of_each() {
@@ -256,8 +256,7 @@ fn the_sync_producer_keeps_what_ran_out_of_retries() {
     let cluster = cluster(1);
     let mut producer =
         client(&cluster).producer().max_retries(1).retry_backoff(Duration::from_millis(5)).build().unwrap();
-    const NOT_ENOUGH_REPLICAS: i16 = 19;
-    let fault = cluster.inject(Fault::on(Api::Produce).error(NOT_ENOUGH_REPLICAS));
+    let fault = cluster.inject(Fault::on(Api::Produce).error(ErrorCode::NOT_ENOUGH_REPLICAS));
     producer.produce(Message::new("orders", "v")).unwrap();
     let error = producer.deliver_messages().unwrap_err();
     assert_eq!((error.failed.len(), error.remaining, fault.hits()), (0, 1, 2));

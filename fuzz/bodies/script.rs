@@ -18,7 +18,7 @@ use ottla::queue::{Checked, Limits, Queue, Refused};
 use ottla::testing::state::ClusterState;
 use ottla::testing::{Api, Cluster, Fault};
 use ottla::wire::frame::ConnId;
-use ottla::{ConnectionErrorKind, Message, RequiredAcks, Timestamp};
+use ottla::{ConnectionErrorKind, ErrorCode, Message, RequiredAcks, Timestamp};
 
 use super::input::Input;
 use super::wires::{Network, Wire};
@@ -217,10 +217,10 @@ impl<'a> Script<'a> {
                 let number = self.input.i32();
                 let fault = match what {
                     4 => Fault::on(Api::Produce).throttle(Duration::from_millis(number.unsigned_abs().into())),
-                    5 => Fault::on(Api::Metadata).error(number as i16),
-                    6 => Fault::on(Api::InitProducerId).error(number as i16),
-                    _ if self.input.flag() => Fault::on(Api::Produce).error(number as i16),
-                    _ => Fault::on(Api::Produce).error_after(number as i16),
+                    5 => Fault::on(Api::Metadata).error(ErrorCode(number as i16)),
+                    6 => Fault::on(Api::InitProducerId).error(ErrorCode(number as i16)),
+                    _ if self.input.flag() => Fault::on(Api::Produce).error(ErrorCode(number as i16)),
+                    _ => Fault::on(Api::Produce).error_after(ErrorCode(number as i16)),
                 };
                 self.cluster.inject(fault.times(1 + self.input.below(3) as u64));
             }

@@ -6,7 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{OneLine, advice, is_out_of_descriptors};
+use super::{ErrorCode, OneLine, advice, is_out_of_descriptors};
+use crate::message::Topic;
 
 /// A connection to a broker that could not be made or was lost: the address, and why.
 #[derive(Clone, Debug)]
@@ -97,9 +98,7 @@ pub enum ConnectionErrorKind {
         /// The API that was called.
         api: &'static str,
         /// The error code.
-        code: i16,
-        /// Its name in Kafka.
-        name: &'static str,
+        code: ErrorCode,
     },
 }
 
@@ -171,12 +170,12 @@ pub struct BrokerError {
     pub address: Arc<str>,
     /// The API that was called, such as `Produce`.
     pub api: &'static str,
-    /// The topic and partition it speaks of, if of one.
-    pub partition: Option<(crate::Topic, i32)>,
+    /// The topic that it speaks of, if of one.
+    pub topic: Option<Topic>,
+    /// The partition of that topic, if of one.
+    pub partition: Option<i32>,
     /// The error code.
-    pub code: i16,
-    /// Its name in Kafka, or `UNKNOWN_ERROR_CODE`.
-    pub name: &'static str,
+    pub code: ErrorCode,
     /// What the broker said in words, if it did: in one line, escaped and cut, so that it can be logged.
     pub message: Option<Arc<str>>,
     /// What to do about it; empty where the error that this is the cause of says it.
@@ -311,7 +310,7 @@ impl fmt::Display for ConnectionErrorKind {
                      the broker"
                 )
             }
-            Self::Refused { api, code, name } => write!(f, "refused {api}: {name} ({code})"),
+            Self::Refused { api, code } => write!(f, "refused {api}: {code}"),
         }
     }
 }
@@ -339,10 +338,12 @@ impl fmt::Display for BrokerError {
             Some(node) => write!(f, "broker {node} at {} refused {}", self.address, self.api)?,
             None => write!(f, "broker {} refused {}", self.address, self.api)?,
         }
-        if let Some((topic, partition)) = &self.partition {
-            write!(f, " for {topic}-{partition}")?;
+        match (&self.topic, self.partition) {
+            (Some(topic), Some(partition)) => write!(f, " for {topic}-{partition}")?,
+            (Some(topic), None) => write!(f, " for topic {topic}")?,
+            (None, _) => {}
         }
-        write!(f, ": {} ({})", self.name, self.code)?;
+        write!(f, ": {}", self.code)?;
         if let Some(message) = &self.message {
             write!(f, ", \"{message}\"")?;
         }
@@ -452,7 +453,7 @@ mod tests {
                  upgrade the broker",
             ),
             (
-                Kind::Refused { api: "Metadata", code: 31, name: "CLUSTER_AUTHORIZATION_FAILED" },
+                Kind::Refused { api: "Metadata", code: ErrorCode::CLUSTER_AUTHORIZATION_FAILED },
                 "refused Metadata: CLUSTER_AUTHORIZATION_FAILED (31)",
             ),
         ] {
@@ -523,9 +524,9 @@ mod tests {
             node: Some(3),
             address: "kafka-3:9092".into(),
             api: "Produce",
-            partition: Some((crate::Topic::new("orders").unwrap(), 7)),
-            code: 6,
-            name: "NOT_LEADER_OR_FOLLOWER",
+            topic: Some(Topic::new("orders").unwrap()),
+            partition: Some(7),
+            code: ErrorCode::NOT_LEADER_OR_FOLLOWER,
             message: Some("moved away".into()),
             advice: "wait for it",
         };
@@ -535,6 +536,8 @@ mod tests {
              wait for it",
         );
         (error.partition, error.message, error.advice) = (None, None, "");
+        assert_text(&error, "broker 3 at kafka-3:9092 refused Produce for topic orders: NOT_LEADER_OR_FOLLOWER (6)");
+        error.topic = None;
         assert_text(&error, "broker 3 at kafka-3:9092 refused Produce: NOT_LEADER_OR_FOLLOWER (6)");
         error.node = None;
         assert_text(&error, "broker kafka-3:9092 refused Produce: NOT_LEADER_OR_FOLLOWER (6)");

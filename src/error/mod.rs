@@ -6,12 +6,14 @@ use std::fmt;
 use std::io;
 
 mod check;
+mod code;
 mod config;
 mod connection;
 mod delivery;
 mod produce;
 
 pub use check::{CheckError, ClusterInfo};
+pub use code::ErrorCode;
 pub use config::{ConfigError, ConfigProblem, InvalidAddress};
 pub use connection::{Advertised, ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
 pub use delivery::{DeliveryError, DeliveryErrorKind, Persistence};

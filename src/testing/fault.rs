@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use super::Api;
+use crate::error::ErrorCode;
 
 /// Something that goes wrong with requests of one kind, until its guard is dropped.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
+/// use ottla::ErrorCode;
 /// use ottla::testing::{Api, Cluster, Fault};
 ///
-/// const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 /// let cluster = Cluster::start()?;
-/// let refused_twice = cluster.inject(Fault::on(Api::Produce).error(NOT_LEADER_OR_FOLLOWER).times(2));
+/// let refused_twice = cluster.inject(Fault::on(Api::Produce).error(ErrorCode::NOT_LEADER_OR_FOLLOWER).times(2));
 /// // ... produce, and see it delivered in spite of this ...
 /// # assert_eq!(refused_twice.hits(), 0);
 /// # Ok(())
@@ -106,22 +107,22 @@ impl Fault {
         self
     }
 
-    /// Refuses with this error code of Kafka's protocol; nothing is done.
+    /// Refuses with this error code; nothing is done.
     ///
     /// The code is given for each partition that the request names, in Metadata for each topic, and for the request as a
     /// whole where it names none, as InitProducerId.
-    pub fn error(mut self, code: i16) -> Self {
-        self.effects.error = Some(code);
+    pub fn error(mut self, code: ErrorCode) -> Self {
+        self.effects.error = Some(code.0);
         self
     }
 
     /// Does what was asked, and then answers with this error code, as in [`error`](Self::error).
     ///
     /// In Produce, the batches are in the log although the producer is told otherwise. The answer has their offset
-    /// where that of Kafka's brokers has it, which is when they waited for replicas in vain: REQUEST_TIMED_OUT, for
-    /// example.
-    pub fn error_after(mut self, code: i16) -> Self {
-        self.effects.error_after = Some(code);
+    /// where that of Kafka's brokers has it, which is when they waited for replicas in vain:
+    /// [`REQUEST_TIMED_OUT`](ErrorCode::REQUEST_TIMED_OUT), for example.
+    pub fn error_after(mut self, code: ErrorCode) -> Self {
+        self.effects.error_after = Some(code.0);
         self
     }
 

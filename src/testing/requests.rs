@@ -189,6 +189,7 @@ mod tests {
     use kafka_protocol::protocol::Decodable;
 
     use super::*;
+    use crate::error::ErrorCode;
     use crate::testing::asking::{Asking, api_versions, batch, frame};
     use crate::testing::{ClusterBuilder, Fault};
 
@@ -286,7 +287,10 @@ mod tests {
     #[test]
     fn a_fault_skips_hits_so_often_and_is_over() {
         let mut asking = Asking::one_broker();
-        let id = asking.state.faults.inject(Fault::on(Api::Produce).error(6).skip(1).times(2));
+        let id = asking
+            .state
+            .faults
+            .inject(Fault::on(Api::Produce).error(ErrorCode::NOT_LEADER_OR_FOLLOWER).skip(1).times(2));
         let codes: Vec<_> = (0..5).map(|_| asking.produce(9, "t", 0, batch(1).bytes()).error_code).collect();
         assert_eq!(codes, [0, 6, 6, 0, 0]);
         assert_eq!(asking.state.faults.hits(id), 2);
@@ -307,7 +311,7 @@ mod tests {
         ];
         for version in [9, 13] {
             for (fault, bites) in &cases {
-                let mut asking = with(fault.clone().error(19));
+                let mut asking = with(fault.clone().error(ErrorCode::NOT_ENOUGH_REPLICAS));
                 let code = asking.produce(version, "t", 0, batch(1).bytes()).error_code;
                 assert_eq!(code == 19, *bites, "{fault:?} in version {version}");
             }
@@ -316,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_error_after_the_append_is_told_although_the_batch_is_there() {
-        let mut asking = with(Fault::on(Api::Produce).error_after(20));
+        let mut asking = with(Fault::on(Api::Produce).error_after(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND));
         let answer = asking.produce(9, "t", 0, batch(1).bytes());
         assert_eq!((answer.error_code, answer.base_offset), (20, 0));
         assert_eq!(asking.state.count("t"), 1);
@@ -324,7 +328,7 @@ mod tests {
 
     #[test]
     fn errors_of_whole_requests() {
-        let mut asking = with(Fault::on(Api::InitProducerId).error(15).times(1));
+        let mut asking = with(Fault::on(Api::InitProducerId).error(ErrorCode::COORDINATOR_NOT_AVAILABLE).times(1));
         let request = InitProducerIdRequest::default().with_transactional_id(None);
         let refused = asking.ask(1, 4, &request);
         assert_eq!((refused.error_code, *refused.producer_id), (15, -1));

@@ -11,10 +11,10 @@ use std::error::Error;
 use std::fmt;
 
 use crate::error::ConnectionErrorKind;
+pub use crate::error::ErrorCode;
 
 mod api;
 pub mod bounds;
-pub mod error_code;
 pub mod frame;
 #[cfg(test)]
 mod oracle;
@@ -22,7 +22,6 @@ pub mod reader;
 mod request;
 
 pub use api::{Api, api_versions, init_producer_id, metadata, produce};
-pub use error_code::ErrorCode;
 pub use frame::{CorrelationId, Frame};
 
 /// Why a response cannot be read, and at which field.

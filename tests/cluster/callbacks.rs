@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use ottla::testing::{Api, Fault};
-use ottla::{AsyncProducer, Delivered, DeliveryErrorKind, FlushError, Message, Persistence, ShutdownError};
+use ottla::{AsyncProducer, Delivered, DeliveryErrorKind, ErrorCode, FlushError, Message, Persistence, ShutdownError};
 
 use crate::common::*;
 
@@ -233,7 +233,7 @@ fn deadlines_and_other_partitions_go_on_while_a_callback_blocks() {
     producer.produce(Message::new("orders", "v").with_partition(0)).unwrap();
     producer.deliver_messages();
     begun.recv_timeout(LONG).unwrap();
-    let stalled = cluster.inject(Fault::on(Api::Produce).partition(2).error(19));
+    let stalled = cluster.inject(Fault::on(Api::Produce).partition(2).error(ErrorCode::NOT_ENOUGH_REPLICAS));
     for n in 0..50 {
         producer.produce(Message::new("orders", n.to_string()).with_partition(1).with_key("k")).unwrap();
     }

@@ -75,7 +75,7 @@ pub fn connection(error: &DeliveryErrorKind) -> &ConnectionError {
 /// The code at the bottom of an error.
 pub fn code(error: &DeliveryErrorKind) -> i16 {
     match root(error) {
-        DeliveryErrorKind::Broker(error) => error.code,
+        DeliveryErrorKind::Broker(error) => error.code.0,
         other => panic!("not a broker's error: {other}"),
     }
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{DeliveryErrorKind, DeliveryHandle, Message, Persistence, ProduceErrorKind};
+use ottla::{DeliveryErrorKind, DeliveryHandle, ErrorCode, Message, Persistence, ProduceErrorKind};
 
 use crate::common::*;
 
@@ -18,7 +18,7 @@ const AFTER: [i16; 14] = [-1, 3, 5, 6, 7, 8, 9, 13, 20, 51, 56, 74, 89, 9999];
 fn each_retriable_error_is_survived_once_without_loss_repeat_or_swap() {
     let cluster = cluster(2);
     for (round, code) in BEFORE.into_iter().enumerate() {
-        survives(&cluster, round, Fault::on(Api::Produce).partition(0).times(1).error(code), code);
+        survives(&cluster, round, Fault::on(Api::Produce).partition(0).times(1).error(ErrorCode(code)), code);
     }
 }
 
@@ -26,7 +26,7 @@ fn each_retriable_error_is_survived_once_without_loss_repeat_or_swap() {
 fn each_error_after_the_append_is_survived_once_without_loss_repeat_or_swap() {
     let cluster = cluster(2);
     for (round, code) in AFTER.into_iter().enumerate() {
-        survives(&cluster, round, Fault::on(Api::Produce).partition(0).times(1).error_after(code), code);
+        survives(&cluster, round, Fault::on(Api::Produce).partition(0).times(1).error_after(ErrorCode(code)), code);
     }
 }
 
@@ -36,9 +36,11 @@ fn errors_that_come_and_go_under_load_cost_nothing() {
     let faults: Vec<_> = [2, 6, 7, 19, 45, 56]
         .into_iter()
         .enumerate()
-        .map(|(at, code)| cluster.inject(Fault::on(Api::Produce).skip(3 * at as u64 + 2).times(1).error(code)))
+        .map(|(at, code)| {
+            cluster.inject(Fault::on(Api::Produce).skip(3 * at as u64 + 2).times(1).error(ErrorCode(code)))
+        })
         .chain([7, 20, 13].into_iter().enumerate().map(|(at, code)| {
-            cluster.inject(Fault::on(Api::Produce).skip(7 * at as u64 + 4).times(1).error_after(code))
+            cluster.inject(Fault::on(Api::Produce).skip(7 * at as u64 + 4).times(1).error_after(ErrorCode(code)))
         }))
         .collect();
     let producer = async_producer(&cluster).delivery_threshold(20).build().unwrap();
@@ -85,7 +87,7 @@ fn an_error_that_cannot_go_away_fails_its_messages_and_no_others() {
     let cluster = cluster(2);
     let producer = async_producer(&cluster).build().unwrap();
     for (code, persistence) in [(17, No), (21, No), (29, No), (42, No), (43, No), (44, Possibly)] {
-        let _refused = cluster.inject(Fault::on(Api::Produce).partition(0).times(1).error(code));
+        let _refused = cluster.inject(Fault::on(Api::Produce).partition(0).times(1).error(ErrorCode(code)));
         let handles: Vec<_> = (0..6)
             .map(|n| producer.produce_with_handle(Message::new("orders", "v").with_partition(n % 2)).unwrap())
             .collect();
@@ -93,7 +95,7 @@ fn an_error_that_cannot_go_away_fails_its_messages_and_no_others() {
             assert_eq!(fate.is_ok(), n % 2 == 1, "error {code}: {fate:?}");
             let Err(error) = fate else { continue };
             let DeliveryErrorKind::Broker(broker) = error.kind() else { panic!("{error}") };
-            assert_eq!((broker.node, broker.api, broker.code), (Some(1), "Produce", code));
+            assert_eq!((broker.node, broker.api, broker.code.0), (Some(1), "Produce", code));
             assert_eq!(error.persistence(), persistence, "error {code}");
             assert!(
                 error
@@ -112,7 +114,7 @@ fn an_error_that_cannot_go_away_fails_its_messages_and_no_others() {
 #[test]
 fn an_unknown_error_that_repeats_fails_with_its_number_and_may_be_written() {
     let cluster = cluster(1);
-    let refused = cluster.inject(Fault::on(Api::Produce).times(2).error(9999));
+    let refused = cluster.inject(Fault::on(Api::Produce).times(2).error(ErrorCode(9999)));
     let producer = async_producer(&cluster).build().unwrap();
     let error = producer.produce_with_handle(Message::new("orders", "v")).unwrap().wait().unwrap_err();
     assert_eq!((code(error.kind()), error.persistence(), refused.hits()), (9999, Persistence::Possibly, 2));
@@ -124,7 +126,7 @@ fn an_unknown_error_that_repeats_fails_with_its_number_and_may_be_written() {
 fn max_retries_ends_the_attempts() {
     let cluster = cluster(1);
     for retries in [0, 2] {
-        let refused = cluster.inject(Fault::on(Api::Produce).error(19));
+        let refused = cluster.inject(Fault::on(Api::Produce).error(ErrorCode::NOT_ENOUGH_REPLICAS));
         let producer = async_producer(&cluster).max_retries(retries).build().unwrap();
         let error = producer.produce_with_handle(Message::new("orders", "v")).unwrap().wait().unwrap_err();
         let DeliveryErrorKind::RetriesExhausted { attempts, .. } = error.kind() else { panic!("{error}") };
@@ -138,7 +140,7 @@ fn max_retries_ends_the_attempts() {
 #[test]
 fn the_delivery_timeout_ends_what_waits_and_what_is_under_way() {
     let cluster = cluster(1);
-    let refused = cluster.inject(Fault::on(Api::Produce).error(19));
+    let refused = cluster.inject(Fault::on(Api::Produce).error(ErrorCode::NOT_ENOUGH_REPLICAS));
     let timeout = ms(300);
     let producer = async_producer(&cluster).delivery_timeout(timeout).build().unwrap();
     let began = Instant::now();
@@ -209,7 +211,7 @@ fn a_compacted_topic_refuses_only_the_messages_without_a_key() {
 fn without_idempotence_errors_are_retried_in_order() {
     let cluster = cluster(1);
     let producer = async_producer(&cluster).idempotent(false).build().unwrap();
-    let fault = cluster.inject(Fault::on(Api::Produce).skip(2).times(3).error(19));
+    let fault = cluster.inject(Fault::on(Api::Produce).skip(2).times(3).error(ErrorCode::NOT_ENOUGH_REPLICAS));
     for n in 0..500 {
         producer.produce(Message::new("orders", n.to_string())).unwrap();
         if n % 50 == 0 {
@@ -227,7 +229,7 @@ fn without_idempotence_errors_are_retried_in_order() {
 fn a_producer_id_is_asked_for_until_it_is_there() {
     let cluster = cluster(1);
     for code in [14, 15, 16, 7, 41] {
-        let fault = cluster.inject(Fault::on(Api::InitProducerId).times(2).error(code));
+        let fault = cluster.inject(Fault::on(Api::InitProducerId).times(2).error(ErrorCode(code)));
         let producer = async_producer(&cluster).build().unwrap();
         producer.produce(Message::new("orders", "v")).unwrap();
         assert_eq!(producer.shutdown().unwrap().delivered, 1, "error {code}");
@@ -238,7 +240,7 @@ fn a_producer_id_is_asked_for_until_it_is_there() {
 #[test]
 fn a_right_that_is_missing_at_the_start_ends_messages_and_not_the_producer() {
     let cluster = cluster(1);
-    let denied = cluster.inject(Fault::on(Api::InitProducerId).error(31));
+    let denied = cluster.inject(Fault::on(Api::InitProducerId).error(ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
     let producer = async_producer(&cluster).build().unwrap();
     for _ in 0..2 {
         let error = producer.produce_with_handle(Message::new("orders", "v")).unwrap().wait().unwrap_err();
@@ -254,7 +256,7 @@ fn a_right_that_is_missing_at_the_start_ends_messages_and_not_the_producer() {
     let report = producer.shutdown().unwrap();
     assert_eq!((report.delivered, report.failed), (1, 2));
 
-    let denied = cluster.inject(Fault::on(Api::InitProducerId).error(31));
+    let denied = cluster.inject(Fault::on(Api::InitProducerId).error(ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
     let mut producer = sync_producer(&cluster).build().unwrap();
     producer.produce(Message::new("orders", "v")).unwrap();
     let error = producer.deliver_messages().unwrap_err();
@@ -271,7 +273,7 @@ fn a_fenced_producer_reports_every_message_and_refuses_what_follows() {
     let producer = async_producer(&cluster).max_queue_size(1000).build().unwrap();
     let fate = producer.produce_with_handle(Message::new("orders", "before")).unwrap().wait();
     assert!(fate.is_ok());
-    let _fenced = cluster.inject(Fault::on(Api::Produce).partition(0).error(90));
+    let _fenced = cluster.inject(Fault::on(Api::Produce).partition(0).error(ErrorCode::PRODUCER_FENCED));
     let handles: Vec<_> = (0..20)
         .map(|n| producer.produce_with_handle(Message::new("orders", "v").with_partition(n % 2)).unwrap())
         .collect();

@@ -4,7 +4,9 @@ use std::sync::mpsc;
 use std::time::{Instant, SystemTime};
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{Delivered, DeliveryErrorKind, DeliveryHandle, Message, Persistence, RequiredAcks, Timestamp, Topic};
+use ottla::{
+    Delivered, DeliveryErrorKind, DeliveryHandle, ErrorCode, Message, Persistence, RequiredAcks, Timestamp, Topic,
+};
 
 use crate::common::*;
 
@@ -161,7 +163,7 @@ fn a_failure_that_nobody_takes_is_in_the_shutdown_report() {
 #[test]
 fn a_failed_message_can_be_produced_again_as_it_is() {
     let cluster = cluster(2);
-    let refuse = cluster.inject(Fault::on(Api::Produce).error(29));
+    let refuse = cluster.inject(Fault::on(Api::Produce).error(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
     let producer = async_producer(&cluster).build().unwrap();
     let message = Message::new("orders", "v").with_key("k").with_header("h", "1").with_header("h", "2").with_tag(1);
     let error = producer.produce_with_handle(message).unwrap().wait().unwrap_err();

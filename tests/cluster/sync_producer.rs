@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{BufferLimit, Message, Persistence, ProduceErrorKind, RequiredAcks};
+use ottla::{BufferLimit, ErrorCode, Message, Persistence, ProduceErrorKind, RequiredAcks};
 
 use crate::common::*;
 
@@ -59,8 +59,7 @@ fn what_was_not_delivered_stays_and_is_delivered_once_the_broker_is_back() {
 #[test]
 fn what_is_delivered_gives_back_all_the_bytes_that_it_took() {
     let cluster = cluster(2);
-    const NOT_ENOUGH_REPLICAS: i16 = 19;
-    let _refused = cluster.inject(Fault::on(Api::Produce).partition(1).error(NOT_ENOUGH_REPLICAS));
+    let _refused = cluster.inject(Fault::on(Api::Produce).partition(1).error(ErrorCode::NOT_ENOUGH_REPLICAS));
     let mut producer = sync_producer(&cluster).max_retries(0).build().unwrap();
     producer.produce(Message::new("orders", "stays").with_partition(1)).unwrap();
     let bytes = producer.buffer_bytesize();
@@ -86,7 +85,7 @@ fn an_append_that_was_not_acknowledged_is_not_repeated_by_the_next_call() {
     deliver_at_last(&mut producer);
     let faults = [
         Fault::on(Api::Produce).cut_after(),
-        Fault::on(Api::Produce).error_after(7),
+        Fault::on(Api::Produce).error_after(ErrorCode::REQUEST_TIMED_OUT),
         Fault::on(Api::Produce).wrong_correlation(),
         Fault::on(Api::Produce).cut_inside(9),
     ];

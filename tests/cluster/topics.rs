@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{DeliveryErrorKind, DeliveryHandle, Message, MetadataError, Partitioner, Persistence};
+use ottla::{DeliveryErrorKind, DeliveryHandle, ErrorCode, Message, MetadataError, Partitioner, Persistence};
 
 use crate::common::*;
 
@@ -184,7 +184,7 @@ fn a_topic_made_anew_loses_no_message_of_either_producer() {
 #[test]
 fn a_topic_that_may_not_be_read_fails_and_recovers() {
     let cluster = Cluster::builder().topic("orders", 1).topic("secret", 1).start().unwrap();
-    let denied = cluster.inject(Fault::on(Api::Metadata).topic("secret").error(29));
+    let denied = cluster.inject(Fault::on(Api::Metadata).topic("secret").error(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
     let producer = async_producer(&cluster).delivery_timeout(ms(400)).build().unwrap();
     let error = producer.produce_with_handle(Message::new("secret", "v")).unwrap().wait().unwrap_err();
     assert_eq!((code(error.kind()), error.persistence()), (29, Persistence::No));
@@ -198,7 +198,7 @@ fn a_topic_that_may_not_be_read_fails_and_recovers() {
 #[test]
 fn a_partition_without_a_leader_waits_and_keeps_its_order() {
     let cluster = cluster(1);
-    let hidden = cluster.inject(Fault::on(Api::Metadata).topic("orders").error(5));
+    let hidden = cluster.inject(Fault::on(Api::Metadata).topic("orders").error(ErrorCode::LEADER_NOT_AVAILABLE));
     let producer = async_producer(&cluster).build().unwrap();
     for n in 0..50 {
         producer.produce(Message::new("orders", n.to_string())).unwrap();

@@ -129,7 +129,7 @@ fn assert_refused(fates: &[Fate], refused: impl Fn(usize) -> bool, code: &str) {
             Err(error) => {
                 assert!(refused(number), "{number} should have been delivered: {error}");
                 let DeliveryErrorKind::Broker(broker) = error.kind() else { panic!("{error}") };
-                assert_eq!((broker.name, error.persistence()), (code, Persistence::No), "{error}");
+                assert_eq!((broker.code.name(), error.persistence()), (code, Persistence::No), "{error}");
             }
         }
     }

@@ -259,7 +259,11 @@ fn a_permission_that_is_taken_fails_the_topic_alone_until_it_is_given_back() {
     for topic in guarded {
         let error = produce(&producer, topic).expect_err("it is forbidden");
         let DeliveryErrorKind::Broker(broker) = error.kind() else { panic!("{error}") };
-        assert_eq!((broker.name, error.persistence()), ("TOPIC_AUTHORIZATION_FAILED", Persistence::No), "{error}");
+        assert_eq!(
+            (broker.code.name(), error.persistence()),
+            ("TOPIC_AUTHORIZATION_FAILED", Persistence::No),
+            "{error}"
+        );
         assert!(error.to_string().contains(topic), "{error}");
         produce(&producer, "open").expect("the other topic goes on");
     }
@@ -281,7 +285,7 @@ fn a_right_to_write_that_comes_late_ends_the_messages_before_it_and_no_producer(
     for _ in 0..2 {
         let error = produce(&producer, "guarded").expect_err("it is forbidden");
         let DeliveryErrorKind::Broker(broker) = error.kind() else { panic!("{error}") };
-        assert_eq!((broker.name, broker.api), ("CLUSTER_AUTHORIZATION_FAILED", "InitProducerId"), "{error}");
+        assert_eq!((broker.code.name(), broker.api), ("CLUSTER_AUTHORIZATION_FAILED", "InitProducerId"), "{error}");
         assert_eq!(error.persistence(), Persistence::No);
     }
     // Write is enough: IdempotentWrite stays forbidden.

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     ApiKey, ApiVersionsResponse, InitProducerIdResponse, MetadataResponse, ProduceResponse,
 };
 use ottla::testing::{Api, Fault};
-use ottla::{ApiRange, ConnectionErrorKind, DeliveryErrorKind, Message, Persistence};
+use ottla::{ApiRange, ConnectionErrorKind, DeliveryErrorKind, ErrorCode, Message, Persistence};
 
 use crate::common::*;
 use crate::liar::Liar;
@@ -268,7 +268,9 @@ fn a_broker_that_refuses_every_version_of_its_versions_is_refused() {
             let body = body.with_api_keys(claims.map(range).into_iter().collect());
             Asked { version: 0, ..asked }.encode(&body)
         });
-        let ConnectionErrorKind::Refused { api: "ApiVersions", code: 35, .. } = connection(error.kind()).kind else {
+        let ConnectionErrorKind::Refused { api: "ApiVersions", code: ErrorCode::UNSUPPORTED_VERSION, .. } =
+            connection(error.kind()).kind
+        else {
             panic!("{error}")
         };
         assert!(error.to_string().contains("UNSUPPORTED_VERSION (35)"), "{error}");

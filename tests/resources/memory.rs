@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Fault};
-use ottla::{AsyncProducer, AsyncProducerBuilder, BufferLimit, Message, Produce, ProduceErrorKind, Undelivered};
+use ottla::{
+    AsyncProducer, AsyncProducerBuilder, BufferLimit, ErrorCode, Message, Produce, ProduceErrorKind, Undelivered,
+};
 
 use crate::common::*;
 use crate::processes::{resident, resident_peak};
@@ -38,7 +40,7 @@ fn a_queue_full_of_tagged_messages_of_two_hundred_partitions() {
     alone("memory::a_queue_full_of_tagged_messages_of_two_hundred_partitions", || {
         let cluster = cluster(200);
         let growth = Growth::begin();
-        let _refused = cluster.inject(Fault::on(Api::InitProducerId).error(15));
+        let _refused = cluster.inject(Fault::on(Api::InitProducerId).error(ErrorCode::COORDINATOR_NOT_AVAILABLE));
         let producer = full_speed(producer(&cluster.bootstrap()));
         let next = AtomicU64::new(1);
         // In batches, which have a place for what only some messages have.
@@ -141,8 +143,7 @@ fn failures_that_nobody_takes_while_callers_go_on() {
 fn failures_of_whole_batches_that_nobody_takes() {
     alone("memory::failures_of_whole_batches_that_nobody_takes", || {
         let cluster = cluster(20);
-        const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-        let _no_id = cluster.inject(Fault::on(Api::InitProducerId).error(COORDINATOR_NOT_AVAILABLE));
+        let _no_id = cluster.inject(Fault::on(Api::InitProducerId).error(ErrorCode::COORDINATOR_NOT_AVAILABLE));
         failing(&cluster.bootstrap(), |n| Message::new("orders", "v").with_partition((n % 20) as i32));
     });
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use ottla::testing::{Api, Cluster, Fault, FaultGuard};
-use ottla::{AsyncProducer, AsyncProducerBuilder, Message, Partitioner};
+use ottla::{AsyncProducer, AsyncProducerBuilder, ErrorCode, Message, Partitioner};
 
 use crate::common::*;
 use crate::processes::{Tids, Used, name, own_tid, threads, used};
@@ -77,16 +77,12 @@ fn in_trouble() -> Vec<Scene> {
     scene.connects_before = 1;
     scene.keep(cluster);
     scenes.push(scene);
-    const NOT_LEADER: i16 = 6;
-    const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-    const NOT_ENOUGH_REPLICAS: i16 = 19;
-    const LEADER_NOT_AVAILABLE: i16 = 5;
     for (name, fault) in [
         ("brokers that stall", Fault::on(Api::Produce).stall()),
-        ("brokers that are not the leader", Fault::on(Api::Produce).error(NOT_LEADER)),
-        ("too few replicas", Fault::on(Api::Produce).error(NOT_ENOUGH_REPLICAS)),
-        ("nobody gives producer ids", Fault::on(Api::InitProducerId).error(COORDINATOR_NOT_AVAILABLE)),
-        ("no leader", Fault::on(Api::Metadata).topic("orders").error(LEADER_NOT_AVAILABLE)),
+        ("brokers that are not the leader", Fault::on(Api::Produce).error(ErrorCode::NOT_LEADER_OR_FOLLOWER)),
+        ("too few replicas", Fault::on(Api::Produce).error(ErrorCode::NOT_ENOUGH_REPLICAS)),
+        ("nobody gives producer ids", Fault::on(Api::InitProducerId).error(ErrorCode::COORDINATOR_NOT_AVAILABLE)),
+        ("no leader", Fault::on(Api::Metadata).topic("orders").error(ErrorCode::LEADER_NOT_AVAILABLE)),
     ] {
         scenes.push(Scene::faulty(name, fault));
     }

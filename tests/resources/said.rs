@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{AsyncProducer, Message, ShutdownReport, Undelivered};
+use ottla::{AsyncProducer, ErrorCode, Message, ShutdownReport, Undelivered};
 
 use crate::common::*;
 
@@ -52,7 +52,8 @@ fn a_cluster_that_has_just_started_is_waited_for_without_a_word() {
         listen();
         let cluster = cluster(1);
         // COORDINATOR_LOAD_IN_PROGRESS: it has no producer ids to give as yet.
-        let starting = cluster.inject(Fault::on(Api::InitProducerId).times(2).error(14));
+        let starting =
+            cluster.inject(Fault::on(Api::InitProducerId).times(2).error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
         let producer = producer(&cluster.bootstrap()).build().unwrap();
         producer.produce(Message::new("orders", "v")).unwrap();
         assert_eq!((producer.shutdown().unwrap().delivered, starting.hits()), (1, 2));
@@ -113,7 +114,7 @@ fn neither_logs_nor_errors_show_what_messages_hold() {
         let producer = builder.build().unwrap();
         produce(&producer, [secret(1), secret(2).with_partition(7)]);
         let _ = producer.flush(LONG).unwrap();
-        let refused = cluster.inject(Fault::on(Api::Produce).error(29));
+        let refused = cluster.inject(Fault::on(Api::Produce).error(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
         produce(&producer, [secret(3)]);
         let handle = producer.produce_with_handle(secret(4)).unwrap();
         shown += &format!("{handle:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kafka_protocol::messages::{InitProducerIdResponse, ProduceResponse};
 use ottla::config::ProducerConfig;
 use ottla::testing::{Api, ClusterBuilder, Fault};
-use ottla::{DeliveryErrorKind, Message, Persistence, Timestamp};
+use ottla::{DeliveryErrorKind, ErrorCode, Message, Persistence, Timestamp};
 
 use crate::bench::{Bench, Twist};
 
@@ -29,7 +29,7 @@ fn stored(bench: &Bench) -> Vec<String> {
 /// The code of a refusal.
 fn code(error: &DeliveryErrorKind) -> i16 {
     match error {
-        DeliveryErrorKind::Broker(error) => error.code,
+        DeliveryErrorKind::Broker(error) => error.code.0,
         other => panic!("not a broker's refusal: {other}"),
     }
 }
@@ -55,7 +55,7 @@ fn five_in_flight() -> Bench {
 fn the_second_of_five_in_flight_that_is_refused_goes_again_in_order() {
     for code in [2, 3, 5, 6, 7, 13, 19, 56, 9999] {
         let mut bench = five_in_flight();
-        bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(1).error(code));
+        bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(1).error(ErrorCode(code)));
         bench.far.clear();
         bench.arrive();
         bench.pass(secs(3));
@@ -85,7 +85,7 @@ fn what_was_appended_and_refused_afterwards_is_not_appended_again() {
     // Also as DUPLICATE_SEQUENCE_NUMBER, which is a success without an offset.
     for code in [3, 6, 7, 13, 20, 46, 56, -1, 9999] {
         let mut bench = five_in_flight();
-        bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(1).error_after(code));
+        bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(1).error_after(ErrorCode(code)));
         bench.far.clear();
         bench.arrive();
         bench.pass(secs(3));
@@ -100,7 +100,7 @@ fn a_broker_that_lost_the_producers_state_gets_the_rest_under_the_next_epoch() {
     // OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID: what is refused was not appended.
     for code in [45, 47, 59] {
         let mut bench = five_in_flight();
-        bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(4).error(code));
+        bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(4).error(ErrorCode(code)));
         bench.far.clear();
         bench.arrive();
         bench.pass(secs(3));
@@ -126,7 +126,7 @@ fn behind_the_last_epoch_comes_another_producer_id() {
     bench.pass(secs(1));
     for n in 1..4 {
         // OUT_OF_ORDER_SEQUENCE_NUMBER: the rest goes on under the next epoch, of which there is one more.
-        bench.cluster.inject(Fault::on(Api::Produce).times(1).error(45));
+        bench.cluster.inject(Fault::on(Api::Produce).times(1).error(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
         bench.append(&Message::new("a", n.to_string()));
         bench.pass(secs(2));
     }
@@ -141,8 +141,8 @@ fn behind_the_last_epoch_comes_another_producer_id() {
 fn what_may_be_written_is_not_sent_under_the_next_epoch() {
     let mut bench = five_in_flight();
     // The first was appended, and its answer says that nobody knows; then the state is lost.
-    bench.cluster.inject(Fault::on(Api::Produce).times(1).error_after(7));
-    bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(5).error(45));
+    bench.cluster.inject(Fault::on(Api::Produce).times(1).error_after(ErrorCode::REQUEST_TIMED_OUT));
+    bench.cluster.inject(Fault::on(Api::Produce).skip(1).times(5).error(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
     bench.far.clear();
     bench.arrive();
     bench.pass(secs(3));
@@ -158,7 +158,7 @@ fn what_may_be_written_is_not_sent_under_the_next_epoch() {
 fn a_refusal_that_proves_nothing_makes_the_timeout_doubtful() {
     for (code, persistence) in [(19, Persistence::No), (20, Persistence::Possibly), (2, Persistence::No)] {
         let mut bench = Bench::with(1, one_topic, |config| config.delivery_timeout = secs(10));
-        bench.cluster.inject(Fault::on(Api::Produce).error(code));
+        bench.cluster.inject(Fault::on(Api::Produce).error(ErrorCode(code)));
         bench.append(&Message::new("a", "v"));
         bench.pass(secs(10));
         let error = &bench.failed[0];
@@ -173,7 +173,7 @@ fn a_refusal_that_proves_nothing_makes_the_timeout_doubtful() {
 fn retries_pause_longer_each_time_with_jitter_until_the_time_is_up() {
     for code in [2, 7, 13, 56] {
         let mut bench = Bench::with(1, one_topic, |config| config.delivery_timeout = secs(12));
-        bench.cluster.inject(Fault::on(Api::Produce).error(code));
+        bench.cluster.inject(Fault::on(Api::Produce).error(ErrorCode(code)));
         bench.append(&Message::new("a", "v"));
         bench.pass(secs(20));
         assert_eq!(bench.failed.len(), 1);
@@ -427,7 +427,7 @@ fn a_repeat_is_told_with_the_times_that_are_stored() {
             bench.append(&Message::new("a", "first"));
             bench.pass(secs(5));
         }
-        bench.cluster.inject(Fault::on(Api::Produce).times(1).error_after(7));
+        bench.cluster.inject(Fault::on(Api::Produce).times(1).error_after(ErrorCode::REQUEST_TIMED_OUT));
         for age in [3000, 1000, 2000] {
             let time = Timestamp::from_millis(1_700_000_000_000 - age);
             bench.append(&Message::new("a", age.to_string()).with_create_time(time));
@@ -466,7 +466,7 @@ fn no_batch_is_larger_than_it_may_be() {
 fn a_right_that_is_missing_at_the_start_fails_what_waits_and_is_asked_for_again() {
     let mut bench = Bench::with(1, one_topic, |config| config.retry_backoff_max = secs(2));
     // CLUSTER_AUTHORIZATION_FAILED, as one who may write to no topic gets it; then the right is granted.
-    bench.cluster.inject(Fault::on(Api::InitProducerId).times(4).error(31));
+    bench.cluster.inject(Fault::on(Api::InitProducerId).times(4).error(ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
     for n in 0..80 {
         bench.append(&Message::new("a", n.to_string()));
         bench.pass(ms(100));
@@ -478,7 +478,7 @@ fn a_right_that_is_missing_at_the_start_fails_what_waits_and_is_asked_for_again(
     assert!(stored(&bench).len() == bench.delivered.len() && !bench.delivered.is_empty(), "{:?}", bench.failed);
     assert!(bench.engine.fatal().is_none());
     // What is refused asks nobody without a message that wants it.
-    bench.cluster.inject(Fault::on(Api::InitProducerId).error(31));
+    bench.cluster.inject(Fault::on(Api::InitProducerId).error(ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
     assert_eq!(bench.pass(secs(60)), 0);
 }
 
@@ -488,7 +488,7 @@ fn an_answer_that_speaks_of_rights_fails_its_messages_and_no_producer() {
         let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1).topic("b", 1));
         bench.append(&Message::new("a", "0"));
         bench.pass(secs(1));
-        bench.cluster.inject(Fault::on(Api::Produce).topic("a").times(1).error(code_of_kafka));
+        bench.cluster.inject(Fault::on(Api::Produce).topic("a").times(1).error(ErrorCode(code_of_kafka)));
         bench.append(&Message::new("a", "denied"));
         bench.append(&Message::new("b", "another"));
         bench.pass(secs(1));
@@ -505,7 +505,7 @@ fn an_answer_that_speaks_of_rights_fails_its_messages_and_no_producer() {
 fn a_topic_that_may_not_be_described_fails_at_once_whatever_the_code_calls_it() {
     for code_of_kafka in [29, 30, 31, 53] {
         let mut bench = Bench::new(1, one_topic);
-        bench.cluster.inject(Fault::on(Api::Metadata).topic("a").times(1).error(code_of_kafka));
+        bench.cluster.inject(Fault::on(Api::Metadata).topic("a").times(1).error(ErrorCode(code_of_kafka)));
         bench.append(&Message::new("a", "denied"));
         bench.pass(secs(1));
         assert_eq!(bench.failed.iter().map(|error| code(error.kind())).collect::<Vec<_>>(), [code_of_kafka]);

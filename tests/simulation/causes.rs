@@ -9,7 +9,7 @@ use std::time::Duration;
 use kafka_protocol::messages::ProduceResponse;
 use ottla::queue::{Checked, Limits, Queue, Refused};
 use ottla::testing::{Api, Fault};
-use ottla::{DeliveryErrorKind, Message, Persistence, Timestamp};
+use ottla::{DeliveryErrorKind, ErrorCode, Message, Persistence, Timestamp};
 
 use crate::bench::{Bench, Twist};
 
@@ -66,7 +66,7 @@ fn a_partition_without_a_leader_is_named_until_it_has_one() {
 fn a_topic_whose_batches_are_refused_is_named_while_others_are_delivered() {
     let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1).topic("b", 1));
     // NOT_ENOUGH_REPLICAS
-    bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(19));
+    bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(ErrorCode::NOT_ENOUGH_REPLICAS));
     bench.append(&Message::new("a", "v"));
     bench.pass(ms(500));
     for _ in 0..100 {
@@ -83,7 +83,7 @@ fn a_topic_whose_batches_are_refused_is_named_while_others_are_delivered() {
 fn a_topic_whose_messages_fail_at_once_is_named_for_a_while_and_not_for_ever() {
     let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1).topic("b", 1));
     // TOPIC_AUTHORIZATION_FAILED
-    bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(29));
+    bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
     for n in 0..40 {
         bench.append(&Message::new("a", "v"));
         bench.append(&Message::new("b", "v"));
@@ -106,7 +106,7 @@ fn what_is_given_up_names_the_cause_of_its_own_topic_and_partition() {
         let mut bench = Bench::with(1, describe, configure);
         let c = bench.know("c");
         bench.cluster.make_topic("c", 2);
-        bench.cluster.inject(Fault::on(Api::Produce).topic("b").error(19));
+        bench.cluster.inject(Fault::on(Api::Produce).topic("b").error(ErrorCode::NOT_ENOUGH_REPLICAS));
         bench.cluster.depose_leader("c", 1);
         bench.append(&Message::new("a", "a"));
         bench.append(&Message::new("b", "b").with_partition(1));
@@ -231,7 +231,7 @@ fn a_bad_topic_beside_a_good_one_does_not_use_up_the_queue() {
             bench.cluster.depose_leader("a", 0);
         }
         if cause.contains("REPLICAS") {
-            bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(19));
+            bench.cluster.inject(Fault::on(Api::Produce).topic("a").error(ErrorCode::NOT_ENOUGH_REPLICAS));
         }
         let interval = Duration::ZERO;
         let (messages, bytes, batch_bytes) = (100, 1_000_000, 1_000_000);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use ottla::ErrorCode;
 use ottla::testing::{Api, Fault};
-use ottla::wire::error_code::ErrorCode;
 
 use crate::worker::Break;
 use crate::world::{Happening, Story, TROUBLE, World};
@@ -104,11 +104,11 @@ impl World {
             6 => fault.throttle(Duration::from_millis(self.below(5000))),
             7 => fault.raw([0, 0, 0, 0]),
             // Only records that are wrong are refused as such.
-            _ if self.compacted && matches!(code.0, 32 | 87) => fault.error(9999),
+            _ if self.compacted && matches!(code.0, 32 | 87) => fault.error(ErrorCode(9999)),
             // These say that the batch is there, and another fault may keep it out.
-            _ if matches!(code, ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER) => fault.error(9999),
-            _ if matches!(code.0, 3 | 6 | 7 | 20 | 56) && self.below(2) == 0 => fault.error_after(code.0),
-            _ => fault.error(code.0),
+            _ if matches!(code, ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER) => fault.error(ErrorCode(9999)),
+            _ if matches!(code.0, 3 | 6 | 7 | 20 | 56) && self.below(2) == 0 => fault.error_after(code),
+            _ => fault.error(code),
         };
         self.tell(|| format!("{fault:?}"));
         self.cluster.inject(fault);

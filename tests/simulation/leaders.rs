@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ottla::config::RequiredAcks;
 use ottla::testing::{Api, ClusterBuilder};
-use ottla::{DeliveryErrorKind, Message, Persistence};
+use ottla::{DeliveryErrorKind, ErrorCode, Message, Persistence};
 
 use crate::bench::Bench;
 use crate::metadata::{self, Change};
@@ -73,7 +73,7 @@ fn a_leader_found_by_metadata_ends_the_pause_of_all_that_was_in_flight() {
 fn a_burst_of_refusals_is_one_failure_with_the_first_pause() {
     let mut bench = five_on_their_way(|cluster| cluster);
     // NOT_ENOUGH_REPLICAS for all five; then it is over.
-    bench.cluster.inject(ottla::testing::Fault::on(Api::Produce).error(19).times(5));
+    bench.cluster.inject(ottla::testing::Fault::on(Api::Produce).error(ErrorCode::NOT_ENOUGH_REPLICAS).times(5));
     bench.arrive();
     assert_eq!(bench.delivered.len(), 3);
     bench.far.clear();

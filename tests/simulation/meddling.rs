@@ -7,8 +7,7 @@ use ottla::engine::producer::BatchFate;
 use ottla::queue::chunk::Chunk;
 use ottla::queue::chunk::slot::Kept;
 use ottla::threads::producer::unthreaded::Meddler;
-use ottla::wire::error_code::ErrorCode;
-use ottla::{DeliveryErrorKind, Persistence};
+use ottla::{DeliveryErrorKind, ErrorCode, Persistence};
 
 use crate::planted::Bug;
 use crate::worker::Break;
@@ -98,5 +97,5 @@ impl Meddler for Meddling {
 
 fn is_too_large(fate: &BatchFate) -> bool {
     let kind = fate.error().map(|(kind, _)| &**kind);
-    matches!(kind, Some(DeliveryErrorKind::Broker(error)) if error.code == ErrorCode::MESSAGE_TOO_LARGE.0)
+    matches!(kind, Some(DeliveryErrorKind::Broker(error)) if error.code == ErrorCode::MESSAGE_TOO_LARGE)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::MetadataResponse;
 use ottla::testing::{Api, Fault};
-use ottla::{DeliveryErrorKind, Message};
+use ottla::{DeliveryErrorKind, ErrorCode, Message};
 
 use crate::bench::{Bench, Twist};
 
@@ -202,7 +202,7 @@ fn a_piece_of_many_topics_that_is_refused_comes_again_and_the_others_go_on() {
         bench.append_to(topic, &Message::new("topic", "v"));
     }
     bench.cluster.inject(Fault::on(Api::Metadata).skip(1).times(1).cut_before());
-    bench.cluster.inject(Fault::on(Api::Metadata).topic("topic-7").times(3).error(5));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("topic-7").times(3).error(ErrorCode::LEADER_NOT_AVAILABLE));
     bench.pass(secs(5));
     assert_eq!((bench.delivered.len(), bench.failed.len()), (TOPICS, 0));
 }
@@ -229,7 +229,7 @@ fn a_topic_that_cannot_be_made_says_why_although_others_go_on() {
     let configure = |config: &mut ottla::config::ProducerConfig| config.delivery_timeout = secs(5);
     let mut bench = Bench::with(1, |cluster| cluster.topic("b", 1), configure);
     // INVALID_REPLICATION_FACTOR: fewer brokers than its topics shall have replicas.
-    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(38));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(ErrorCode::INVALID_REPLICATION_FACTOR));
     bench.append(&Message::new("a", "v"));
     for _ in 0..10 {
         bench.append(&Message::new("b", "v"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiVersionsResponse, ProduceResponse};
 use ottla::testing::{Api, Fault};
-use ottla::{DeliveryErrorKind, Message};
+use ottla::{DeliveryErrorKind, ErrorCode, Message};
 
 use crate::bench::{Bench, Twist};
 use crate::metadata::{self, Change};
@@ -54,7 +54,7 @@ fn a_refusal_names_the_address_that_it_came_from() {
     for api in [Api::Metadata, Api::InitProducerId] {
         let mut bench = Bench::with(1, |cluster| cluster.topic("a", 1), |it| it.delivery_timeout = secs(2));
         // UNKNOWN_SERVER_ERROR, from the only address that there is.
-        bench.cluster.inject(Fault::on(api).error(-1));
+        bench.cluster.inject(Fault::on(api).error(ErrorCode::UNKNOWN_SERVER_ERROR));
         bench.append(&Message::new("a", "0"));
         bench.pass(secs(3));
         let text = bench.failed[0].to_string();

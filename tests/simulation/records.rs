@@ -5,12 +5,9 @@ use std::time::Duration;
 use kafka_protocol::messages::ProduceResponse;
 use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use ottla::testing::{Api, Fault};
-use ottla::{Message, Persistence};
+use ottla::{ErrorCode, Message, Persistence};
 
 use crate::bench::{Bench, Twist};
-
-const MESSAGE_TOO_LARGE: i16 = 10;
-pub const INVALID_RECORD: i16 = 87;
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -19,7 +16,7 @@ fn secs(seconds: u64) -> Duration {
 /// Changes the records that are refused, for each partition that an answer to Produce refuses so.
 pub fn change_blame(answer: &mut ProduceResponse, mut change: impl FnMut(&mut Vec<BatchIndexAndErrorMessage>)) {
     for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
-        if partition.error_code == INVALID_RECORD {
+        if partition.error_code == ErrorCode::INVALID_RECORD.0 {
             change(&mut partition.record_errors);
         }
     }
@@ -37,7 +34,7 @@ fn blame(places: &'static [i32]) -> Option<Twist> {
 fn refused(count: u64, places: &'static [i32]) -> (Bench, Vec<u64>) {
     let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
     bench.twist = blame(places);
-    bench.cluster.inject(Fault::on(Api::Produce).times(1).error(INVALID_RECORD));
+    bench.cluster.inject(Fault::on(Api::Produce).times(1).error(ErrorCode::INVALID_RECORD));
     for tag in 0..count {
         bench.append(&Message::new("a", "v").with_tag(tag));
     }
@@ -70,7 +67,7 @@ fn a_batch_whose_refused_records_are_nowhere_in_it_fails_whole() {
 #[test]
 fn a_refused_batch_that_once_went_unanswered_fails_whole_and_is_possibly_written() {
     // A copy of it may still be on its way, so that nothing of it may go under another sequence.
-    for code in [MESSAGE_TOO_LARGE, INVALID_RECORD] {
+    for code in [ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::INVALID_RECORD] {
         for unanswered in [true, false] {
             let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
             bench.twist = blame(&[0]);
@@ -82,7 +79,7 @@ fn a_refused_batch_that_once_went_unanswered_fails_whole_and_is_possibly_written
             }
             bench.pass(secs(5));
             let possibly = bench.failed.iter().filter(|error| error.persistence() == Persistence::Possibly).count();
-            let failed = if code == INVALID_RECORD { 1 } else { 0 };
+            let failed = if code == ErrorCode::INVALID_RECORD { 1 } else { 0 };
             let expected = if unanswered { (3, 3, 0) } else { (failed, 0, 3 - failed) };
             assert_eq!((bench.failed.len(), possibly, bench.delivered.len()), expected, "{code}, {unanswered}");
             bench.append(&Message::new("a", "and what follows goes on"));

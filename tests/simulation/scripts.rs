@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ottla::config::RequiredAcks;
 use ottla::testing::{Api, Fault};
-use ottla::{DeliveryErrorKind, Message, Persistence};
+use ottla::{DeliveryErrorKind, ErrorCode, Message, Persistence};
 
 use crate::bench::Bench;
 
@@ -68,7 +68,7 @@ fn each_message_to_a_missing_topic_gets_the_whole_grace() {
 #[test]
 fn a_caller_who_asks_for_a_topic_again_later_is_answered() {
     let mut bench = Bench::new(1, |cluster| cluster.auto_create(false).topic("b", 3));
-    bench.cluster.inject(Fault::on(Api::Metadata).topic("b").error(3).times(40));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("b").error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).times(40));
     assert_eq!(bench.engine.partition_count(1, bench.now()), None);
     bench.pass(secs(60));
     for _ in 0..30 {
@@ -99,7 +99,7 @@ fn what_a_fatal_error_finds_on_its_way_is_possibly_written() {
     bench.append(&Message::new("a", "lies in a socket's buffer").with_partition(1));
     bench.pass(secs(1));
     bench.stuffed = false;
-    bench.cluster.inject(Fault::on(Api::Produce).error(90));
+    bench.cluster.inject(Fault::on(Api::Produce).error(ErrorCode::PRODUCER_FENCED));
     bench.append(&Message::new("a", "is fenced").with_partition(0));
     bench.pass(secs(1));
     let said: Vec<Persistence> = bench.failed.iter().map(|error| error.persistence()).collect();
@@ -126,8 +126,8 @@ fn a_topic_that_was_thought_gone_gets_no_sequence_twice() {
     bench.append(&Message::new("a", "one"));
     bench.pass(secs(1));
     // The brokers disagree for long whether it exists.
-    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(3).times(45));
-    bench.cluster.inject(Fault::on(Api::Produce).error(6).times(100));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).times(45));
+    bench.cluster.inject(Fault::on(Api::Produce).error(ErrorCode::NOT_LEADER_OR_FOLLOWER).times(100));
     bench.append(&Message::new("a", "two"));
     bench.pass(secs(50));
     assert!(matches!(bench.failed[0].kind(), DeliveryErrorKind::UnknownTopic { .. }), "{}", bench.failed[0]);
@@ -218,9 +218,8 @@ fn a_broker_that_answers_all_but_produce_is_not_tried_without_pause() {
 
 #[test]
 fn partitions_that_are_refused_together_try_again_together() {
-    const NOT_ENOUGH_REPLICAS: i16 = 19;
     let mut bench = Bench::new(1, |cluster| cluster.topic("a", 100));
-    bench.cluster.inject(Fault::on(Api::Produce).error(NOT_ENOUGH_REPLICAS));
+    bench.cluster.inject(Fault::on(Api::Produce).error(ErrorCode::NOT_ENOUGH_REPLICAS));
     for partition in 0..100 {
         bench.append(&Message::new("a", "x").with_partition(partition));
     }
@@ -255,7 +254,7 @@ fn a_producer_without_sequences_that_hears_of_them_tries_again() {
     };
     for code in [45, 47, 59] {
         let mut bench = Bench::with(1, |cluster| cluster.topic("a", 1), configure);
-        bench.cluster.inject(Fault::on(Api::Produce).error(code).times(1));
+        bench.cluster.inject(Fault::on(Api::Produce).error(ErrorCode(code)).times(1));
         bench.append(&Message::new("a", "x"));
         bench.pass(secs(5));
         assert_eq!(bench.delivered.len(), 1, "code {code}");
@@ -265,7 +264,7 @@ fn a_producer_without_sequences_that_hears_of_them_tries_again() {
 #[test]
 fn max_retries_counts_what_the_next_epoch_sends_again() {
     let mut bench = Bench::with(1, |cluster| cluster.topic("a", 1), |config| config.max_retries = Some(2));
-    bench.cluster.inject(Fault::on(Api::Produce).error(45).times(100));
+    bench.cluster.inject(Fault::on(Api::Produce).error(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER).times(100));
     bench.append(&Message::new("a", "x"));
     bench.pass(secs(10));
     assert!(matches!(bench.failed[0].kind(), DeliveryErrorKind::RetriesExhausted { attempts: 3, .. }));
@@ -278,7 +277,7 @@ fn a_partition_of_a_topic_that_was_gone_stands_in_no_list_twice() {
     bench.cluster.inject(Fault::on(Api::Produce).throttle(secs(50)).times(1));
     bench.append(&Message::new("a", "one"));
     bench.pass(secs(1));
-    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(3).times(40));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).times(40));
     bench.append(&Message::new("a", "waits for the end of the silence"));
     bench.engine.ask_for_metadata();
     bench.pass(secs(45));
@@ -297,7 +296,7 @@ fn the_grace_of_a_missing_topic_begins_with_the_first_answer() {
     bench.pass(secs(45));
     bench.cluster.broker_starts(1);
     // A topic that is being created is not there at once.
-    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(3).times(3));
+    bench.cluster.inject(Fault::on(Api::Metadata).topic("a").error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).times(3));
     bench.pass(secs(30));
     assert_eq!(bench.delivered.len(), 1, "{:?}", bench.failed);
 }
@@ -328,7 +327,7 @@ fn an_idle_producer_leaves_dead_brokers_alone() {
 #[test]
 fn a_duplicate_sequence_number_is_a_success() {
     let mut bench = Bench::new(1, |cluster| cluster.topic("a", 1));
-    bench.cluster.inject(Fault::on(Api::Produce).error_after(46).times(1));
+    bench.cluster.inject(Fault::on(Api::Produce).error_after(ErrorCode::DUPLICATE_SEQUENCE_NUMBER).times(1));
     bench.append(&Message::new("a", "v"));
     bench.pass(secs(1));
     assert_eq!((bench.delivered.len(), bench.failed.len(), bench.cluster.count("a")), (1, 0, 1));

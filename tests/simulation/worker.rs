@@ -10,13 +10,12 @@ use ottla::engine::producer::batch::BATCH;
 use ottla::net::Event;
 use ottla::queue::extras;
 use ottla::threads::producer::unthreaded::Turn;
-use ottla::{DeliveryErrorKind, Persistence};
+use ottla::{DeliveryErrorKind, ErrorCode, Persistence};
 
 use crate::check::{Anomaly, Said};
 use crate::ledger::Told;
 use crate::meddling::Cut;
 use crate::planted::Bug;
-use crate::records::INVALID_RECORD;
 use crate::world::{Happening, Story, World};
 
 /// Where the worker breaks.
@@ -173,7 +172,7 @@ impl World {
     /// A message that a broker refuses for what it is, is one without a key in a topic that wants one, and no other. A
     /// batch that once went unanswered fails whole, possibly (KIP-467).
     fn look_at_blame(&mut self, id: u64, said: Said, why: Option<&DeliveryErrorKind>) {
-        let blamed = matches!(why, Some(DeliveryErrorKind::Broker(error)) if error.code == INVALID_RECORD);
+        let blamed = matches!(why, Some(DeliveryErrorKind::Broker(error)) if error.code == ErrorCode::INVALID_RECORD);
         if !self.compacted || !blamed || said != Said::Failed(Persistence::No) {
             return;
         }

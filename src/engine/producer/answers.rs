@@ -214,9 +214,9 @@ impl ProducerEngine {
                 node: peer.node(),
                 address: Arc::clone(&address),
                 api: Api::Produce.name(),
-                partition: Some((name.clone(), number)),
-                code: result.error.0,
-                name: result.error.name(),
+                topic: Some(name.clone()),
+                partition: Some(number),
+                code: result.error,
                 message: message.map(Arc::from),
                 advice: if verdict.action == Action::Fatal { "" } else { verdict.advice },
             }))

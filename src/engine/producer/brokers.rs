@@ -14,7 +14,7 @@ use crate::engine::backoff::Backoff;
 use crate::engine::connection::in_flight::{Answer, Purpose, Request};
 use crate::engine::connection::{Link, Live, Overdue, Patience, Peer};
 use crate::error::{Advertised, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
-use crate::wire::error_code::ErrorCode;
+use crate::wire::ErrorCode;
 use crate::wire::frame::{ConnId, CorrelationId, Frame};
 use crate::wire::{Api, api_versions};
 
@@ -300,8 +300,7 @@ impl ProducerEngine {
             return Ok(());
         }
         if answer.error != ErrorCode::NONE {
-            let (code, name) = (answer.error.0, answer.error.name());
-            return Err(ConnectionErrorKind::Refused { api: Api::ApiVersions.name(), code, name });
+            return Err(ConnectionErrorKind::Refused { api: Api::ApiVersions.name(), code: answer.error });
         }
         if answer.registers_brokers && answer.versions.range(Api::Produce).is_none() {
             return Err(ConnectionErrorKind::Controller);

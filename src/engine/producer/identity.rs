@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::engine::connection::Peer;
 use crate::engine::connection::in_flight::Purpose;
 use crate::error::{BrokerError, DeliveryErrorKind};
-use crate::wire::error_code::ErrorCode;
+use crate::wire::ErrorCode;
 use crate::wire::frame::ConnId;
 use crate::wire::{Api, init_producer_id};
 
@@ -125,9 +125,9 @@ impl ProducerEngine {
             node: peer.node(),
             address: self.address(peer),
             api: Api::InitProducerId.name(),
+            topic: None,
             partition: None,
-            code: answer.error.0,
-            name: answer.error.name(),
+            code: answer.error,
             message: (answer.error == ErrorCode::NONE)
                 .then(|| format!("producer id {} with epoch {} cannot be", answer.producer_id, answer.epoch).into()),
             advice: if verdict == IdVerdict::Fatal { "" } else { advice(answer.error) },

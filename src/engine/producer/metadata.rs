@@ -14,7 +14,7 @@ use crate::engine::connection::{Link, Peer};
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, Persistence};
 use crate::message::Topic;
 use crate::wire::Api;
-use crate::wire::error_code::ErrorCode;
+use crate::wire::ErrorCode;
 use crate::wire::metadata::{BrokerMetadata, MetadataResponse, PartitionMetadata, TopicMetadata};
 
 /// What the last metadata said of the cluster.
@@ -310,10 +310,10 @@ impl ProducerEngine {
             node: peer.node(),
             address: self.address(peer),
             api: Api::Metadata.name(),
+            topic,
             partition: None,
-            code: code.0,
-            name: code.name(),
-            message: topic.map(|topic| format!("topic {topic}").into()),
+            code,
+            message: None,
             advice: advice(code),
         })
     }
@@ -431,9 +431,9 @@ fn no_leader(
         node: peer.node(),
         address: Arc::clone(address),
         api: Api::Metadata.name(),
-        partition: Some((topic.clone(), partition)),
-        code: code.0,
-        name: code.name(),
+        topic: Some(topic.clone()),
+        partition: Some(partition),
+        code,
         message: None,
         advice: advice(code),
     })

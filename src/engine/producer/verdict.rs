@@ -1,7 +1,7 @@
 //! The meaning of each error code in the responses to Produce, Metadata and InitProducerId: one row for each code. The
 //! tests have every code of Kafka's by name.
 
-use crate::wire::error_code::ErrorCode;
+use crate::wire::ErrorCode;
 
 /// What to do with a batch that was answered with some code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -199,6 +199,7 @@ mod tests {
     use kafka_protocol::protocol::StrBytes;
 
     use super::*;
+    use crate::error::ErrorCode;
     use crate::record::batch_reader::Batch;
     use crate::testing::asking::{Asking, batch, has_its_bounds, name, read_answer};
     use crate::testing::requests::Reply;
@@ -361,7 +362,13 @@ mod tests {
     #[test]
     fn a_fault_refuses_its_partition_alone() {
         let mut asking = Asking::with(ClusterBuilder::new().topic("t", 2));
-        asking.state.inject(Fault::on(Api::Fetch).topic("t").partition(1).error(56).throttle(Duration::from_millis(9)));
+        asking.state.inject(
+            Fault::on(Api::Fetch)
+                .topic("t")
+                .partition(1)
+                .error(ErrorCode::KAFKA_STORAGE_ERROR)
+                .throttle(Duration::from_millis(9)),
+        );
         let mut request = fetch(&asking, 12, 0, 0);
         let other = request.topics[0].partitions[0].clone().with_partition(1);
         request.topics[0].partitions.push(other);

@@ -151,6 +151,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::ErrorCode;
     use crate::message::Timestamp;
     use crate::testing::asking::{Asking, NOW, has_its_bounds, name};
     use crate::testing::{Api, ClusterBuilder, Fault};
@@ -309,7 +310,7 @@ mod tests {
     #[test]
     fn a_fault_refuses_its_topic_alone() {
         let mut asking = Asking::with(ClusterBuilder::new().topic("a", 1).topic("b", 1));
-        asking.state.inject(Fault::on(Api::Metadata).topic("a").error(5));
+        asking.state.inject(Fault::on(Api::Metadata).topic("a").error(ErrorCode::LEADER_NOT_AVAILABLE));
         let expected = [("a".to_owned(), 5), ("b".to_owned(), 0)];
         for request in [ask_for(&["a", "b"]), ask_for(&[]).with_topics(None)] {
             let mut found = codes(&asking.ask(1, 9, &request));

@@ -301,6 +301,7 @@ mod tests {
     use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
     use kafka_protocol::protocol::StrBytes;
 
+    use crate::error::ErrorCode;
     use crate::testing::asking::{Asking, NOW, batch, changed, has_its_bounds, name};
     use crate::testing::requests::{Reply, Then};
     use crate::testing::{Api, ClusterBuilder, Fault, StoredMessage};
@@ -652,7 +653,7 @@ mod tests {
         for (error, base_offset) in
             [(RequestTimedOut, 2), (NotEnoughReplicasAfterAppend, 3), (DuplicateSequenceNumber, -1)]
         {
-            asking.state.inject(Fault::on(Api::Produce).error_after(error.code()).times(1));
+            asking.state.inject(Fault::on(Api::Produce).error_after(ErrorCode(error.code())).times(1));
             let answer = asking.produce(9, "t", 0, batch(1).bytes());
             assert_eq!(
                 (answer.error_code, answer.base_offset, answer.log_start_offset),
@@ -669,7 +670,7 @@ mod tests {
         let cases = [(3, -1), (6, -1), (10, -1), (56, -1), (100, -1), (19, 0), (32, 0), (45, 0), (47, 0), (87, 0)];
         for (code, log_start) in cases {
             let mut asking = Asking::one_broker();
-            asking.state.inject(Fault::on(Api::Produce).error(code));
+            asking.state.inject(Fault::on(Api::Produce).error(ErrorCode(code)));
             let answer = asking.produce(9, "t", 0, batch(1).bytes());
             assert_eq!((answer.error_code, answer.base_offset, answer.log_start_offset), (code, -1, log_start));
             assert_eq!(answer.error_message, None);

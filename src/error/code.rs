@@ -2,9 +2,24 @@
 
 use std::fmt;
 
-/// An error code as a broker sent it, also one that ottla does not know.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ErrorCode(pub i16);
+/// An error code of Kafka's protocol: a number, which has a name if ottla knows it.
+///
+/// The names are Kafka's own, as brokers' logs and its documentation have them. They are constants, which a `match`
+/// takes like variants; a code that a later Kafka adds is a number like the others.
+///
+/// ```
+/// use ottla::ErrorCode;
+///
+/// assert_eq!(ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode(6));
+/// assert_eq!(ErrorCode(6).name(), "NOT_LEADER_OR_FOLLOWER");
+/// assert_eq!(ErrorCode(6).to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
+/// assert_eq!(ErrorCode(9999).to_string(), "UNKNOWN_ERROR_CODE (9999)");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ErrorCode(
+    /// The number in the protocol.
+    pub i16,
+);
 
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,8 +35,7 @@ impl fmt::Debug for ErrorCode {
 
 impl ErrorCode {
     /// Whether a right is missing, which somebody may grant while the program runs.
-    #[must_use]
-    pub fn speaks_of_rights(self) -> bool {
+    pub(crate) fn speaks_of_rights(self) -> bool {
         [
             Self::TOPIC_AUTHORIZATION_FAILED,
             Self::GROUP_AUTHORIZATION_FAILED,
@@ -35,14 +49,13 @@ impl ErrorCode {
 
 macro_rules! error_codes {
     ($($name:ident = $code:literal,)*) => {
-        #[allow(dead_code, reason = "all of Kafka's codes, also those that no verdict names")]
         impl ErrorCode {
             $(
                 #[doc = concat!("Error code ", $code, ".")]
                 pub const $name: Self = Self($code);
             )*
 
-            /// Its name in Kafka, or `UNKNOWN_ERROR_CODE`.
+            /// Its name in Kafka, such as `NOT_LEADER_OR_FOLLOWER`, or `UNKNOWN_ERROR_CODE`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self.0 {
