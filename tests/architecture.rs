@@ -143,6 +143,11 @@ fn no_file_is_longer_than_one_idea() {
 }
 
 #[test]
+fn every_kind_of_error_is_made_somewhere() {
+    assert_none(&never_made(&Tree::of_this_crate()));
+}
+
+#[test]
 fn the_file_map_of_contributing_names_only_what_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("CONTRIBUTING.md")).expect("CONTRIBUTING.md can be read");
@@ -203,6 +208,24 @@ fn too_long(tree: &Tree) -> Vec<String> {
         .map(|(source, lines)| format!("{} has {lines} lines of code, above {MAX_LINES}: split it", source.path))
         .collect()
 }
+
+/// Variants of public enums that no other file of `src` names. Their own file has the texts, and makes none.
+fn never_made(tree: &Tree) -> Vec<String> {
+    let errors = tree.sources.iter().filter(|source| source.layer() == "error" || source.path == REPORTS);
+    let mut never = Vec::new();
+    for source in errors {
+        for variant in source.variants() {
+            let mut others = tree.sources.iter().filter(|other| other.path != source.path);
+            if !others.any(|other| has_word(&other.code, &variant)) {
+                never.push(format!("{} has {variant}, which nothing makes: remove it, or make it", source.path));
+            }
+        }
+    }
+    never
+}
+
+/// What the producers' calls answer.
+const REPORTS: &str = "src/producer/report.rs";
 
 /// Paths in the section "File map" that `exists` denies, and a line if there is no map.
 fn missing_from_disk(contributing: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
@@ -314,6 +337,23 @@ impl Source {
         paths
     }
 
+    /// `Enum::Variant` for each of its public enums.
+    fn variants(&self) -> Vec<String> {
+        let mut variants = Vec::new();
+        for at in occurrences(&self.code, "pub enum ") {
+            let declaration = &self.code[at + "pub enum ".len()..];
+            let name = declaration.split_whitespace().next().unwrap_or_default();
+            let body = declaration.split("\n}").next().unwrap_or_default();
+            // One level deep; fields are deeper.
+            let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+            let begins = lines.filter(|line| line.starts_with(char::is_uppercase));
+            variants.extend(
+                begins.map(|line| format!("{name}::{}", line.split(|c| !is_in_word(c)).next().unwrap_or(line))),
+            );
+        }
+        variants
+    }
+
     fn lines_of_code(&self) -> usize {
         self.code.lines().filter(|line| !line.trim().is_empty()).count()
     }
@@ -338,6 +378,11 @@ fn read_folder(folder: &Path, name: &str, files: &mut Vec<(String, String)>) {
 fn occurrences(code: &str, what: &str) -> Vec<usize> {
     let begins = |at: &usize| !code[..*at].ends_with(|c: char| is_in_word(c) || c == ':');
     code.match_indices(what).map(|(at, _)| at).filter(begins).collect()
+}
+
+fn has_word(code: &str, word: &str) -> bool {
+    let apart = |at: usize| !code[..at].ends_with(is_in_word) && !code[at + word.len()..].starts_with(is_in_word);
+    code.match_indices(word).any(|(at, _)| apart(at))
 }
 
 fn is_in_word(c: char) -> bool {
@@ -640,6 +685,24 @@ mod tests {
         let left: Vec<&str> = tree.sources.iter().map(|source| source.path.as_str()).collect();
         assert_eq!(left, ["src/net/mod.rs", "src/net/inbox.rs", "src/wire.rs"]);
         assert_eq!((arrows_up(&tree).len(), naming_kafka_protocol(&tree).len()), (1, 1));
+    }
+
+    #[test]
+    fn a_kind_of_error_that_nothing_makes_is_found() {
+        let tree = tree(&[
+            (
+                "src/error/mod.rs",
+                "pub enum Kind {\n    /// One.\n    Made,\n    Seldom {\n        Why: i32,\n    },\n    Never(i32),\n    Longer,\n}\n\
+                 impl Kind { fn f() { Kind::Never(1) } }",
+            ),
+            (
+                "src/net/mod.rs",
+                "fn f() { g(Kind::Made); error::Kind::Seldom { Why: 1 }; Kind::LongerOne; /* Kind::Never */ }",
+            ),
+        ]);
+        let [never, longer] = never_made(&tree).try_into().unwrap_or_else(|found| panic!("{found:?}"));
+        assert_eq!(never, "src/error/mod.rs has Kind::Never, which nothing makes: remove it, or make it");
+        assert!(longer.contains("Kind::Longer,"), "{longer}");
     }
 
     #[test]

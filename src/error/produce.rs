@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DeliveryErrorKind, NotStarted, OneLine};
+use super::{DeliveryErrorKind, NotStarted};
 use crate::message::Message;
 
 /// A message that was not accepted, and why. It owns the message, so nothing is lost.
@@ -77,8 +77,6 @@ pub enum ProduceErrorKind {
     InvalidTopic(InvalidTopic),
     /// The message has something that cannot be sent: the text says what.
     InvalidMessage(&'static str),
-    /// An interceptor refused the message.
-    Refused(Box<dyn Error + Send + Sync>),
     /// The producer cannot go on at all, and why.
     ///
     /// What was accepted in the instant before `produce` knew of it fails with the same error.
@@ -168,7 +166,6 @@ impl Error for ProduceError {
         match &self.kind {
             ProduceErrorKind::Start(error) => Some(error),
             ProduceErrorKind::InvalidTopic(error) => Some(error),
-            ProduceErrorKind::Refused(error) => Some(&**error),
             ProduceErrorKind::Fatal(error) => Some(&**error),
             _ => None,
         }
@@ -193,7 +190,6 @@ impl fmt::Display for ProduceErrorKind {
             Self::Start(error) => write!(f, "{}, and produce again", NotStarted(error)),
             Self::InvalidTopic(error) => fmt::Display::fmt(error, f),
             Self::InvalidMessage(why) => write!(f, "the message cannot be sent: {why}"),
-            Self::Refused(error) => write!(f, "an interceptor refused the message: {}", OneLine(error)),
             Self::Fatal(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -307,7 +303,6 @@ mod tests {
                 Kind::InvalidMessage("the partition is negative"),
                 "the message cannot be sent: the partition is negative",
             ),
-            (Kind::Refused("no\ntenant".into()), "an interceptor refused the message: no tenant"),
             (
                 Kind::Fatal(Arc::new(fatal)),
                 "the producer cannot go on: it was taken back (purge or clear_buffer); make a new one",
@@ -364,7 +359,6 @@ mod tests {
         for (kind, source) in [
             (ProduceErrorKind::Closed, None),
             (ProduceErrorKind::Start(io::Error::other("why")), Some("why")),
-            (ProduceErrorKind::Refused("why".into()), Some("why")),
             (ProduceErrorKind::InvalidTopic(InvalidTopic::new("", "why")), Some("\"\" is not a topic name: why")),
         ] {
             let error = ProduceError::new(kind, Message::new("orders", "v"));
