@@ -148,5 +148,5 @@ pub use message::{HeaderValue, Message, Payload, Timestamp, Topic, TopicRef};
 pub use partitioner::{PartitionInput, Partitioner};
 pub use producer::{
     AsyncProducer, AsyncProducerBuilder, DeliveryFailed, DeliveryHandle, FlushError, FlushReport, MetadataError,
-    Produce, Producer, ProducerBuilder, PurgeError, ShutdownError, ShutdownReport, Undelivered,
+    Produce, Producer, ProducerBuilder, PurgeError, ShutdownError, ShutdownReport, Undelivered, WaitTimeout,
 };

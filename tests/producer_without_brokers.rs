@@ -289,7 +289,7 @@ fn handles_wait_together_and_can_be_asked() {
     let producer = down().delivery_timeout(ms(200)).build().unwrap();
     let handle = |tag| producer.produce_with_handle(Message::new("orders", "v").with_tag(tag)).unwrap();
     let handles: Vec<DeliveryHandle> = (0..5).map(handle).collect();
-    let late = handle(9).try_get().unwrap_err().wait_timeout(ms(1)).unwrap_err();
+    let late = handle(9).try_get().unwrap_err().wait_timeout(ms(1)).unwrap_err().into_handle();
     let fates = DeliveryHandle::wait_all(handles);
     let tags: Vec<u64> = fates.into_iter().map(|fate| fate.unwrap_err().message().tag()).collect();
     assert_eq!(tags, [0, 1, 2, 3, 4]);

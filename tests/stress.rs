@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use ottla::testing::{Api, Cluster, Fault, StoredMessage};
 use ottla::{
     AsyncProducer, Client, DeliveryError, DeliveryHandle, Fate, Message, Persistence, ProduceErrorKind, ShutdownReport,
+    WaitTimeout,
 };
 
 #[test]
@@ -181,7 +182,7 @@ impl<'a> Caller<'a> {
         let Some((tag, handle)) = self.handles.pop() else { return };
         let fate = match self.random.below(3) {
             0 => handle.try_get(),
-            1 => handle.wait_timeout(ms(1)),
+            1 => handle.wait_timeout(ms(1)).map_err(WaitTimeout::into_handle),
             _ => Ok(handle.wait()),
         };
         match fate {

@@ -1,5 +1,6 @@
 //! The handle of one message, with which a caller waits for its fate.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,15 +65,30 @@ impl DeliveryHandle {
     /// As [`wait`](Self::wait), for at most `timeout`; on the producer's worker it does not wait.
     ///
     /// # Errors
-    /// The handle itself, if the message has no fate yet.
-    pub fn wait_timeout(mut self, timeout: Duration) -> Result<Fate, Self> {
+    /// [`WaitTimeout`], if the message has no fate yet. It has the handle, to wait again.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use ottla::{AsyncProducer, Message};
+    ///
+    /// fn store(producer: &AsyncProducer, order: &str) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let handle = producer.produce_with_handle(Message::new("orders", order))?;
+    ///     // The first `?` is for a time that was too short, the second for a message that was not delivered.
+    ///     let delivered = handle.wait_timeout(Duration::from_secs(5))??;
+    ///     println!("{order} is in partition {}", delivered.partition);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<Fate, WaitTimeout> {
         if let Sight::Fate(outcome) = self.lookout.look() {
             return Ok(self.told(outcome));
         }
         if !self.make_due() {
-            return Err(self);
+            return Err(WaitTimeout { handle: self, waited: Duration::ZERO });
         }
-        self.wait_until(Deadline::after(clock::now(), timeout))
+        let until = Deadline::after(clock::now(), timeout);
+        self.wait_until(until).map_err(|handle| WaitTimeout { handle, waited: timeout })
     }
 
     /// The message's fate, if it has one. Never blocks, and does not make the message leave.
@@ -156,12 +172,41 @@ impl fmt::Debug for DeliveryHandle {
     }
 }
 
+/// A message had no fate yet when the time of [`DeliveryHandle::wait_timeout`] was up. It goes on, and its handle is in
+/// the error.
+#[derive(Debug)]
+pub struct WaitTimeout {
+    handle: DeliveryHandle,
+    /// Zero on the producer's worker, where nothing can be waited for.
+    waited: Duration,
+}
+
+impl WaitTimeout {
+    /// Takes the handle back, to wait again.
+    pub fn into_handle(self) -> DeliveryHandle {
+        self.handle
+    }
+}
+
+impl fmt::Display for WaitTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a message to {} has no fate yet", self.handle.topic)?;
+        if self.waited.is_zero() {
+            return Ok(());
+        }
+        write!(f, ", after {:?}; it goes on until its delivery_timeout: wait again with its handle", self.waited)
+    }
+}
+
+impl Error for WaitTimeout {}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
 
     use super::*;
     use crate::config::{OnOverflow, ProducerConfig, QueueConfig};
+    use crate::error::tests::assert_text;
     use crate::fate::slot::{self, Kept};
     use crate::threads::producer::gate::Gate;
 
@@ -176,9 +221,26 @@ mod tests {
     fn a_fate_is_there_once_it_is_filled_in() {
         let (handle, slot) = handle();
         let handle = handle.try_get().expect_err("no fate yet");
-        let handle = handle.wait_timeout(Duration::from_millis(1)).expect_err("no fate yet");
+        let handle = handle.wait_timeout(Duration::from_millis(1)).expect_err("no fate yet").into_handle();
         slot.slot().deliver(receipt());
         assert_eq!(handle.try_get().expect("a fate").expect("delivered").offset, Some(7));
+    }
+
+    #[test]
+    fn a_wait_that_is_too_short_is_an_error_that_holds_the_handle() {
+        fn store(handle: DeliveryHandle) -> Result<Delivered, Box<dyn Error + Send + Sync>> {
+            Ok(handle.wait_timeout(Duration::from_millis(1))??)
+        }
+        let (handle, slot) = handle();
+        let error = store(handle).expect_err("no fate yet");
+        assert_text(
+            &error,
+            "a message to orders has no fate yet, after 1ms; it goes on until its delivery_timeout: wait again with its \
+             handle",
+        );
+        let handle = error.downcast::<WaitTimeout>().expect("it is the error of the wait").into_handle();
+        assert_text(WaitTimeout { handle, waited: Duration::ZERO }, "a message to orders has no fate yet");
+        drop(slot);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod undelivered;
 pub use async_producer::AsyncProducer;
 pub(crate) use config::DeliveryCallback;
 pub use config::{AsyncProducerBuilder, ProducerBuilder};
-pub use delivery::DeliveryHandle;
+pub use delivery::{DeliveryHandle, WaitTimeout};
 pub use report::{DeliveryFailed, FlushError, FlushReport, MetadataError, PurgeError, ShutdownError, ShutdownReport};
 pub use sync_producer::Producer;
 pub use undelivered::Undelivered;

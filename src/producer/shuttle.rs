@@ -442,7 +442,8 @@ fn the_sums_match_when_time_passes_and_connections_are_cut() {
         let closing = spawn(&producer, |producer| {
             thread::yield_now();
             let handle = producer.produce_with_handle(message(7, 0)).ok();
-            let fate = handle.map(|handle| handle.wait_timeout(TIMEOUT).unwrap_or_else(DeliveryHandle::wait));
+            let fate =
+                handle.map(|handle| handle.wait_timeout(TIMEOUT).unwrap_or_else(|late| late.into_handle().wait()));
             // A worker that has had no turn in time is as one that is blocked: the next call gets the messages.
             let mut hasty = producer.shutdown_within(TIMEOUT).unwrap();
             let report = producer.shutdown().unwrap();

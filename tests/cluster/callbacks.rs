@@ -279,7 +279,7 @@ fn a_wait_in_a_callback_for_which_the_buffer_has_no_place_ends_with_delivery_tim
     let error = patient.unwrap_err();
     assert!(matches!(error.kind(), DeliveryErrorKind::Timeout { .. }), "{error}");
     assert_eq!((error.persistence(), error.message().tag()), (Persistence::No, 1));
-    let handle = hasty.expect_err("no fate yet");
+    let handle = hasty.expect_err("no fate yet").into_handle();
     assert_eq!(handle.wait().unwrap().tag, 2, "the callback has returned, and it goes on");
     let report = producer.shutdown().unwrap();
     assert_eq!((report.delivered, report.failed), (2, 1));

@@ -91,7 +91,7 @@ fn waiting_makes_a_message_leave_and_asking_does_not() {
     let stalled = cluster.inject(Fault::on(Api::Produce).stall());
     let handle = producer.produce_with_handle(Message::new("orders", "3")).unwrap();
     let began = Instant::now();
-    let mut handle = handle.wait_timeout(ms(50)).unwrap_err();
+    let mut handle = handle.wait_timeout(ms(50)).unwrap_err().into_handle();
     assert!(began.elapsed() >= ms(50));
     drop(stalled);
     cluster.wait_for("orders", 4, LONG).unwrap();

@@ -30,7 +30,7 @@ fn a_partitioner_that_never_returns_holds_up_no_call_beyond_its_time() {
     (1..3).for_each(|tag| producer.produce(message(tag)).unwrap());
     assert!(within_its_time(|| producer.produce(message(9))).unwrap_err().is_buffer_overflow());
     assert!(within_its_time(|| producer.produce_timeout(message(9), SHORT)).unwrap_err().is_buffer_overflow());
-    let handle = within_its_time(|| handle.wait_timeout(SHORT)).unwrap_err();
+    let handle = within_its_time(|| handle.wait_timeout(SHORT)).unwrap_err().into_handle();
     let flushed = within_its_time(|| producer.flush(SHORT));
     assert!(matches!(flushed, Err(FlushError::Timeout { unfinished: 3, .. })), "{flushed:?}");
     let purged = within_its_time(|| producer.purge());

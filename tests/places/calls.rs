@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ottla::{AsyncProducer, Client, DeliveryHandle, Message, Produce};
+use ottla::{AsyncProducer, Client, DeliveryHandle, Message, Produce, WaitTimeout};
 
 /// The producer that is called. A place leaves the only clone here, so that a call can drop the last one.
 pub type Own = Arc<Mutex<Option<AsyncProducer>>>;
@@ -87,8 +87,8 @@ fn worked<T>(_: T) -> Answer {
     Answer::Worked
 }
 
-/// A handle that comes back says that there is no fate yet.
-fn seen(fate: Result<ottla::Fate, DeliveryHandle>) -> Answer {
+/// Too short a time says that there is no fate yet.
+fn seen(fate: Result<ottla::Fate, WaitTimeout>) -> Answer {
     fate.map_or(Answer::TimedOut, answer)
 }
 
