@@ -1,7 +1,7 @@
 //! How much memory hostile bytes can make this process take, counted by an allocator that replaces the system's in this
 //! test alone. A response of n bytes costs at most 128 n + 1 MiB, at its peak and in all that is allocated on the way,
 //! and nothing is reserved for what a size, a length or a count only claims. And what a message with a handle leaves
-//! behind on its caller's side.
+//! behind on its caller's side, and what one costs that is refused.
 
 #[path = "../fuzz/bodies/input.rs"]
 #[allow(dead_code, reason = "not everything that fuzzers use is used here")]
@@ -39,7 +39,7 @@ use ottla::testing::state::ClusterState;
 use ottla::wire::frame::{ConnId, CorrelationId};
 use ottla::wire::produce::{ProduceBatch, ProduceRequest};
 use ottla::wire::{Api, WireError, api_versions, init_producer_id, metadata, produce};
-use ottla::{ConnectionErrorKind, Message, Timestamp, Topic};
+use ottla::{ConnectionErrorKind, Message, OnOverflow, ProduceErrorKind, Timestamp, Topic};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -133,6 +133,26 @@ fn a_message_with_a_handle_leaves_nothing_behind_on_the_callers_side() {
         // Pages and chunks are kept, one for many.
         let kept = kept(message);
         assert!(kept < 100, "{kept} allocations for 1000 messages");
+    }
+}
+
+#[test]
+fn a_refused_message_that_is_borrowed_costs_nothing_however_often_it_is_tried() {
+    let client = ottla::Client::builder(["127.0.0.1:9"]).build().expect("a good address");
+    let queue = client.async_producer().max_queue_size(1).drop_timeout(Duration::ZERO);
+    let queue = queue.on_overflow(OnOverflow::Block(Duration::MAX)).build().expect("good options");
+    let mut buffer = client.producer().max_buffer_size(1).build().expect("good options");
+    let (topic, value) = ("orders".to_owned(), "a value".repeat(100));
+    let message = Message::new(&topic, &value).with_key(&value).with_header("name", &value);
+    queue.try_produce(&message).expect("there is room");
+    buffer.try_produce(&message).expect("there is room");
+    let refusals: [&mut dyn FnMut() -> Result<(), ProduceErrorKind>; 2] =
+        [&mut || queue.try_produce(&message), &mut || buffer.try_produce(&message)];
+    for refusal in refusals {
+        let mut refused = || assert!(matches!(refusal(), Err(ProduceErrorKind::BufferOverflow(_))));
+        refused();
+        let cost = measure(|| (0..1000).for_each(|_| refused()));
+        assert_eq!(cost.count_total, 0, "{cost:?}");
     }
 }
 

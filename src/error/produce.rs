@@ -163,12 +163,7 @@ impl fmt::Debug for ProduceError {
 
 impl Error for ProduceError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.kind {
-            ProduceErrorKind::Start(error) => Some(error),
-            ProduceErrorKind::InvalidTopic(error) => Some(error),
-            ProduceErrorKind::Fatal(error) => Some(&**error),
-            _ => None,
-        }
+        self.kind.source()
     }
 }
 
@@ -191,6 +186,18 @@ impl fmt::Display for ProduceErrorKind {
             Self::InvalidTopic(error) => fmt::Display::fmt(error, f),
             Self::InvalidMessage(why) => write!(f, "the message cannot be sent: {why}"),
             Self::Fatal(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl Error for ProduceErrorKind {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::BufferOverflow(overflow) => overflow.last_error.as_deref().map(|error| error as _),
+            Self::Start(error) => Some(error),
+            Self::InvalidTopic(error) => Some(error),
+            Self::Fatal(error) => Some(&**error),
+            _ => None,
         }
     }
 }
@@ -358,12 +365,17 @@ mod tests {
         let fatal = FatalError { cause: DeliveryErrorKind::Purged, advice: "" };
         for (kind, source) in [
             (ProduceErrorKind::Closed, None),
+            (ProduceErrorKind::BufferOverflow(overflow(BufferLimit::QueueSize(7))), None),
             (ProduceErrorKind::Start(io::Error::other("why")), Some("why")),
             (ProduceErrorKind::InvalidTopic(InvalidTopic::new("", "why")), Some("\"\" is not a topic name: why")),
         ] {
             let error = ProduceError::new(kind, Message::new("orders", "v"));
             assert_eq!(error.source().map(ToString::to_string).as_deref(), source);
         }
+        let last_error = Some(Arc::new(DeliveryErrorKind::Purged));
+        let overflow = BufferOverflow { last_error, ..overflow(BufferLimit::QueueSize(7)) };
+        let behind = ProduceErrorKind::BufferOverflow(overflow).source().expect("it has a cause").to_string();
+        assert_eq!(behind, "it was taken back (purge or clear_buffer)");
         let cause = fatal.source().expect("it has a cause").to_string();
         assert_eq!(cause, "it was taken back (purge or clear_buffer)");
     }

@@ -69,7 +69,8 @@ impl AsyncProducer {
     /// producer's worker.
     ///
     /// # Errors
-    /// The message comes back in the error.
+    /// The message comes back in the error, which copies what it had borrowed;
+    /// [`try_produce`](Self::try_produce) leaves it where it is.
     /// - [`BufferOverflow`](ProduceErrorKind::BufferOverflow): the queue holds `max_queue_size` messages or
     ///   `max_queue_bytesize` bytes; the error says what is wrong behind it. Slow down, use
     ///   [`produce_timeout`](Self::produce_timeout), or raise the limit. A topic that does not exist, has no leader, or
@@ -96,6 +97,30 @@ impl AsyncProducer {
     #[inline]
     pub fn produce_timeout<'a>(&self, message: impl Into<Message<'a>>, timeout: Duration) -> Result<(), ProduceError> {
         self.shared.accept_or_return(message.into(), timeout)
+    }
+
+    /// As [`produce`](Self::produce), but borrows the message, and never blocks, whatever `on_overflow` says. A message
+    /// that is refused is not copied, so this is for programs that try again.
+    ///
+    /// # Errors
+    /// As [`produce`](Self::produce).
+    ///
+    /// ```no_run
+    /// use ottla::{AsyncProducer, Message, ProduceErrorKind};
+    ///
+    /// fn produce(producer: &AsyncProducer, line: &str) -> Result<(), ProduceErrorKind> {
+    ///     let message = Message::new("lines", line);
+    ///     loop {
+    ///         match producer.try_produce(&message) {
+    ///             Err(ProduceErrorKind::BufferOverflow(_)) => do_something_else(),
+    ///             result => return result,
+    ///         }
+    ///     }
+    /// }
+    /// # fn do_something_else() {}
+    /// ```
+    pub fn try_produce(&self, message: &Message<'_>) -> Result<(), ProduceErrorKind> {
+        self.shared.accept(message, None, Duration::ZERO).map(drop)
     }
 
     /// As [`produce`](Self::produce), and gives a handle to wait for the message's fate, which then goes to no

@@ -63,7 +63,8 @@ impl Producer {
     /// Puts a message into the buffer. Never blocks, and sends nothing.
     ///
     /// # Errors
-    /// The message comes back in the error.
+    /// The message comes back in the error, which copies what it had borrowed;
+    /// [`try_produce`](Self::try_produce) leaves it where it is.
     /// - [`BufferOverflow`](ProduceErrorKind::BufferOverflow): the buffer holds `max_buffer_size` messages or
     ///   `max_buffer_bytesize` bytes; call [`deliver_messages`](Self::deliver_messages), or raise the limit.
     /// - [`MessageTooLarge`](ProduceErrorKind::MessageTooLarge), [`InvalidTopic`](ProduceErrorKind::InvalidTopic),
@@ -72,6 +73,30 @@ impl Producer {
     pub fn produce<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), ProduceError> {
         let message = message.into();
         self.accept(&message).map_err(|kind| ProduceError::new(kind, message))
+    }
+
+    /// As [`produce`](Self::produce), but borrows the message: one that is refused is not copied, so this is for programs
+    /// that try again.
+    ///
+    /// # Errors
+    /// As [`produce`](Self::produce).
+    ///
+    /// ```no_run
+    /// use ottla::{Message, ProduceErrorKind, Producer};
+    ///
+    /// fn produce(producer: &mut Producer, line: &str) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let message = Message::new("lines", line);
+    ///     while let Err(refused) = producer.try_produce(&message) {
+    ///         match refused {
+    ///             ProduceErrorKind::BufferOverflow(_) => producer.deliver_messages()?,
+    ///             other => return Err(other.into()),
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn try_produce(&mut self, message: &Message<'_>) -> Result<(), ProduceErrorKind> {
+        self.accept(message)
     }
 
     /// Sends all that is in the buffer. Blocks until each message has its fate, for at most `delivery_timeout`, or
