@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Payload;
 
 /// A header of a message: a name, and a value that may be null.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header<'a> {
     pub(crate) name: Cow<'a, str>,
     pub(crate) value: Option<Payload<'a>>,
@@ -21,8 +21,8 @@ impl Header<'_> {
     }
 }
 
-/// The value of a header: bytes, or null (`None`).
-#[derive(Clone, Debug, PartialEq)]
+/// The value of a header: bytes, or null. It is made from `None`, and from what a [`Payload`] is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue<'a>(pub(super) Option<Payload<'a>>);
 
 impl<'a, P: Into<Payload<'a>>> From<P> for HeaderValue<'a> {

@@ -29,7 +29,7 @@ use crate::error::InvalidTopic;
 ///     .with_tag(42);
 /// assert_eq!(message.value(), Some(&b"a parcel"[..]));
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a message does nothing until it is produced"]
 pub struct Message<'a> {
     pub(crate) topic: TopicRef<'a>,
@@ -76,7 +76,19 @@ impl<'a> Message<'a> {
 
     /// Adds a header behind those already there. The order is kept, and so are names that repeat.
     ///
-    /// The value is anything that is a [`Payload`], or `None` for a null value.
+    /// The value is what a [`Payload`] is made from, or `None` for a null value. What may be either is made a payload
+    /// first, as the headers of another message here:
+    ///
+    /// ```
+    /// use ottla::{Message, Payload};
+    ///
+    /// let first = Message::new("orders", "a parcel").with_header("trace", "00-4bf9").with_header("urgent", None);
+    /// let mut second = Message::new("parcels", "a parcel");
+    /// for (name, value) in first.headers() {
+    ///     second = second.with_header(name, value.map(Payload::from));
+    /// }
+    /// assert!(second.headers().eq(first.headers()));
+    /// ```
     pub fn with_header(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<HeaderValue<'a>>) -> Self {
         self.headers.push(Header { name: name.into(), value: value.into().0 });
         self
@@ -96,7 +108,7 @@ impl<'a> Message<'a> {
         Self { partition_key: Some(key.into()), ..self }
     }
 
-    /// Sets the time of the message, in milliseconds since the Unix epoch or as a `SystemTime`; without it the
+    /// Sets the time of the message: a [`Timestamp`], or a `SystemTime`, which is cut to milliseconds. Without it the
     /// message has the time at which it was produced, on Linux as the last tick of its clock left it: 4 ms behind at
     /// most, as a rule.
     ///

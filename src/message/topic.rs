@@ -166,6 +166,8 @@ impl PartialEq for TopicRef<'_> {
     }
 }
 
+impl Eq for TopicRef<'_> {}
+
 impl fmt::Debug for TopicRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.name(), f)
