@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
+use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
 use ottla::engine::producer::Action;
 use ottla::queue::chunk::slot::{Lookout, Sight};
 
@@ -114,7 +114,7 @@ impl Run {
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let now = Instant::now();
         Unthreaded::set_clock(now);
-        let seed = BrokerAddress { host: "127.0.0.1".into(), port: PORT };
+        let seed = format!("127.0.0.1:{PORT}").parse().expect("an address");
         let client = Arc::new(ClientConfig::new(vec![seed]));
         let producer = Arc::new(ProducerConfig::default());
         // As with `streaming`.

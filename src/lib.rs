@@ -139,7 +139,7 @@ pub mod testing;
 pub use client::{Client, ClientBuilder};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
 pub use error::{
-    Advertised, ApiRange, BrokerError, BufferLimit, BufferOverflow, CheckError, ClusterInfo, ConfigError,
+    Advertised, ApiRange, BrokerError, BrokerInfo, BufferLimit, BufferOverflow, CheckError, ClusterInfo, ConfigError,
     ConfigProblem, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, ErrorCode, FatalError,
     InvalidAddress, InvalidTopic, Persistence, ProduceError, ProduceErrorKind, Speaks,
 };

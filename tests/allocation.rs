@@ -25,7 +25,7 @@ use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::net::inbox::Inbox;
 use ottla::net::{Event, Net};
@@ -276,7 +276,7 @@ fn a_size_is_refused_before_memory_is_taken_for_it() {
 fn a_connection_takes_512_kib_before_its_handshake_and_16_mib_after_it() {
     const CONN: ConnId = ConnId(1);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = BrokerAddress { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+    let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port()).parse().expect("an address");
     for (handshake, limit) in [(Handshake::Open, 512 * KIB), (Handshake::Done, 16 * MIB)] {
         let (mut net, mut events) = (Net::new().unwrap(), Vec::new());
         #[expect(clippy::disallowed_methods, reason = "real sockets take real time")]
@@ -375,7 +375,7 @@ enum Handshake {
 
 /// What the engine allows a connection once its broker has told its versions, and not before.
 fn limit_after_the_handshake() -> usize {
-    let seed = BrokerAddress { host: "127.0.0.1".into(), port: 9000 };
+    let seed = "127.0.0.1:9000".parse().expect("an address");
     let client = Arc::new(ClientConfig::new(vec![seed]));
     let mut engine = ProducerEngine::new(client, Arc::new(ProducerConfig::default()), 7);
     engine.add_topic(Topic::new("t").expect("a good name"));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
+use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
 use ottla::engine::producer::Action;
 use ottla::net::Event;
 use ottla::queue::chunk::slot::Lookout;
@@ -153,7 +153,7 @@ impl Run {
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let now = Instant::now();
         Unthreaded::set_clock(now);
-        let client = Arc::new(ClientConfig::new(vec![BrokerAddress { host: "127.0.0.1".into(), port: PORT }]));
+        let client = Arc::new(ClientConfig::new(vec![format!("127.0.0.1:{PORT}").parse().expect("an address")]));
         let producer = ProducerConfig {
             delivery_timeout: TIMEOUT,
             unknown_topic_grace: TIMEOUT,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::batch::BATCH;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
 use ottla::queue::chunk::Chunk;
@@ -66,7 +66,7 @@ impl<'a> Script<'a> {
         let ports: Vec<u16> = (0..brokers).map(|at| FIRST_PORT + at).collect();
         let builder = Cluster::builder().brokers(i32::from(brokers)).topic("a", 2);
         let cluster = ClusterState::new(builder, &ports).expect("the description is good");
-        let seeds = ports.iter().map(|port| BrokerAddress { host: "127.0.0.1".into(), port: *port }).collect();
+        let seeds = ports.iter().map(|port| format!("127.0.0.1:{port}").parse().expect("an address")).collect();
         let mut client = ClientConfig::new(seeds);
         client.socket_timeout = Duration::from_secs(3);
         let bits = input.byte();

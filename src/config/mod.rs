@@ -26,6 +26,7 @@ pub(crate) use check::resolve_idempotence;
 /// # Ok::<(), ottla::InvalidAddress>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct BrokerAddress {
     /// Name or address, without brackets.
     pub host: Box<str>,

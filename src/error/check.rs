@@ -16,11 +16,21 @@ pub struct ClusterInfo {
     pub cluster_id: Option<String>,
     /// The node id of the broker that answers as the controller, if there is one.
     pub controller: Option<i32>,
-    /// The brokers: node id and address, as clients are told to reach them.
-    pub brokers: Vec<(i32, BrokerAddress)>,
+    /// The brokers, as clients are told to reach them.
+    pub brokers: Vec<BrokerInfo>,
     /// Those of the brokers to which no connection could be made, by their node ids: where they are said to be, who
     /// said so, and what is wrong. Messages to partitions that they lead would wait.
     pub unreachable: Vec<ConnectionError>,
+}
+
+/// A broker of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerInfo {
+    /// Its node id.
+    pub node: i32,
+    /// Where clients are told to reach it (`advertised.listeners`).
+    pub address: BrokerAddress,
 }
 
 /// Why no broker could be used.

@@ -12,7 +12,7 @@ mod connection;
 mod delivery;
 mod produce;
 
-pub use check::{CheckError, ClusterInfo};
+pub use check::{BrokerInfo, CheckError, ClusterInfo};
 pub use code::ErrorCode;
 pub use config::{ConfigError, ConfigProblem, InvalidAddress};
 pub use connection::{Advertised, ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};

@@ -27,7 +27,11 @@ pub struct ProduceError {
 }
 
 impl ProduceError {
-    pub(crate) fn new(kind: ProduceErrorKind, message: Message<'_>) -> Self {
+    /// The error with which a producer refuses this message; what it borrows is copied.
+    ///
+    /// For other implementations of [`Produce`](crate::Produce), such as test doubles.
+    #[must_use]
+    pub fn new(kind: ProduceErrorKind, message: Message<'_>) -> Self {
         Self { kind, message: Box::new(message.into_owned()) }
     }
 

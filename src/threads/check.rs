@@ -10,7 +10,7 @@ use super::clock;
 use super::driver::Driver;
 use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
-use crate::error::{CheckError, ClusterInfo, ConnectionError, DeliveryErrorKind};
+use crate::error::{BrokerInfo, CheckError, ClusterInfo, ConnectionError, DeliveryErrorKind};
 
 /// Blocks until every broker was called, for at most `timeout`.
 pub(crate) fn run(client: &Arc<ClientConfig>, timeout: Duration) -> Result<ClusterInfo, CheckError> {
@@ -42,10 +42,12 @@ impl Look {
                 errors.insert(Arc::clone(&error.address), error.clone());
             }
             if let Some(cluster) = self.driver.engine.cluster() {
+                let broker =
+                    |(node, address): &(i32, BrokerAddress)| BrokerInfo { node: *node, address: address.clone() };
                 return Ok(ClusterInfo {
                     cluster_id: cluster.id.as_deref().map(str::to_owned),
                     controller: Some(cluster.controller).filter(|node| *node >= 0),
-                    brokers: cluster.brokers.clone(),
+                    brokers: cluster.brokers.iter().map(broker).collect(),
                     unreachable: Vec::new(),
                 });
             }
@@ -60,8 +62,8 @@ impl Look {
     }
 
     /// Calls all these brokers at the same time, each once. Returns how many can be used, and why the others cannot.
-    fn call(&mut self, brokers: &[(i32, BrokerAddress)]) -> io::Result<(usize, Vec<ConnectionError>)> {
-        let mut open: Vec<i32> = brokers.iter().map(|(node, _)| *node).collect();
+    fn call(&mut self, brokers: &[BrokerInfo]) -> io::Result<(usize, Vec<ConnectionError>)> {
+        let mut open: Vec<i32> = brokers.iter().map(|broker| broker.node).collect();
         let (mut answered, mut errors) = (0, Vec::new());
         loop {
             let now = self.driver.now();

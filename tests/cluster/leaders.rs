@@ -76,7 +76,7 @@ fn a_producer_starts_when_only_the_last_seed_is_up() {
     cluster.stop_broker(1);
     cluster.stop_broker(2);
     let info = client(&cluster).check(LONG).unwrap();
-    assert!(info.brokers.iter().any(|(node, _)| *node == 3), "{info:?}");
+    assert!(info.brokers.iter().any(|broker| broker.node == 3), "{info:?}");
     let producer = async_producer(&cluster).build().unwrap();
     for n in 0..30 {
         producer.produce(Message::new("orders", n.to_string()).with_key("k")).unwrap();

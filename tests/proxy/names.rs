@@ -182,7 +182,8 @@ fn brokers_that_all_moved_are_found_under_the_names_of_the_beginning() {
     }
     assert_eq!(producer.shutdown().unwrap().delivered, 90);
     assert_in_order(&cluster.messages("orders"), 90);
-    let told: Vec<BrokerAddress> = client.check(LONG).unwrap().brokers.into_iter().map(|(_, at)| at).collect();
+    let told: Vec<BrokerAddress> =
+        client.check(LONG).unwrap().brokers.into_iter().map(|broker| broker.address).collect();
     assert_eq!(
         told.iter().map(ToString::to_string).collect::<Vec<_>>(),
         proxies.iter().map(|proxy| proxy.address().to_string()).collect::<Vec<_>>()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::messages::ResponseHeader;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::queue::chunk::Chunk;
 use ottla::testing::requests::{Reply, Then};
@@ -114,7 +114,7 @@ impl Bench {
         let ports: Vec<u16> = (0..brokers).map(|at| FIRST_PORT + at).collect();
         let builder = describe(ottla::testing::Cluster::builder().brokers(i32::from(brokers)));
         let cluster = ClusterState::new(builder, &ports).expect("the description is good");
-        let seeds = ports.iter().map(|port| BrokerAddress { host: "127.0.0.1".into(), port: *port }).collect();
+        let seeds = ports.iter().map(|port| format!("127.0.0.1:{port}").parse().expect("an address")).collect();
         let (mut client, mut config) = (ClientConfig::new(seeds), ProducerConfig::default());
         configure(&mut client, &mut config);
         let engine = ProducerEngine::new(Arc::new(client), Arc::new(config), 7);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::{Action, ProducerEngine};
 use ottla::queue::chunk::Chunk;
 use ottla::testing::Cluster;
@@ -49,7 +49,7 @@ struct Late {
 impl Late {
     fn new() -> Self {
         let cluster = ClusterState::new(Cluster::builder().topic("a", 1), &[9000]).expect("a good description");
-        let seeds = vec![BrokerAddress { host: "127.0.0.1".into(), port: 9000 }];
+        let seeds = vec!["127.0.0.1:9000".parse().expect("an address")];
         let config = Arc::new(ProducerConfig::default());
         let mut engine = ProducerEngine::new(Arc::new(ClientConfig::new(seeds)), config, 7);
         engine.add_topic(Topic::new("a").expect("a good name"));

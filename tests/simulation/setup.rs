@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
+use ottla::config::{ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
 use ottla::testing::state::ClusterState;
 use ottla::testing::{Api, Cluster, ClusterBuilder};
 
@@ -60,7 +60,7 @@ impl Setup {
         let cluster = ClusterState::new(builder, &ports).expect("the topics are good");
         let names = below(3) == 0;
         let first = if names { NAMES } else { FIRST_PORT };
-        let seed = |at| BrokerAddress { host: "127.0.0.1".into(), port: first + at };
+        let seed = |at| format!("127.0.0.1:{}", first + at).parse().expect("an address");
         let mut client = ClientConfig::new((0..brokers as u16).map(seed).collect());
         client.socket_timeout = Duration::from_secs([1, 6, 30][below(3) as usize]);
         let mut producer = ProducerConfig { idempotent: below(6) > 0, ..ProducerConfig::default() };

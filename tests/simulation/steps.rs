@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
+use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
 use ottla::engine::producer::Action;
 use ottla::net::Event;
 use ottla::queue::chunk::Receipt;
@@ -301,7 +301,7 @@ impl Met {
 fn start(callbacks: bool) -> Unthreaded {
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     Unthreaded::set_clock(Instant::now());
-    let client = ClientConfig::new(vec![BrokerAddress { host: "127.0.0.1".into(), port: 9 }]);
+    let client = ClientConfig::new(vec!["127.0.0.1:9".parse().expect("an address")]);
     let callback = callbacks.then(|| Ledger::default().callback());
     Unthreaded::new(Arc::new(client), Arc::new(ProducerConfig::default()), &QueueConfig::default(), callback, 7)
 }
