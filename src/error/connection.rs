@@ -59,7 +59,7 @@ pub enum ConnectionErrorKind {
         api: &'static str,
     },
     /// ottla gave the connection up, and why.
-    Left(&'static str),
+    GivenUp(&'static str),
     /// The connection broke.
     Io(Arc<io::Error>),
     /// Something other than Kafka answers there.
@@ -264,7 +264,7 @@ impl fmt::Display for ConnectionErrorKind {
                 "the broker closed the connection instead of answering {api}, the first request after the handshake; \
                  if that repeats, the listener wants a login (SASL): use the port of a plaintext listener"
             ),
-            Self::Left(why) => write!(f, "the connection was given up: {why}"),
+            Self::GivenUp(why) => write!(f, "the connection was given up: {why}"),
             Self::Io(error) if is_out_of_descriptors(error) => {
                 write!(f, "it cannot be used ({error}); {}", advice(error, ""))
             }
@@ -417,7 +417,7 @@ mod tests {
                 "the broker closed the connection instead of answering Metadata, the first request after the \
                  handshake; if that repeats, the listener wants a login (SASL): use the port of a plaintext listener",
             ),
-            (Kind::Left("it moved"), "the connection was given up: it moved"),
+            (Kind::GivenUp("it moved"), "the connection was given up: it moved"),
             (
                 Kind::Controller,
                 "a KRaft controller listens there, which takes no messages; use the address of a broker, as its \
@@ -492,7 +492,7 @@ mod tests {
             error.kind = kind;
             assert_text(&error, &format!("broker 3 at inside:9092: {what}; {rest}"));
         }
-        error.kind = ConnectionErrorKind::Left("it moved");
+        error.kind = ConnectionErrorKind::GivenUp("it moved");
         assert_text(&error, "broker 3 at inside:9092: the connection was given up: it moved");
     }
 

@@ -141,7 +141,11 @@ impl ProducerEngine {
             let peer = Peer::Node(node);
             if self.brokers.links.get(&peer).is_some_and(|link| link.address != address) {
                 log::info!("broker {node} is at {address} now");
-                self.fail_link(peer, ConnectionErrorKind::Left("the cluster says that the broker is elsewhere"), now);
+                self.fail_link(
+                    peer,
+                    ConnectionErrorKind::GivenUp("the cluster says that the broker is elsewhere"),
+                    now,
+                );
                 self.brokers.links.remove(&peer);
             }
             let link = self.brokers.links.entry(peer).or_insert_with(|| Link::new(address));

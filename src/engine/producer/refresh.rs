@@ -235,7 +235,7 @@ impl ProducerEngine {
         log::info!("asking the bootstrap addresses again: {why}");
         let peers: Vec<Peer> = self.brokers.links.keys().copied().collect();
         for peer in peers {
-            self.fail_link(peer, ConnectionErrorKind::Left("the bootstrap addresses are asked again"), now);
+            self.fail_link(peer, ConnectionErrorKind::GivenUp("the bootstrap addresses are asked again"), now);
             if matches!(peer, Peer::Node(_)) {
                 self.brokers.links.remove(&peer);
             }
