@@ -150,3 +150,48 @@ pub use producer::{
     AsyncProducer, AsyncProducerBuilder, DeliveryFailed, DeliveryHandle, FlushError, FlushReport, MetadataError,
     Produce, Producer, ProducerBuilder, PurgeError, ShutdownError, ShutdownReport, Undelivered, WaitTimeout,
 };
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::error::Error;
+    use std::fmt::Debug;
+
+    use super::*;
+
+    /// Has `$check` look at each type, and gives their names.
+    macro_rules! names {
+        ($check:ident: $($name:ty),* $(,)?) => {{
+            $($check::<$name>();)*
+            [$(stringify!($name)),*].map(|name| name.split('<').next().unwrap_or(name)).into_iter()
+        }};
+    }
+
+    #[test]
+    fn every_public_type_crosses_threads_and_every_error_is_one() {
+        fn error<T: Error + Send + Sync + 'static>() {}
+        fn value<T: Debug + Send + Sync + 'static>() {}
+        fn shared<T: Debug + Send + Sync + Clone + 'static>() {}
+        fn sent<T: Debug + Send + 'static>() {}
+        let errors = names!(error:
+            BrokerError, CheckError, ConfigError, ConnectionError, DeliveryError, DeliveryErrorKind, DeliveryFailed,
+            FatalError, FlushError, InvalidAddress, InvalidTopic, MetadataError, ProduceError, ProduceErrorKind,
+            PurgeError, ShutdownError, WaitTimeout,
+        );
+        let shared = names!(shared:
+            Advertised, ApiRange, AsyncProducer, BrokerAddress, BrokerInfo, BufferLimit, BufferOverflow, Client,
+            ClientBuilder, ClusterInfo, ConfigProblem, ConnectionErrorKind, Delivered, ErrorCode, FlushReport,
+            HeaderValue<'static>, Message<'static>, OnOverflow, PartitionInput<'static>, Partitioner, Payload<'static>,
+            Persistence, ProducerBuilder, RequiredAcks, Speaks, Timestamp, Topic, TopicRef<'static>,
+        );
+        let values = names!(value: DeliveryHandle, Fate, ShutdownReport, Undelivered);
+        let sent = names!(sent: AsyncProducerBuilder, Producer);
+        let looked_at: BTreeSet<&str> = errors.chain(shared).chain(values).chain(sent).chain(["Produce"]).collect();
+
+        let exports =
+            include_str!("lib.rs").split("\npub use ").skip(1).map(|export| export.split(';').next().unwrap_or(export));
+        let words = exports.flat_map(|export| export.split(|c: char| !c.is_alphanumeric()));
+        let public: BTreeSet<&str> = words.filter(|word| word.starts_with(char::is_uppercase)).collect();
+        assert_eq!(looked_at, public, "what is public is looked at here");
+    }
+}

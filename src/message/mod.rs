@@ -303,11 +303,4 @@ mod tests {
         let message = Message::new("orders", Arc::clone(&shared)).into_owned();
         assert_eq!(message.value().unwrap().as_ptr(), shared.as_ptr());
     }
-
-    #[test]
-    fn messages_cross_threads() {
-        fn crosses_threads<T: Send + Sync>() {}
-        crosses_threads::<Message<'static>>();
-        crosses_threads::<Topic>();
-    }
 }

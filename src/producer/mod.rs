@@ -74,17 +74,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn producers_can_be_shared_and_sent_as_promised() {
-        fn shared<T: Send + Sync + Clone>() {}
-        fn send<T: Send>() {}
-        fn shared_once<T: Send + Sync + 'static>() {}
-        shared::<AsyncProducer>();
-        send::<Producer>();
-        shared_once::<Undelivered>();
-        shared_once::<DeliveryFailed>();
-    }
-
-    #[test]
     fn a_program_can_be_given_any_producer() {
         fn deliver(producer: &mut dyn Produce) -> bool {
             producer.deliver_messages().is_ok()
