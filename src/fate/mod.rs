@@ -14,10 +14,11 @@ pub struct Delivered {
     pub topic: Topic,
     /// The partition.
     pub partition: i32,
-    /// The offset in the partition; `None` with `required_acks` none, where no broker answers.
+    /// The offset in the partition; `None` if no broker told it: with `required_acks` none nobody answers, and a broker
+    /// that only says that it has the message already (DUPLICATE_SEQUENCE_NUMBER) names none.
     pub offset: Option<i64>,
     /// The time stored with the message: its own, or the broker's where the topic is known to store that
-    /// (`message.timestamp.type`); `None` with `required_acks` none.
+    /// (`message.timestamp.type`); `None` where the offset is.
     pub timestamp: Option<Timestamp>,
     /// The tag that the message was given, or 0.
     pub tag: u64,

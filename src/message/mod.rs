@@ -29,6 +29,29 @@ use crate::error::InvalidTopic;
 ///     .with_tag(42);
 /// assert_eq!(message.value(), Some(&b"a parcel"[..]));
 /// ```
+///
+/// Producers also take what is made into one:
+///
+/// ```
+/// use ottla::{Client, Message};
+///
+/// struct Order {
+///     customer: u32,
+///     text: String,
+/// }
+///
+/// impl<'a> From<&'a Order> for Message<'a> {
+///     fn from(order: &'a Order) -> Self {
+///         Message::new("orders", &order.text).with_key(order.customer.to_string())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut producer = Client::builder(["kafka-1:9092"]).build()?.producer().build()?;
+/// producer.produce(&Order { customer: 7, text: "a parcel".into() })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a message does nothing until it is produced"]
 pub struct Message<'a> {

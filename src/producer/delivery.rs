@@ -100,7 +100,12 @@ impl DeliveryHandle {
         self.seen(sight)
     }
 
-    /// Makes all these messages leave now, together, and blocks until each has its fate. In their order.
+    /// Makes all these messages leave now, together, and blocks until each has its fate: at the latest a little after
+    /// `delivery_timeout`. The fates are in the order of the handles.
+    ///
+    /// As [`wait`](Self::wait) for each: on the producer's worker it does not wait, and each fate is
+    /// [`OnWorker`](DeliveryErrorKind::OnWorker).
+    #[must_use = "a message that was not delivered is in its fate"]
     pub fn wait_all(handles: impl IntoIterator<Item = Self>) -> Vec<Fate> {
         let handles: Vec<Self> = handles.into_iter().collect();
         for handle in &handles {

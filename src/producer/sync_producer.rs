@@ -120,7 +120,8 @@ impl Producer {
         Err(DeliveryFailed { failed: failed.into(), remaining, last_error })
     }
 
-    /// Takes everything out of the buffer, each message with whether it may be in the log. Closes the connections.
+    /// Takes everything out of the buffer, each message with whether it may be in the log. Closes the connections. In a
+    /// forked child it takes nothing: the messages are the parent's.
     #[must_use = "these messages will not be delivered"]
     pub fn clear_buffer(&mut self) -> Undelivered {
         if self.forked() {

@@ -30,9 +30,10 @@ pub struct Call {
 /// Less than `LIMIT` in the table, more than anything takes that does not wait for itself.
 pub const TIME: Duration = Duration::from_secs(2);
 
-pub const CALLS: [Call; 20] = [
+pub const CALLS: [Call; 21] = [
     Call { name: "produce", make: |own, _| answer(get(own).produce(message())) },
     Call { name: "produce_timeout", make: |own, _| answer(get(own).produce_timeout(message(), TIME)) },
+    Call { name: "try_produce", make: |own, _| answer(get(own).try_produce(&message())) },
     Call { name: "produce_with_handle", make: |own, _| answer(get(own).produce_with_handle(message())) },
     Call { name: "deliver_messages", make: |own, _| worked(Produce::deliver_messages(&mut get(own))) },
     Call { name: "queue_size", make: |own, _| worked(get(own).queue_size()) },

@@ -155,7 +155,7 @@ fn handles(cluster: &Cluster, own: &Own, inside: Act) {
         }
         handle
     });
-    ottla::DeliveryHandle::wait_all(handles);
+    drop(ottla::DeliveryHandle::wait_all(handles));
 }
 
 fn sync_partitioner(cluster: &Cluster, own: &Own, inside: Act) {

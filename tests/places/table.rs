@@ -37,7 +37,7 @@ fn expected(on: On, call: &str) -> &'static [Answer] {
         // At once: the handle comes back.
         (On::Worker, "wait_timeout") => &[TimedOut],
         (On::Delivery | On::DeliveryAtTheEnd, "flush" | "shutdown" | "shutdown_within") => &[Refused],
-        (On::DeliveryAtTheEnd, "produce" | "produce_timeout" | "produce_with_handle") => &[Closed],
+        (On::DeliveryAtTheEnd, "produce" | "produce_timeout" | "try_produce" | "produce_with_handle") => &[Closed],
         (On::DeliveryAtTheEnd, "wait" | "wait_timeout" | "wait_all" | "try_get") => &[Closed],
         (On::DeliveryAtTheEnd, "partitions_for" | "partitions_for a new topic") => &[Closed],
         // Only its own end lets anything be delivered, or told.
