@@ -10,6 +10,8 @@ mod circles;
 use std::fs;
 use std::path::Path;
 
+use circles::public_uses;
+
 /// For each module at the top of `src`, what it may name besides itself: the layers below it.
 const LAYERS: [(&str, &[&str]); 16] = [
     (
@@ -143,6 +145,11 @@ fn no_file_is_longer_than_one_idea() {
 }
 
 #[test]
+fn names_are_handed_on_one_by_one() {
+    assert_none(&handing_on_all(&Tree::of_this_crate()));
+}
+
+#[test]
 fn every_kind_of_error_is_made_somewhere() {
     assert_none(&never_made(&Tree::of_this_crate()));
 }
@@ -206,6 +213,16 @@ fn too_long(tree: &Tree) -> Vec<String> {
     lengths
         .filter(|(_, lines)| *lines > MAX_LINES)
         .map(|(source, lines)| format!("{} has {lines} lines of code, above {MAX_LINES}: split it", source.path))
+        .collect()
+}
+
+/// Or a name would be public because it is there. The other rules, too, look for each name.
+fn handing_on_all(tree: &Tree) -> Vec<String> {
+    let all = |source: &&Source| public_uses(&source.code).into_iter().any(|at| source.code[at].contains('*'));
+    tree.sources
+        .iter()
+        .filter(all)
+        .map(|source| format!("{} hands on `*`: name what it hands on", source.path))
         .collect()
 }
 
@@ -685,6 +702,15 @@ mod tests {
         let left: Vec<&str> = tree.sources.iter().map(|source| source.path.as_str()).collect();
         assert_eq!(left, ["src/net/mod.rs", "src/net/inbox.rs", "src/wire.rs"]);
         assert_eq!((arrows_up(&tree).len(), naming_kafka_protocol(&tree).len()), (1, 1));
+    }
+
+    #[test]
+    fn a_module_that_hands_on_all_of_another_is_found() {
+        let tree = tree(&[
+            ("src/lib.rs", "pub use error::{A, B};\n// pub use error::*;\nuse net::*;\npub fn f() -> i32 { 2 * 3 }"),
+            ("src/error/mod.rs", "pub(crate) use check::*;"),
+        ]);
+        assert_eq!(handing_on_all(&tree), ["src/error/mod.rs hands on `*`: name what it hands on"]);
     }
 
     #[test]
