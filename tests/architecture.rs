@@ -611,7 +611,7 @@ mod tests {
             ("src/threads/mod.rs", "use crate::client::Client; use super::testing::Cluster;", 2),
             ("src/net/mod.rs", "use crate::deadline::Deadline; use crate::threads::clock;", 2),
             ("src/net/mod.rs", "use crate::wire::Frame; use crate::config::BrokerAddress;", 0),
-            ("src/wire/mod.rs", "use crate::engine::connection::Link;", 1),
+            ("src/wire/mod.rs", "use crate::engine::cluster::link::Link;", 1),
             ("src/wire/mod.rs", "use crate::record::batch; use crate::error::ApiRange;", 1),
             ("src/record/mod.rs", "use crate::wire::Api;", 1),
             ("src/message.rs", "use crate::error::InvalidTopic; use crate::record::tail;", 1),

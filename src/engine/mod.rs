@@ -2,7 +2,7 @@
 //! fates come out; `threads::driver` connects it to the world, and the simulation to a simulated one.
 
 pub mod backoff;
-pub mod connection;
+pub mod cluster;
 pub mod producer;
 
 /// A moment from which tests count.

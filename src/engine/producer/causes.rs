@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
 use super::partition::Partition;
-use crate::engine::connection::{Link, Peer};
+use crate::engine::cluster::link::{Link, Peer};
 use crate::error::DeliveryErrorKind;
 
 /// What an error is about.

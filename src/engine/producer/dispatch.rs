@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::partition::{Freed, Pick};
 use super::{Action, ProducerEngine};
-use crate::engine::connection::Peer;
-use crate::engine::connection::in_flight::{Answer, Purpose, Request};
+use crate::engine::cluster::in_flight::{Answer, Purpose, Request};
+use crate::engine::cluster::link::Peer;
 use crate::wire::Api;
 use crate::wire::frame::ConnId;
 use crate::wire::produce::{self, ProduceBatch, ProduceRequest};

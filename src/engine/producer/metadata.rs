@@ -10,7 +10,7 @@ use super::verdict::{TopicVerdict, advice};
 use super::{ProducerEngine, set_alarm};
 use crate::config::BrokerAddress;
 use crate::deadline::Deadline;
-use crate::engine::connection::{Link, Peer};
+use crate::engine::cluster::link::{Link, Peer};
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, Persistence};
 use crate::message::Topic;
 use crate::wire::Api;

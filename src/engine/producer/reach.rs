@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
 use super::brokers::error_of;
-use crate::engine::connection::{Link, Peer};
+use crate::engine::cluster::link::{Link, Peer};
 use crate::error::{ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 
 impl ProducerEngine {

@@ -3,17 +3,14 @@
 //! Decides when to connect, when a connection has failed, and how long to stay away after a failure. Opens
 //! nothing: the engine turns its answers into actions.
 
-pub mod in_flight;
-pub mod window;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::in_flight::InFlight;
-use self::window::Window;
-use super::backoff::{Backoff, Pace};
+use super::in_flight::InFlight;
+use super::window::Window;
 use crate::config::BrokerAddress;
 use crate::deadline::Deadline;
+use crate::engine::backoff::{Backoff, Pace};
 use crate::error::{ConnectionErrorKind, DeliveryErrorKind, Speaks};
 use crate::wire::api_versions::Versions;
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -412,6 +409,7 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::cluster::in_flight::{Answer, Purpose, Request};
 
     fn patience() -> Patience {
         Patience {
@@ -571,9 +569,8 @@ mod tests {
         let live = link.live_mut().unwrap();
         live.versions = Some(Versions::default());
         let correlation = live.next_correlation(start);
-        let purpose = in_flight::Purpose::Metadata;
-        let answer = in_flight::Answer::Expected;
-        live.in_flight.sent(in_flight::Request { correlation, version: 9, purpose, answer, bytes: 10 }, start);
+        let (purpose, answer) = (Purpose::Metadata, Answer::Expected);
+        live.in_flight.sent(Request { correlation, version: 9, purpose, answer, bytes: 10 }, start);
         link.mute(Deadline::after(start, Duration::from_secs(50)));
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(link.overdue(after(49), &patience), None);
