@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
-use ottla::engine::producer::Action;
+use ottla::engine::Action;
 use ottla::queue::chunk::slot::{Lookout, Sight};
 
 use ottla::net::Event;

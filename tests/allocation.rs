@@ -26,7 +26,8 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
 use ottla::config::{ClientConfig, ProducerConfig};
-use ottla::engine::producer::{Action, ProducerEngine};
+use ottla::engine::Action;
+use ottla::engine::producer::ProducerEngine;
 use ottla::net::inbox::Inbox;
 use ottla::net::{Event, Net};
 use ottla::queue::chunk::Chunk;

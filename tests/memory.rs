@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
-use ottla::engine::producer::Action;
+use ottla::engine::Action;
 use ottla::net::Event;
 use ottla::queue::chunk::slot::Lookout;
 use ottla::testing::Cluster;

@@ -17,7 +17,8 @@ use super::clock;
 use super::watch::Watch;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
 use crate::deadline::Deadline;
-use crate::engine::producer::{Action, BatchFate, ProducerEngine, Released, Salvage};
+use crate::engine::Action;
+use crate::engine::producer::{BatchFate, ProducerEngine, Released, Salvage};
 use crate::message::Topic;
 use crate::net::Event;
 #[cfg(not(all(test, shuttle)))]

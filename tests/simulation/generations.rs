@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig};
-use ottla::engine::producer::{Action, ProducerEngine};
+use ottla::engine::Action;
+use ottla::engine::producer::ProducerEngine;
 use ottla::queue::chunk::Chunk;
 use ottla::testing::Cluster;
 use ottla::testing::requests::Reply;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
-use ottla::engine::producer::Action;
+use ottla::engine::Action;
 use ottla::net::Event;
 use ottla::queue::chunk::Receipt;
 use ottla::queue::chunk::slot::{Lookout, Sight, Slot};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::ProduceResponse;
 use ottla::ConnectionErrorKind;
 use ottla::config::RequiredAcks;
-use ottla::engine::producer::Action;
+use ottla::engine::Action;
 use ottla::net::Event;
 use ottla::testing::requests::{Reply, Then};
 use ottla::threads::producer::unthreaded::Asked;

@@ -1,69 +1,51 @@
 //! Applies an answer to the batches that waited for it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::ProducerEngine;
 use super::batch::Batch;
-use super::brokers::error_of;
-use super::causes::{About, Tell};
 use super::fate::Ack;
 use super::partition;
 use super::verdict::{Action, Doubt, FENCED, Verdict};
 use crate::deadline::Deadline;
+use crate::engine::cluster::causes::{About, Tell};
 use crate::engine::cluster::in_flight::{Purpose, Request};
 use crate::engine::cluster::link::Peer;
-use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::engine::cluster::news::Answered;
+use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::wire::frame::{ConnId, CorrelationId};
 use crate::wire::produce::{self, PartitionResult, ProduceResponse};
-use crate::wire::{Api, api_versions, init_producer_id, metadata};
+use crate::wire::{Api, init_producer_id};
 
 impl ProducerEngine {
-    /// Takes the answer to a request in.
-    pub(super) fn answer(
-        &mut self,
-        peer: Peer,
-        conn: ConnId,
-        request: Request,
-        frame: &[u8],
-        now: Instant,
-    ) -> Result<(), ConnectionErrorKind> {
+    /// Takes in the answer to a request of its own.
+    pub(super) fn answer(&mut self, answered: Answered, frame: &[u8], now: Instant) -> Result<(), ConnectionErrorKind> {
+        let Answered { peer, conn, request } = answered;
         let version = request.version;
         match request.purpose {
-            Purpose::ApiVersions => {
-                let answer =
-                    api_versions::decode(version, frame).map_err(|error| error.in_response_to(Api::ApiVersions))?;
-                let throttle = answer.throttle;
-                self.handshake(peer, conn, version, answer, now)?;
-                self.throttled(peer, (Api::ApiVersions, version), throttle, now);
-            }
-            Purpose::Metadata => {
-                let answer = metadata::decode(version, frame).map_err(|error| error.in_response_to(Api::Metadata))?;
-                self.link_answered(peer, (Api::Metadata, version), answer.throttle, now);
-                self.metadata_answer(peer, answer, now);
-            }
             Purpose::InitProducerId => {
                 let answer = init_producer_id::decode(version, frame)
                     .map_err(|error| error.in_response_to(Api::InitProducerId))?;
-                self.link_answered(peer, (Api::InitProducerId, version), answer.throttle, now);
+                self.cluster.answered(peer, (Api::InitProducerId, version), answer.throttle, now);
                 self.identity_answer((peer, conn), &answer, now);
             }
             Purpose::Produce(sent) => match produce::decode(version, frame) {
                 Ok(answer) => {
-                    self.link_answered(peer, (Api::Produce, version), answer.throttle, now);
-                    if let Some(link) = self.brokers.links.get_mut(&peer) {
-                        link.window.answered(request.bytes);
-                    }
+                    self.cluster.answered(peer, (Api::Produce, version), answer.throttle, now);
+                    self.cluster.carried(peer, request.bytes);
                     self.produce_answer(peer, (conn, request.correlation), &sent, answer, now);
                 }
                 Err(error) => {
                     let kind = error.in_response_to(Api::Produce);
-                    let why = self.connection_error(peer, kind.clone());
+                    let why = self.cluster.connection_error(peer, kind.clone());
                     // The connection ends, and has its own pause.
                     self.unanswered(&sent, (conn, request.correlation), &why, (None, now));
                     return Err(kind);
                 }
             },
+            // These are the cluster's.
+            Purpose::ApiVersions | Purpose::Metadata => {}
         }
         Ok(())
     }
@@ -84,34 +66,6 @@ impl ProducerEngine {
         }
     }
 
-    fn link_answered(&mut self, peer: Peer, from: (Api, i16), throttle: Duration, now: Instant) {
-        if let Some(link) = self.brokers.links.get_mut(&peer) {
-            if link.is_failing() {
-                log::info!("broker {}: answers again", link.name);
-            }
-            link.answered();
-        }
-        self.throttled(peer, from, throttle, now);
-    }
-
-    /// KIP-219: the broker asks for silence. Before that it held the answer back, and the silence is over.
-    fn throttled(&mut self, peer: Peer, (api, version): (Api, i16), throttle: Duration, now: Instant) {
-        let Some(link) = self.brokers.links.get_mut(&peer) else { return };
-        if throttle.is_zero() {
-            if !self.causes.is_empty() && !link.is_muted() {
-                self.causes.end(|about| about == About::Quota(peer));
-            }
-            return;
-        }
-        let why = Arc::new(DeliveryErrorKind::Throttled { address: Arc::clone(&link.name), throttle });
-        if api.leaves_silence_to_clients(version) {
-            link.mute(Deadline::after(now, throttle));
-        }
-        // With a quota in force, every answer may say so: nothing for the log of operators.
-        log::debug!("{why}");
-        self.note(About::Quota(peer), why, now, Tell::Never);
-    }
-
     fn produce_answer(
         &mut self,
         peer: Peer,
@@ -121,7 +75,9 @@ impl ProducerEngine {
         now: Instant,
     ) {
         // KIP-951: where the new leaders are.
-        self.note_brokers(peer, &answer.node_endpoints, now);
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.take_brokers(peer, &answer.node_endpoints, &waiting, now);
+        self.heed_news(now);
         // One for all: partitions that are refused together try again together, in one request.
         let random = self.random.u64(..);
         let mut answered = vec![false; sent.len()];
@@ -142,7 +98,7 @@ impl ProducerEngine {
                     refused += 1;
                     // Partitions that are refused together are one incident.
                     let tell = if refused == 1 { Tell::AtOnce } else { Tell::Never };
-                    self.note(About::Partition(index, number_of), why, now, tell);
+                    self.cluster.note(About::Partition(index, number_of), why, now, tell);
                 }
             }
         }
@@ -159,8 +115,9 @@ impl ProducerEngine {
         missing.retain(|sent| awaited(*sent));
         if !missing.is_empty() {
             let what = format!("{} partitions of the request are missing", missing.len());
-            let why = self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what });
-            self.note(About::Broker(peer), Arc::clone(&why), now, Tell::AtOnce);
+            let kind = ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what };
+            let why = self.cluster.connection_error(peer, kind);
+            self.cluster.note(About::Broker(peer), Arc::clone(&why), now, Tell::AtOnce);
             self.unanswered(&missing, number, &why, (Some(random), now));
         }
     }
@@ -208,7 +165,7 @@ impl ProducerEngine {
     ) -> Option<Arc<DeliveryErrorKind>> {
         let number = result.index;
         let name = self.topics.get(topic as usize)?.name.clone();
-        let address = self.address(peer);
+        let address = self.cluster.address(peer);
         let broker_error = |message: Option<&str>| {
             Arc::new(DeliveryErrorKind::Broker(BrokerError {
                 node: peer.node(),
@@ -252,7 +209,7 @@ impl ProducerEngine {
                     }
                     // It speaks of a leader that was left already.
                     _ if moved => {}
-                    _ => self.refresh.want(),
+                    _ => self.cluster.want_metadata(),
                 }
                 freed
             }
@@ -322,19 +279,6 @@ impl ProducerEngine {
             self.touch(topic, partition, now);
         }
     }
-
-    pub(super) fn connection_error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
-        let error = match self.brokers.links.get(&peer) {
-            Some(link) => error_of(peer, link, kind),
-            None => ConnectionError { address: UNKNOWN_ADDRESS.into(), advertised: None, kind },
-        };
-        Arc::new(DeliveryErrorKind::Connection(error))
-    }
-
-    /// Where a broker is that has just answered.
-    pub(super) fn address(&self, peer: Peer) -> Arc<str> {
-        self.brokers.links.get(&peer).map_or_else(|| UNKNOWN_ADDRESS.into(), |link| Arc::clone(&link.name))
-    }
 }
 
 /// The records of a batch of `count` that the broker refuses, in their order and each once, with what it said of them.
@@ -349,6 +293,3 @@ fn culprits_in_order(result: &PartitionResult, count: u32) -> Vec<(u32, Option<&
     culprits.dedup_by_key(|(at, _)| *at);
     culprits
 }
-
-/// Of a link that is gone already.
-const UNKNOWN_ADDRESS: &str = "an unknown address";

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::ProducerEngine;
 use super::partition::{Freed, Pick};
-use super::{Action, ProducerEngine};
 use crate::engine::cluster::in_flight::{Answer, Purpose, Request};
 use crate::engine::cluster::link::Peer;
 use crate::wire::Api;
-use crate::wire::frame::ConnId;
 use crate::wire::produce::{self, ProduceBatch, ProduceRequest};
 
 /// Partitions that have something to send, and the account of what was sent and has no fate.
@@ -103,18 +102,18 @@ impl ProducerEngine {
     /// Sends one request to a broker, if it may have one more and something waits for it.
     fn send_to(&mut self, node: i32, now: Instant) -> bool {
         let peer = Peer::Node(node);
-        let Some(link) = self.brokers.links.get(&peer) else { return false };
+        let Some(link) = self.cluster.link(peer) else { return false };
         let Some((live, versions)) = link.ready() else { return false };
         if link.is_muted() || live.in_flight.produce_requests() >= self.config.max_in_flight {
             return false;
         }
-        let (conn, busy) = (live.conn, live.in_flight.produce_requests() > 0);
+        let busy = live.in_flight.produce_requests() > 0;
         let bound = Bound { batch: link.window.batch_bytes().unwrap_or(usize::MAX), room: link.room(), busy };
         let Ok(version) = versions.choose(Api::Produce) else { return false };
         let Some(chosen) = self.choose_batches(node, version, bound, now) else { return false };
         // KIP-516: topic ids from version 13 on; a topic without one is named.
         let version = if chosen.ids { version } else { version.min(12) };
-        self.send_produce(peer, conn, version, chosen.partitions, now);
+        self.send_produce(peer, version, chosen.partitions, now);
         true
     }
 
@@ -176,16 +175,8 @@ impl ProducerEngine {
             || self.config.max_buffer_size.is_some_and(|most| held.messages > most)
     }
 
-    fn send_produce(
-        &mut self,
-        peer: Peer,
-        conn: ConnId,
-        version: i16,
-        partitions: Vec<(u32, i32, Pick)>,
-        now: Instant,
-    ) {
-        let Some(live) = self.brokers.links.get_mut(&peer).and_then(|link| link.live_mut()) else { return };
-        let correlation = live.next_correlation(now);
+    fn send_produce(&mut self, peer: Peer, version: i16, partitions: Vec<(u32, i32, Pick)>, now: Instant) {
+        let Some((conn, correlation)) = self.cluster.next_correlation(peer, now) else { return };
         let current = self.identity.current().ok().flatten();
         let mut sent = Vec::with_capacity(partitions.len());
         let mut parts = Vec::with_capacity(partitions.len());
@@ -215,8 +206,7 @@ impl ProducerEngine {
         let again = sent.clone();
         let answer = if acks == 0 { Answer::None } else { Answer::Expected };
         let (purpose, bytes) = (Purpose::Produce(sent), frame.len());
-        live.in_flight.sent(Request { correlation, version, purpose, answer, bytes }, now);
-        self.actions.push_back(Action::Send { conn, frame });
+        self.cluster.send(peer, Request { correlation, version, purpose, answer, bytes }, frame, now);
         for (topic, number) in again {
             self.touch(topic, number, now);
         }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProducerEngine;
-use super::causes::{About, Tell};
 use super::partition::Epoch;
-use super::verdict::{FENCED, IdVerdict, advice};
+use super::verdict::{FENCED, IdVerdict};
 use crate::config::ProducerConfig;
 use crate::deadline::Deadline;
+use crate::engine::cluster::causes::{About, Tell};
 use crate::engine::cluster::in_flight::Purpose;
 use crate::engine::cluster::link::Peer;
 use crate::error::{BrokerError, DeliveryErrorKind};
@@ -89,11 +89,9 @@ impl ProducerEngine {
         if !identity.needed || identity.current.is_some() || identity.asked.is_some() || pause || idle {
             return;
         }
-        let Some(peer) = self.any_ready() else { return };
-        let sent =
-            self.request(peer, Api::InitProducerId, Purpose::InitProducerId, now, |version, correlation, client| {
-                init_producer_id::request(version, correlation, client)
-            });
+        let Some(peer) = self.cluster.any_ready() else { return };
+        let write = init_producer_id::request;
+        let sent = self.cluster.request(peer, Api::InitProducerId, Purpose::InitProducerId, now, write);
         self.identity.asked = sent;
     }
 
@@ -101,7 +99,7 @@ impl ProducerEngine {
         let identity = &self.identity;
         let waits = self.identity.current().is_err() && identity.asked.is_none() && self.unfinished > 0;
         // Without a connection it is that which has to be waited for.
-        if waits && self.any_ready().is_some() { identity.not_before } else { Deadline::NEVER }
+        if waits && self.cluster.any_ready().is_some() { identity.not_before } else { Deadline::NEVER }
     }
 
     pub(super) fn identity_answer(
@@ -114,33 +112,31 @@ impl ProducerEngine {
             return;
         }
         if answer.error == ErrorCode::NONE && answer.producer_id >= 0 && answer.epoch >= 0 {
-            self.causes.end(|about| about == About::Identity);
+            self.cluster.causes_mut().end(|about| about == About::Identity);
             self.identity.failures = 0;
             self.identity.not_before = Deadline::NEVER;
             self.identity.take(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
             return;
         }
         let verdict = IdVerdict::of(answer.error);
+        let error = self.cluster.broker_error(peer, Api::InitProducerId, answer.error);
         let cause = DeliveryErrorKind::Broker(BrokerError {
-            node: peer.node(),
-            address: self.address(peer),
-            api: Api::InitProducerId.name(),
-            topic: None,
-            partition: None,
-            code: answer.error,
             message: (answer.error == ErrorCode::NONE)
                 .then(|| format!("producer id {} with epoch {} cannot be", answer.producer_id, answer.epoch).into()),
-            advice: if verdict == IdVerdict::Fatal { "" } else { advice(answer.error) },
+            advice: if verdict == IdVerdict::Fatal { "" } else { error.advice },
+            ..error
         });
         match verdict {
             IdVerdict::Fatal => return self.fail_for_good(cause, FENCED, now),
             IdVerdict::Denied => return self.identity_denied(cause, now),
             IdVerdict::Loading => {
                 log::debug!("{cause}");
-                self.note(About::Identity, Arc::new(cause), now, Tell::Never);
+                self.cluster.note(About::Identity, Arc::new(cause), now, Tell::Never);
             }
             // An id below 0 is none, whatever the code.
-            IdVerdict::Given | IdVerdict::Retry => self.note(About::Identity, Arc::new(cause), now, Tell::AtOnce),
+            IdVerdict::Given | IdVerdict::Retry => {
+                self.cluster.note(About::Identity, Arc::new(cause), now, Tell::AtOnce);
+            }
         }
         self.identity.failures = self.identity.failures.saturating_add(1);
         let pause = self.retry.pause(self.identity.failures, self.random.u64(..));
@@ -152,7 +148,7 @@ impl ProducerEngine {
     fn identity_denied(&mut self, cause: DeliveryErrorKind, now: Instant) {
         let why = Arc::new(cause);
         self.identity.not_before = Deadline::after(now, self.config.retry_backoff_max);
-        self.note(About::Identity, Arc::clone(&why), now, Tell::AtOnce);
+        self.cluster.note(About::Identity, Arc::clone(&why), now, Tell::AtOnce);
         self.take_back(&why, now);
     }
 }

@@ -86,7 +86,7 @@ impl ProducerEngine {
             return false;
         }
         if topic.parked.is_empty() {
-            self.refresh.want_for(topic.last_error.is_none());
+            self.cluster.want_metadata_for(topic.last_error.is_none());
             self.outbox.fresh(index, -1);
         }
         topic.parked.push_back((chunk.split_run(), now));
@@ -186,7 +186,7 @@ impl ProducerEngine {
         }
         if !topic.is_known() {
             if topic.parked.is_empty() {
-                self.refresh.want_for(topic.last_error.is_none());
+                self.cluster.want_metadata_for(topic.last_error.is_none());
                 self.outbox.fresh(index, -1);
             }
             let began = park(topic, self.rules, entry, arrival, (lane, anywhere));

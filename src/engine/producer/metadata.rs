@@ -1,63 +1,57 @@
-//! Where things are: what an answer to a request for metadata changes. `refresh` asks.
+//! Where topics and their leaders are: what brokers tell of them. The `cluster` asks.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::causes::{About, Tell};
 use super::partition::{Partition, Rules};
-use super::verdict::{TopicVerdict, advice};
+use super::verdict::TopicVerdict;
 use super::{ProducerEngine, set_alarm};
-use crate::config::BrokerAddress;
 use crate::deadline::Deadline;
-use crate::engine::cluster::link::{Link, Peer};
-use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, Persistence};
+use crate::engine::cluster::causes::{About, Tell};
+use crate::engine::cluster::link::Peer;
+use crate::error::{BrokerError, DeliveryErrorKind, Persistence};
 use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::ErrorCode;
-use crate::wire::metadata::{BrokerMetadata, MetadataResponse, PartitionMetadata, TopicMetadata};
-
-/// What the last metadata said of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// The id that the cluster gave itself.
-    pub id: Option<Box<str>>,
-    /// Node id of the controller, or -1.
-    pub controller: i32,
-    /// The brokers: node id and address.
-    pub brokers: Vec<(i32, BrokerAddress)>,
-}
+use crate::wire::metadata::{PartitionMetadata, TopicMetadata};
 
 /// Without topic ids nobody can tell a stale answer from one about a topic that was made anew; after so many an older
 /// epoch, or a smaller number of partitions, is believed.
 const STALE_ANSWERS: u32 = 5;
 
+/// For how long a caller's wish to know a topic keeps the engine asking; the driver repeats it.
+const ASKED_FOR: Duration = Duration::from_secs(5);
+
 impl ProducerEngine {
-    /// Takes an answer in.
-    pub(super) fn metadata_answer(&mut self, peer: Peer, answer: MetadataResponse, now: Instant) {
-        if answer.error != ErrorCode::NONE || answer.brokers.is_empty() {
-            // Keep what was good.
-            let why = if answer.error == ErrorCode::NONE {
-                let what = "it names no brokers".to_owned();
-                self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Metadata.name(), what })
-            } else {
-                Arc::new(self.metadata_error(peer, answer.error, None))
-            };
-            self.note(About::Metadata, why, now, Tell::AtOnce);
-            if answer.error == ErrorCode::REBOOTSTRAP_REQUIRED {
-                self.begin_anew("a broker asks for it", now);
-            }
-            return self.ask_again(now);
+    /// Makes the engine fetch metadata, whether or not it needs any.
+    pub fn ask_for_metadata(&mut self) {
+        self.cluster.ask_for_metadata();
+    }
+
+    /// How many partitions the topic has; `None` while that is not known. Asking makes the engine find out, for
+    /// some seconds.
+    pub fn partition_count(&mut self, topic: u32, now: Instant) -> Option<i32> {
+        let state = self.topics.get_mut(topic as usize)?;
+        if state.is_known() {
+            return Some(state.partitions.len() as i32);
         }
-        self.causes.end(|about| matches!(about, About::Metadata | About::Broker(Peer::Seed(_))));
-        self.take_brokers(peer, &answer, now);
-        for topic in &answer.topics {
+        if state.asked_until.is_none_or(|until| until <= now) {
+            self.cluster.want_metadata();
+        }
+        state.asked_until = now.checked_add(ASKED_FOR);
+        None
+    }
+
+    /// Takes in what a broker told of topics.
+    pub(super) fn take_topics(&mut self, peer: Peer, topics: &[TopicMetadata], now: Instant) {
+        for topic in topics {
             let index = self.by_name.get(&*topic.name).or_else(|| self.by_id.get(&topic.id?)).copied();
             if let Some(index) = index {
                 self.take_topic(peer, index, topic, now);
             }
         }
-        self.refreshed(now);
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.took_topics(&waiting, now);
     }
 
     /// Looks at a topic whose alarm went off: fails what has waited too long for its metadata.
@@ -101,77 +95,6 @@ impl ProducerEngine {
         }
     }
 
-    fn take_brokers(&mut self, peer: Peer, answer: &MetadataResponse, now: Instant) {
-        self.note_brokers(peer, &answer.brokers, now);
-        let listed: Vec<(i32, BrokerAddress)> = answer.brokers.iter().map(address_of).collect();
-        // A set, because whoever answers says how many there are.
-        let nodes: HashSet<i32> = listed.iter().map(|(node, _)| *node).collect();
-        let unlisted: Vec<Peer> = self
-            .brokers
-            .links
-            .iter_mut()
-            .filter_map(|(peer, link)| {
-                let Peer::Node(node) = peer else { return None };
-                link.listed = nodes.contains(node);
-                (!link.listed && link.is_down()).then_some(*peer)
-            })
-            .collect();
-        for peer in unlisted {
-            self.brokers.links.remove(&peer);
-        }
-        if let Peer::Seed(_) = peer {
-            self.leave_seed(peer, &listed);
-        }
-        if let (Some(before), Some(id)) = (self.refresh.cluster_id(), &answer.cluster_id) {
-            if before != *id {
-                self.meet_cluster(&before, id, now);
-            }
-        }
-        self.refresh.cluster =
-            Some(Cluster { id: answer.cluster_id.clone(), controller: answer.controller, brokers: listed });
-    }
-
-    /// Notes where brokers are, as `by` says.
-    pub(super) fn note_brokers(&mut self, by: Peer, brokers: &[BrokerMetadata], now: Instant) {
-        if brokers.is_empty() {
-            return;
-        }
-        let told_by = self.address(by);
-        for (node, address) in brokers.iter().map(address_of) {
-            let peer = Peer::Node(node);
-            if self.brokers.links.get(&peer).is_some_and(|link| link.address != address) {
-                log::info!("broker {node} is at {address} now");
-                self.fail_link(
-                    peer,
-                    ConnectionErrorKind::GivenUp("the cluster says that the broker is elsewhere"),
-                    now,
-                );
-                self.brokers.links.remove(&peer);
-            }
-            let link = self.brokers.links.entry(peer).or_insert_with(|| Link::new(address));
-            link.told_by = Some(Arc::clone(&told_by));
-        }
-    }
-
-    /// A bootstrap connection has done its work: the broker behind it takes it over, or it is closed.
-    fn leave_seed(&mut self, seed: Peer, listed: &[(i32, BrokerAddress)]) {
-        let Some(mut link) = self.brokers.links.remove(&seed) else { return };
-        let broker = listed.iter().find(|(_, address)| *address == link.address).map(|(node, _)| Peer::Node(*node));
-        let free = broker.filter(|peer| self.brokers.links.get(peer).is_some_and(|link| link.is_down()));
-        if let (Some(peer), Some(conn)) = (free, link.conn()) {
-            if let Some(node) = self.brokers.links.get_mut(&peer) {
-                node.adopt(&mut link);
-                self.brokers.rename(conn, peer);
-                self.causes.rename(seed, peer);
-            }
-        }
-        let done = link.live().is_some_and(|live| live.in_flight.is_empty());
-        self.brokers.links.insert(seed, link);
-        if done {
-            self.hang_up(seed);
-        }
-    }
-
     fn take_topic(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
         let state = &mut self.topics[index as usize];
         match TopicVerdict::of(answer.error) {
@@ -193,13 +116,13 @@ impl ProducerEngine {
                 state.missing_since = None;
                 if state.has_messages() || state.is_waiting(now) {
                     let topic = state.name.clone();
-                    let why = Arc::new(self.metadata_error(peer, answer.error, Some(topic)));
+                    let why = self.metadata_error(peer, answer.error, &topic);
                     self.topic_waits(index, why, now, Tell::IfItLasts);
                 }
             }
             verdict @ (TopicVerdict::Fail | TopicVerdict::Wait) => {
                 let topic = state.name.clone();
-                let why = Arc::new(self.metadata_error(peer, answer.error, Some(topic)));
+                let why = self.metadata_error(peer, answer.error, &topic);
                 let state = &mut self.topics[index as usize];
                 if !state.has_messages() && !state.is_waiting(now) {
                     log::debug!("{why}");
@@ -216,7 +139,7 @@ impl ProducerEngine {
     /// Nothing can be sent to a topic because of this.
     fn topic_waits(&mut self, index: u32, why: Arc<DeliveryErrorKind>, now: Instant, tell: Tell) {
         self.topics[index as usize].last_error = Some(Arc::clone(&why));
-        self.note(About::Topic(index), why, now, tell);
+        self.cluster.note(About::Topic(index), why, now, tell);
         self.tell_held_up(index);
     }
 
@@ -248,7 +171,6 @@ impl ProducerEngine {
         if std::mem::take(&mut state.replaced) || another || (shrunk && state.stale >= STALE_ANSWERS) {
             self.recreate(index, answer.id, count, now);
         }
-        let address = self.address(peer);
         let topic = &mut self.topics[index as usize];
         let rules = Rules { max_batch_bytes: topic.size.most(), ..self.rules };
         (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
@@ -273,7 +195,9 @@ impl ProducerEngine {
             let waits = !partition.is_idle() || !topic.parked.is_empty();
             if leader < 0 && waits && partition.no_leader.is_none() {
                 let code = if answer.error == ErrorCode::NONE { ErrorCode::LEADER_NOT_AVAILABLE } else { answer.error };
-                partition.no_leader = Some(Arc::new(no_leader((peer, &address), code, (&topic.name, answer.index))));
+                let error = self.cluster.broker_error(peer, Api::Metadata, code);
+                let error = BrokerError { topic: Some(topic.name.clone()), partition: Some(answer.index), ..error };
+                partition.no_leader = Some(Arc::new(DeliveryErrorKind::Broker(error)));
             }
         }
         topic.stale = if stale && topic.id.is_none() { topic.stale + 1 } else { 0 };
@@ -305,21 +229,13 @@ impl ProducerEngine {
             .collect();
         for (at, (number, why)) in leaderless.into_iter().enumerate() {
             let tell = if at == 0 { Tell::IfItLasts } else { Tell::Never };
-            self.note(About::Leader(index, number), why, now, tell);
+            self.cluster.note(About::Leader(index, number), why, now, tell);
         }
     }
 
-    fn metadata_error(&self, peer: Peer, code: ErrorCode, topic: Option<Topic>) -> DeliveryErrorKind {
-        DeliveryErrorKind::Broker(BrokerError {
-            node: peer.node(),
-            address: self.address(peer),
-            api: Api::Metadata.name(),
-            topic,
-            partition: None,
-            code,
-            message: None,
-            advice: advice(code),
-        })
+    fn metadata_error(&self, peer: Peer, code: ErrorCode, topic: &Topic) -> Arc<DeliveryErrorKind> {
+        let error = self.cluster.broker_error(peer, Api::Metadata, code);
+        Arc::new(DeliveryErrorKind::Broker(BrokerError { topic: Some(topic.clone()), ..error }))
     }
 
     /// The topic was deleted and made anew, perhaps with fewer partitions.
@@ -387,8 +303,7 @@ impl ProducerEngine {
 
     /// Another cluster is where the one before was, with other topics under the same names, and with producer ids of
     /// its own: the one that this producer has may be given to another.
-    fn meet_cluster(&mut self, before: &str, id: &str, now: Instant) {
-        log::warn!("cluster {id} is in the place of cluster {before}");
+    pub(super) fn meet_cluster(&mut self, now: Instant) {
         self.identity.forget();
         for index in 0..self.topics.len() {
             self.topics[index].replaced = true;
@@ -422,36 +337,16 @@ impl ProducerEngine {
     }
 }
 
-fn address_of(broker: &BrokerMetadata) -> (i32, BrokerAddress) {
-    (broker.node, BrokerAddress { host: broker.host.clone(), port: broker.port })
-}
-
-fn no_leader(
-    (peer, address): (Peer, &Arc<str>),
-    code: ErrorCode,
-    (topic, partition): (&Topic, i32),
-) -> DeliveryErrorKind {
-    DeliveryErrorKind::Broker(BrokerError {
-        node: peer.node(),
-        address: Arc::clone(address),
-        api: Api::Metadata.name(),
-        topic: Some(topic.clone()),
-        partition: Some(partition),
-        code,
-        message: None,
-        advice: advice(code),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::config::{ClientConfig, ProducerConfig};
+    use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
     use crate::message::{Message, Timestamp};
     use crate::partitioner::Partitioner;
     use crate::queue::{Checked, Limits, Queue};
+    use crate::wire::metadata::{BrokerMetadata, MetadataResponse};
 
     fn engine() -> ProducerEngine {
         let seed = BrokerAddress { host: "seed".into(), port: 9092 };
@@ -475,6 +370,13 @@ mod tests {
         }
     }
 
+    /// A bootstrap address gives this answer.
+    fn tell(engine: &mut ProducerEngine, answer: MetadataResponse, now: Instant) {
+        let (cluster, waiting) = engine.cluster_and_demand();
+        cluster.take_metadata(Peer::Seed(0), answer, &waiting, now);
+        engine.heed_news(now);
+    }
+
     fn leaders(engine: &ProducerEngine) -> Vec<i32> {
         engine.topics[0].partitions.iter().map(|partition| partition.leader).collect()
     }
@@ -482,13 +384,13 @@ mod tests {
     #[test]
     fn an_answer_with_gaps_gives_no_partition_the_leader_of_another() {
         let (mut engine, now) = (engine(), crate::engine::test_clock());
-        engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
+        tell(&mut engine, answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
         assert_eq!(leaders(&engine), [1, 2, 3]);
         for gaps in [&[(1, 3), (2, 1)][..], &[(i32::MAX, 0)], &[(-1, 0), (0, 0), (1, 0)], &[(0, 1), (2, 1), (3, 1)]] {
-            engine.metadata_answer(Peer::Seed(0), answer(4, gaps), now);
+            tell(&mut engine, answer(4, gaps), now);
             assert_eq!(leaders(&engine), [1, 2, 3], "after {gaps:?}");
         }
-        engine.metadata_answer(Peer::Seed(0), answer(4, &[(1, 3), (0, 3), (0, 2)]), now);
+        tell(&mut engine, answer(4, &[(1, 3), (0, 3), (0, 2)]), now);
         assert_eq!(leaders(&engine)[0], 3, "what comes before the gap is believed");
     }
 
@@ -498,8 +400,8 @@ mod tests {
         for (callers_knew, known_before) in [(2, true), (3, true), (4, true), (2, false), (3, false), (4, false)] {
             let mut engine = engine();
             let learn = |engine: &mut ProducerEngine| {
-                engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
-                engine.metadata_answer(Peer::Seed(0), answer(4, &[(0, 2), (1, 2), (2, 3)]), now);
+                tell(engine, answer(4, &[(0, 1), (1, 2), (2, 3)]), now);
+                tell(engine, answer(4, &[(0, 2), (1, 2), (2, 3)]), now);
                 let mut told = Vec::new();
                 engine.take_counts(&mut told);
                 assert_eq!(told, [(0, 3)], "once");
@@ -553,7 +455,7 @@ mod tests {
             let mut tell = |leader, epoch| {
                 let mut answer = answer(4, &[(0, leader)]);
                 (answer.topics[0].id, answer.topics[0].partitions[0].leader_epoch) = (id, epoch);
-                engine.metadata_answer(Peer::Seed(0), answer, now);
+                tell(&mut engine, answer, now);
                 leaders(&engine)[0]
             };
             assert_eq!(tell(1, 5), 1);
@@ -576,7 +478,7 @@ mod tests {
         // As many as fit into a response. Each compared with each would take minutes.
         let mut engine = engine();
         let began = crate::engine::test_clock();
-        engine.metadata_answer(Peer::Seed(0), answer(600_000, &[(0, 1)]), began);
+        tell(&mut engine, answer(600_000, &[(0, 1)]), began);
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         assert_eq!(leaders(&engine), [1]);
     }

@@ -1,55 +1,56 @@
 //! The producer's engine: messages and answers go in, requests and fates come out.
 //!
-//! Owns the topics with their partitions, the links to the brokers, and the producer's id. Pure: no socket, clock,
-//! lock or thread. One driver calls it: it hands in chunks, connection events and the time, calls
+//! Owns the topics with their partitions, and the producer's id; its [`Cluster`] has the links to the brokers. Pure: no
+//! socket, clock, lock or thread. One driver calls it: it hands in chunks, connection events and the time, calls
 //! [`advance`](ProducerEngine::advance), and then carries out the actions and passes on the fates.
 //!
 //! Every message that was appended gets exactly one fate, by [`next_fate`](ProducerEngine::next_fate).
 
 mod answers;
 pub mod batch;
-mod brokers;
 mod buffers;
 mod causes;
 mod dispatch;
+mod events;
 mod fate;
 mod identity;
 mod intake;
 mod metadata;
 pub mod partition;
 mod reach;
-mod refresh;
 mod size;
 mod topic;
 pub mod verdict;
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 
+#[cfg(feature = "_internal")]
+pub use self::fate::Ack;
 pub use self::fate::{BatchFate, Errors};
 pub use self::partition::Freed;
-#[cfg(feature = "_internal")]
-pub use self::{fate::Ack, metadata::Cluster};
 
 use self::batch::BATCH;
-use self::brokers::Brokers;
 use self::buffers::Buffers;
-use self::causes::Causes;
 use self::dispatch::Outbox;
 use self::identity::Identity;
 use self::partition::{Rules, Settled};
-use self::refresh::Refresh;
 use self::topic::TopicState;
-use super::backoff::Backoff;
-use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use self::waiting::Waiting;
+use crate::config::{ClientConfig, ProducerConfig};
 use crate::deadline::Deadline;
+use crate::engine::action::Action;
+use crate::engine::backoff::Backoff;
+use crate::engine::cluster::description::ClusterDescription;
+use crate::engine::cluster::{Cluster, Options};
 use crate::error::{DeliveryErrorKind, FatalError, Persistence};
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
-use crate::wire::frame::{ConnId, Frame};
+use crate::wire::Api;
 
 /// The logic of a producer.
 #[derive(Debug)]
@@ -63,13 +64,11 @@ pub struct ProducerEngine {
     /// Topics by name and, where the cluster has them, by id.
     by_name: HashMap<Topic, u32>,
     by_id: HashMap<[u8; 16], u32>,
-    brokers: Brokers,
-    refresh: Refresh,
+    cluster: Cluster,
     identity: Identity,
     outbox: Outbox,
     /// When to look at a partition again, or at a whole topic (partition -1): one moment for each.
     alarms: BTreeSet<(Instant, u32, i32)>,
-    actions: VecDeque<Action>,
     fates: VecDeque<BatchFate>,
     settled: Vec<Settled>,
     /// Topics that got another number of partitions, and how many.
@@ -80,42 +79,8 @@ pub struct ProducerEngine {
     unfinished: usize,
     /// Whether delivered messages keep their buffer place until their callback has returned.
     callbacks: bool,
-    causes: Causes,
     fatal: Option<Arc<FatalError>>,
     buffers: Buffers,
-}
-
-/// What the driver must do for the engine.
-#[derive(Debug)]
-pub enum Action {
-    /// Open a connection; [`connected`](ProducerEngine::connected) or [`closed`](ProducerEngine::closed) answers.
-    Connect {
-        /// Its number.
-        conn: ConnId,
-        /// Where to.
-        address: BrokerAddress,
-        /// Bounds the look-up and the connecting.
-        within: Duration,
-    },
-    /// Queue a frame for writing; [`wrote`](ProducerEngine::wrote) reports progress.
-    Send {
-        /// On this connection.
-        conn: ConnId,
-        /// The request.
-        frame: Frame,
-    },
-    /// Close without a word: no `closed` follows.
-    Close {
-        /// This connection.
-        conn: ConnId,
-    },
-    /// Responses on this connection may have up to this many bytes from now on.
-    Limit {
-        /// This connection.
-        conn: ConnId,
-        /// Bytes.
-        max_response_bytes: usize,
-    },
 }
 
 /// What is left of an engine after a panic.
@@ -169,12 +134,14 @@ impl ProducerEngine {
             max_retries: config.max_retries,
         };
         let mut random = Rng::with_seed(seed);
+        let retry = Backoff { first: config.retry_backoff, max: config.retry_backoff_max };
+        let needed = if config.idempotent { NEEDED } else { NEEDED_WITHOUT_ID };
+        let options = Options { needed, creates_topics: config.allow_auto_topic_creation, retry };
         let buffers = Buffers::new(config.max_batch_bytes, config.max_buffer_bytesize);
         Self {
             rules,
-            retry: Backoff { first: config.retry_backoff, max: config.retry_backoff_max },
-            brokers: Brokers::new(&client, random.u64(..)),
-            refresh: Refresh::new(&client),
+            retry,
+            cluster: Cluster::new(&client, options, random.u64(..)),
             identity: Identity::new(&config),
             outbox: Outbox::default(),
             client,
@@ -184,7 +151,6 @@ impl ProducerEngine {
             by_name: HashMap::new(),
             by_id: HashMap::new(),
             alarms: BTreeSet::new(),
-            actions: VecDeque::new(),
             fates: VecDeque::new(),
             settled: Vec::new(),
             counts: Vec::new(),
@@ -192,7 +158,6 @@ impl ProducerEngine {
             released: Released::default(),
             unfinished: 0,
             callbacks: false,
-            causes: Causes::default(),
             fatal: None,
             buffers,
         }
@@ -222,14 +187,15 @@ impl ProducerEngine {
     /// What waits here is, because no answer can be under way. Each connection and batch is put off once.
     pub fn put_off(&mut self, until: Instant) {
         self.topics.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.put_off(until));
-        let patience = &self.brokers.patience;
-        self.brokers.links.values_mut().for_each(|link| link.put_off(until, patience));
+        self.cluster.put_off(until);
     }
 
     /// Judges deadlines and decides what to send. Call it after inputs, and when
     /// [`next_deadline`](Self::next_deadline) has come.
     pub fn advance(&mut self, now: Instant) {
-        self.judge_links(now);
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.judge_links(&waiting, now);
+        self.heed_news(now);
         while let Some((_, topic, partition)) = self.alarms.first().copied().filter(|(moment, ..)| *moment <= now) {
             self.alarms.pop_first();
             if partition < 0 {
@@ -238,23 +204,44 @@ impl ProducerEngine {
                 self.visit(topic, partition, now);
             }
         }
-        self.forget_causes(now);
-        self.refresh_metadata(now);
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.forget_causes(&waiting, now);
+        cluster.refresh(&waiting, now);
+        self.heed_news(now);
         self.ask_for_identity(now);
         self.dispatch(now);
-        self.connect_as_needed(now);
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.connect_as_needed(&waiting, now);
+        self.heed_news(now);
+    }
+
+    /// The cluster, and what to tell it of messages.
+    fn cluster_and_demand(&mut self) -> (&mut Cluster, Waiting<'_>) {
+        let Self { cluster, topics, outbox, identity, unfinished, .. } = self;
+        (cluster, Waiting { topics, outbox, identity, unfinished: *unfinished })
+    }
+
+    fn waiting(&self) -> Waiting<'_> {
+        let Self { topics, outbox, identity, unfinished, .. } = self;
+        Waiting { topics, outbox, identity, unfinished: *unfinished }
+    }
+
+    /// What the last metadata said of the cluster.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&ClusterDescription> {
+        self.cluster.description()
     }
 
     /// When [`advance`](Self::advance) has something to do without any input.
     #[must_use]
     pub fn next_deadline(&self) -> Deadline {
         let alarm = self.alarms.first().map_or(Deadline::NEVER, |(moment, ..)| Deadline::at(*moment));
-        alarm.min(self.links_deadline()).min(self.refresh_deadline()).min(self.identity_deadline())
+        alarm.min(self.cluster.next_deadline(&self.waiting())).min(self.identity_deadline())
     }
 
     /// The next thing to do for the engine.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.cluster.next_action()
     }
 
     /// The next fate.
@@ -367,7 +354,7 @@ impl ProducerEngine {
 
     /// Gives every unfinished message the fate [`DeliveryErrorKind::ShutDown`], and closes the connections.
     pub fn abandon(&mut self, now: Instant) {
-        self.close_links();
+        self.cluster.close_all();
         for topic in 0..self.topics.len() as u32 {
             for number in 0..self.topics[topic as usize].partitions.len() as i32 {
                 let (own, way) = self.causes_of(topic, number);
@@ -522,7 +509,7 @@ impl ProducerEngine {
         self.outbox.free(freed);
         let sends = partition.pick(now).is_some();
         if sends && partition.leader < 0 {
-            self.refresh.want();
+            self.cluster.want_metadata();
         }
         let leader = (sends && partition.leader >= 0).then_some(partition.leader);
         self.outbox.list((topic, number), leader, &mut partition.place);
@@ -532,6 +519,10 @@ impl ProducerEngine {
         self.settle();
     }
 }
+
+/// What a broker must be able to do.
+const NEEDED: &[Api] = &[Api::Metadata, Api::Produce, Api::InitProducerId];
+const NEEDED_WITHOUT_ID: &[Api] = &[Api::Metadata, Api::Produce];
 
 fn fate_of(topics: &[TopicState], settled: Settled) -> BatchFate {
     let (topic, partition) = settled.number;
@@ -555,7 +546,10 @@ fn set_alarm(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::config::BrokerAddress;
 
     #[test]
     fn a_panic_between_a_fate_and_its_way_out_keeps_it() {
@@ -572,7 +566,7 @@ mod tests {
             partition_key: None,
             tail: &tail,
         };
-        let mut batch = batch::Batch::new(Vec::new(), 0, super::super::test_clock(), Deadline::NEVER);
+        let mut batch = batch::Batch::new(Vec::new(), 0, crate::engine::test_clock(), Deadline::NEVER);
         assert!(batch.append(&entry, None, tail.len(), usize::MAX));
         let why = Arc::new(DeliveryErrorKind::Purged);
         engine.settled.push(partition::settled((0, 3), batch, Err((why, Persistence::No))));
@@ -588,7 +582,7 @@ mod tests {
 
     #[test]
     fn an_earlier_alarm_takes_the_place_of_the_later_one() {
-        let start = super::super::test_clock();
+        let start = crate::engine::test_clock();
         let (mut alarms, mut set) = (BTreeSet::new(), None);
         for seconds in [120, 3, 60, 1] {
             set_alarm(&mut alarms, &mut set, (start + Duration::from_secs(seconds), 0, 0));

@@ -41,8 +41,6 @@ pub struct TopicState {
     pub parked: VecDeque<(Chunk, Instant)>,
     /// Whether a message came since brokers told of it last.
     pub used: bool,
-    /// The last round of questions that it was in.
-    pub asked_in: u32,
     /// Why it cannot be sent to, as brokers told last; nothing once they told of its partitions.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Until when a caller wants to know the number of partitions.
@@ -73,7 +71,6 @@ impl TopicState {
             stamps: false,
             parked: VecDeque::new(),
             used: false,
-            asked_in: 0,
             last_error: None,
             asked_until: None,
             held_up: None,

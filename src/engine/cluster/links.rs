@@ -1,0 +1,269 @@
+//! The links to all brokers that are known, and to every bootstrap address: opens and closes their connections and
+//! hands requests to them, as actions for the driver.
+//!
+//! What the end of a connection means is the [`Cluster`](super::Cluster)'s to say; which to open, that of `routes`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::in_flight::{Answer, Purpose, Request};
+use super::link::{Link, Overdue, Patience, Peer};
+use crate::config::{BrokerAddress, ClientConfig};
+use crate::deadline::Deadline;
+use crate::engine::action::Action;
+use crate::engine::backoff::Backoff;
+use crate::error::{Advertised, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::wire::Api;
+use crate::wire::frame::{ConnId, CorrelationId, Frame};
+
+/// Every broker that is known, and every bootstrap address.
+#[derive(Debug)]
+pub struct Links {
+    links: BTreeMap<Peer, Link>,
+    patience: Patience,
+    client: Arc<ClientConfig>,
+    /// Which link a connection belongs to. A connection that is not here is closed already.
+    conns: BTreeMap<ConnId, Peer>,
+    next_conn: u64,
+    actions: VecDeque<Action>,
+}
+
+impl Links {
+    /// One to each bootstrap address. Connections are numbered from `first_conn` on.
+    #[must_use]
+    pub fn new(client: Arc<ClientConfig>, first_conn: u64) -> Self {
+        let links =
+            client.seeds.iter().enumerate().map(|(at, seed)| (Peer::Seed(at), Link::new(seed.clone()))).collect();
+        let patience = Patience {
+            connect_timeout: client.connect_timeout,
+            socket_timeout: client.socket_timeout,
+            max_idle: client.connections_max_idle,
+            backoff: Backoff { first: client.reconnect_backoff, max: client.reconnect_backoff_max },
+        };
+        let (conns, actions) = (BTreeMap::new(), VecDeque::new());
+        Self { links, patience, client, conns, next_conn: first_conn, actions }
+    }
+
+    /// The link to this broker.
+    #[must_use]
+    pub fn get(&self, peer: Peer) -> Option<&Link> {
+        self.links.get(&peer)
+    }
+
+    /// The link to this broker.
+    pub fn get_mut(&mut self, peer: Peer) -> Option<&mut Link> {
+        self.links.get_mut(&peer)
+    }
+
+    /// The link to this broker, a new one if there is none.
+    pub fn get_or_make(&mut self, peer: Peer, address: BrokerAddress) -> &mut Link {
+        self.links.entry(peer).or_insert_with(|| Link::new(address))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Peer, &Link)> {
+        self.links.iter().map(|(peer, link)| (*peer, link))
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Peer, &mut Link)> {
+        self.links.iter_mut().map(|(peer, link)| (*peer, link))
+    }
+
+    /// Those to brokers that the cluster told of.
+    pub fn to_nodes(&self) -> impl Iterator<Item = &Link> {
+        self.links.range(Peer::Node(i32::MIN)..).map(|(_, link)| link)
+    }
+
+    /// Forgets a link.
+    pub fn remove(&mut self, peer: Peer) -> Option<Link> {
+        self.links.remove(&peer)
+    }
+
+    /// Forgets a link that the last metadata did not name, if there is no connection.
+    pub fn drop_unlisted(&mut self, peer: Peer) {
+        if self.get(peer).is_some_and(|link| !link.listed && link.is_down()) {
+            self.links.remove(&peer);
+        }
+    }
+
+    /// Which link a connection belongs to; `None` if it is closed.
+    #[must_use]
+    pub fn peer_of(&self, conn: ConnId) -> Option<Peer> {
+        self.conns.get(&conn).copied()
+    }
+
+    /// A connection has ended, and is nobody's any more.
+    pub fn forget_conn(&mut self, conn: ConnId) -> Option<Peer> {
+        self.conns.remove(&conn)
+    }
+
+    /// How patient they are.
+    #[must_use]
+    pub fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    /// The next thing to do for them.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The connection of a bootstrap address goes on as that of the broker that is there.
+    pub fn adopt(&mut self, seed: Peer, node: Peer) {
+        let Some(mut link) = self.links.remove(&seed) else { return };
+        if let (Some(node_link), Some(conn)) = (self.links.get_mut(&node), link.conn()) {
+            node_link.adopt(&mut link);
+            self.conns.insert(conn, node);
+        }
+        self.links.insert(seed, link);
+    }
+
+    /// Begins a connection, or says that no host can have the address.
+    pub fn connect(&mut self, peer: Peer, now: Instant) -> Result<(), ConnId> {
+        let Some(link) = self.links.get_mut(&peer) else { return Ok(()) };
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        self.conns.insert(conn, peer);
+        link.connecting(conn, now, &self.patience);
+        let (address, within) = (link.address.clone(), self.patience.connect_timeout);
+        log::debug!("broker {address}: connecting");
+        if !address.is_sound() {
+            return Err(conn);
+        }
+        self.actions.push_back(Action::Connect { conn, address, within });
+        Ok(())
+    }
+
+    /// Hands a request to the connection: any API, in any version.
+    pub fn send(
+        &mut self,
+        peer: Peer,
+        version: i16,
+        purpose: Purpose,
+        now: Instant,
+        write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
+    ) -> Option<ConnId> {
+        let (conn, correlation) = self.next_correlation(peer, now)?;
+        let frame = write(version, correlation, &self.client.client_id);
+        let request = Request { correlation, version, purpose, answer: Answer::Expected, bytes: frame.len() };
+        self.send_frame(peer, request, frame, now);
+        Some(conn)
+    }
+
+    /// The same for a small request in the newest version that both sides have, once the handshake is done.
+    pub fn request(
+        &mut self,
+        peer: Peer,
+        api: Api,
+        purpose: Purpose,
+        now: Instant,
+        write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
+    ) -> Option<ConnId> {
+        let version = self.get(peer)?.ready()?.1.choose(api).ok()?;
+        self.send(peer, version, purpose, now, write)
+    }
+
+    /// The connection, and the number of the next request on it, which [`send_frame`](Self::send_frame) hands over.
+    pub fn next_correlation(&mut self, peer: Peer, now: Instant) -> Option<(ConnId, CorrelationId)> {
+        let live = self.links.get_mut(&peer)?.live_mut()?;
+        Some((live.conn, live.next_correlation(now)))
+    }
+
+    /// Hands a request to the connection that its number is of.
+    pub fn send_frame(&mut self, peer: Peer, request: Request, frame: Frame, now: Instant) {
+        let Some(live) = self.links.get_mut(&peer).and_then(Link::live_mut) else { return };
+        live.in_flight.sent(request, now);
+        self.actions.push_back(Action::Send { conn: live.conn, frame });
+    }
+
+    /// The handshake is done: from now on responses may be as large as the user allows.
+    pub fn allow_responses(&mut self, conn: ConnId) {
+        self.actions.push_back(Action::Limit { conn, max_response_bytes: self.client.max_response_bytes });
+    }
+
+    /// Closes the socket; the link knows nothing of it yet.
+    pub fn close(&mut self, conn: ConnId) {
+        self.actions.push_back(Action::Close { conn });
+    }
+
+    /// Closes a connection that nobody needs.
+    pub fn hang_up(&mut self, peer: Peer) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if let Some(conn) = link.conn() {
+            log::debug!("broker {}: closing an idle connection", link.name);
+            self.actions.push_back(Action::Close { conn });
+            self.conns.remove(&conn);
+            let _ = link.down();
+        }
+        self.drop_unlisted(peer);
+    }
+
+    /// Closes every connection without a word.
+    pub fn close_all(&mut self) {
+        for link in self.links.values_mut() {
+            if let Some(conn) = link.conn() {
+                self.actions.push_back(Action::Close { conn });
+                self.conns.remove(&conn);
+                let _ = link.down();
+            }
+        }
+    }
+
+    /// Nobody has looked at the sockets for long: no link is given up before `until`, each once.
+    pub fn put_off(&mut self, until: Instant) {
+        let patience = &self.patience;
+        self.links.values_mut().for_each(|link| link.put_off(until, patience));
+    }
+
+    /// Ends the silences that are over; returns the links whose time is up.
+    pub fn overdue(&mut self, now: Instant) -> Vec<(Peer, Overdue)> {
+        self.links.values_mut().for_each(|link| link.end_silence(now));
+        let patience = &self.patience;
+        self.links.iter().filter_map(|(peer, link)| Some((*peer, link.overdue(now, patience)?))).collect()
+    }
+
+    /// The next moment at which something about a link changes by itself.
+    #[must_use]
+    pub fn next_deadline(&self, link: &Link) -> Deadline {
+        link.next_deadline(&self.patience).min(link.mute_deadline())
+    }
+
+    /// A connection that is ready for a request that any broker can answer: the one with the least to do. None to a
+    /// broker that asked for silence (KIP-219): it would let the request wait.
+    #[must_use]
+    pub fn any_ready(&self) -> Option<Peer> {
+        // What is not listed any more may be of a cluster that another one has replaced.
+        let is_ready = |link: &Link| link.listed && link.ready().is_some() && !link.is_muted();
+        let ready = self.links.iter().filter(|(_, link)| is_ready(link));
+        ready.min_by_key(|(_, link)| link.live().map_or(0, |live| live.in_flight.len())).map(|(peer, _)| *peer)
+    }
+
+    /// Something about the connection to this broker, as the error of what waits for it.
+    #[must_use]
+    pub fn error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
+        let error = match self.get(peer) {
+            Some(link) => error_of(peer, link, kind),
+            None => ConnectionError { address: UNKNOWN_ADDRESS.into(), advertised: None, kind },
+        };
+        Arc::new(DeliveryErrorKind::Connection(error))
+    }
+
+    /// Where a broker is that has just answered.
+    #[must_use]
+    pub fn address(&self, peer: Peer) -> Arc<str> {
+        self.get(peer).map_or_else(|| UNKNOWN_ADDRESS.into(), |link| Arc::clone(&link.name))
+    }
+}
+
+/// What is wrong with a link.
+#[must_use]
+pub fn error_of(peer: Peer, link: &Link, kind: ConnectionErrorKind) -> ConnectionError {
+    let told_by = peer.node().zip(link.told_by.clone());
+    let advertised = told_by.map(|(node, by)| Advertised { node, by });
+    ConnectionError { address: Arc::clone(&link.name), advertised, kind }
+}
+
+/// Of a link that is gone already.
+const UNKNOWN_ADDRESS: &str = "an unknown address";

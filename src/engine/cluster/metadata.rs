@@ -1,0 +1,147 @@
+//! Metadata: asks for it, and takes in what brokers tell of the cluster. What they tell of topics goes on to the engine.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Cluster;
+use super::causes::{About, Tell};
+use super::demand::Demand;
+use super::description::ClusterDescription;
+use super::in_flight::Purpose;
+use super::link::{Link, Peer};
+use super::news::News;
+use crate::config::BrokerAddress;
+use crate::error::{ConnectionErrorKind, DeliveryErrorKind};
+use crate::message::Topic;
+use crate::wire::ErrorCode;
+use crate::wire::metadata::{BrokerMetadata, MetadataResponse};
+use crate::wire::{Api, metadata};
+
+impl Cluster {
+    /// Sends a request for metadata, if one is wanted and allowed.
+    pub fn refresh(&mut self, demand: &impl Demand, now: Instant) {
+        if !self.refresh.is_due(demand, now) {
+            return;
+        }
+        if self.refresh.is_fruitless(now) {
+            self.begin_anew("nobody has answered with metadata for minutes", demand, now);
+        }
+        let Some(peer) = self.any_ready() else { return };
+        let question = self.refresh.next_question(demand, now);
+        let names: Vec<&str> = question.topics.iter().map(Topic::name).collect();
+        let create = self.options.creates_topics && !question.all;
+        let sent = self.request(peer, Api::Metadata, Purpose::Metadata, now, |version, correlation, client| {
+            metadata::request(version, correlation, client, &names, create)
+        });
+        if let Some(conn) = sent {
+            self.refresh.asked(conn, now);
+        }
+    }
+
+    /// The topics of an answer were taken in: goes on with the round, or decides when the next one is due.
+    pub fn took_topics(&mut self, demand: &impl Demand, now: Instant) {
+        self.refresh.answered(demand, now, self.random.u64(..));
+    }
+
+    /// Takes in an answer to a request for metadata.
+    pub fn take_metadata(&mut self, peer: Peer, answer: MetadataResponse, demand: &impl Demand, now: Instant) {
+        if answer.error != ErrorCode::NONE || answer.brokers.is_empty() {
+            // Keep what was good.
+            let why = if answer.error == ErrorCode::NONE {
+                let what = "it names no brokers".to_owned();
+                self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Metadata.name(), what })
+            } else {
+                Arc::new(DeliveryErrorKind::Broker(self.broker_error(peer, Api::Metadata, answer.error)))
+            };
+            self.note(About::Metadata, why, now, Tell::AtOnce);
+            if answer.error == ErrorCode::REBOOTSTRAP_REQUIRED {
+                self.begin_anew("a broker asks for it", demand, now);
+            }
+            return self.refresh.ask_again(now, self.random.u64(..));
+        }
+        self.causes.end(|about| matches!(about, About::Metadata | About::Broker(Peer::Seed(_))));
+        self.take_brokers(peer, &answer.brokers, demand, now);
+        let brokers: Vec<(i32, BrokerAddress)> = answer.brokers.iter().map(address_of).collect();
+        self.drop_others(&brokers);
+        if let Peer::Seed(_) = peer {
+            self.leave_seed(peer, &brokers);
+        }
+        let before = self.description.as_ref().and_then(|before| before.id.as_deref());
+        if let (Some(before), Some(id)) = (before, &answer.cluster_id) {
+            if *before != **id {
+                log::warn!("cluster {id} is in the place of cluster {before}");
+                self.news.push_back(News::Replaced);
+            }
+        }
+        self.description = Some(ClusterDescription { id: answer.cluster_id, controller: answer.controller, brokers });
+        self.news.push_back(News::Topics { peer, topics: answer.topics });
+    }
+
+    /// Takes in where brokers are, as `by` says.
+    pub fn take_brokers(&mut self, by: Peer, brokers: &[BrokerMetadata], demand: &impl Demand, now: Instant) {
+        if brokers.is_empty() {
+            return;
+        }
+        let told_by = self.address(by);
+        for (node, address) in brokers.iter().map(address_of) {
+            let peer = Peer::Node(node);
+            if self.links.get(peer).is_some_and(|link| link.address != address) {
+                log::info!("broker {node} is at {address} now");
+                let why = ConnectionErrorKind::GivenUp("the cluster says that the broker is elsewhere");
+                self.fail(peer, why, demand, now);
+                self.links.remove(peer);
+            }
+            self.links.get_or_make(peer, address).told_by = Some(Arc::clone(&told_by));
+        }
+    }
+
+    /// Marks the links to brokers that were not named, and forgets those without a connection.
+    fn drop_others(&mut self, named: &[(i32, BrokerAddress)]) {
+        // A set, because whoever answers says how many there are.
+        let nodes: HashSet<i32> = named.iter().map(|(node, _)| *node).collect();
+        let mut unlisted = Vec::new();
+        for (peer, link) in self.links.iter_mut() {
+            let Peer::Node(node) = peer else { continue };
+            link.listed = nodes.contains(&node);
+            unlisted.extend((!link.listed).then_some(peer));
+        }
+        for peer in unlisted {
+            self.links.drop_unlisted(peer);
+        }
+    }
+
+    /// A bootstrap connection has done its work: the broker behind it takes it over, or it is closed.
+    fn leave_seed(&mut self, seed: Peer, brokers: &[(i32, BrokerAddress)]) {
+        let Some(link) = self.links.get(seed) else { return };
+        let broker = brokers.iter().find(|(_, address)| *address == link.address).map(|(node, _)| Peer::Node(*node));
+        let free = broker.filter(|peer| self.links.get(*peer).is_some_and(Link::is_down));
+        if let (Some(node), Some(_)) = (free, link.conn()) {
+            self.links.adopt(seed, node);
+            self.causes.rename(seed, node);
+        }
+        let live = self.links.get(seed).and_then(Link::live);
+        if live.is_some_and(|live| live.in_flight.is_empty()) {
+            self.links.hang_up(seed);
+        }
+    }
+
+    /// Leaves all brokers that the cluster told of for the addresses that the user gave (KIP-899, KIP-1102).
+    ///
+    /// Leaders keep their node ids: what is for them waits until metadata says again where they are.
+    fn begin_anew(&mut self, why: &str, demand: &impl Demand, now: Instant) {
+        log::info!("asking the bootstrap addresses again: {why}");
+        let peers: Vec<Peer> = self.links.iter().map(|(peer, _)| peer).collect();
+        for peer in peers {
+            let why = ConnectionErrorKind::GivenUp("the bootstrap addresses are asked again");
+            self.fail(peer, why, demand, now);
+            if matches!(peer, Peer::Node(_)) {
+                self.links.remove(peer);
+            }
+        }
+    }
+}
+
+fn address_of(broker: &BrokerMetadata) -> (i32, BrokerAddress) {
+    (broker.node, BrokerAddress { host: broker.host.clone(), port: broker.port })
+}

@@ -1,0 +1,52 @@
+//! What an engine hears from its cluster.
+
+use std::sync::Arc;
+
+use super::in_flight::Request;
+use super::link::Peer;
+use crate::error::DeliveryErrorKind;
+use crate::wire::frame::ConnId;
+use crate::wire::metadata::TopicMetadata;
+
+/// What an engine must learn of the cluster.
+#[derive(Debug)]
+pub enum News {
+    /// A connection ended by itself.
+    Ended {
+        /// To this broker.
+        peer: Peer,
+        /// Its number.
+        conn: ConnId,
+        /// What has no answer now, and why; `None` if it had nothing to do.
+        lost: Option<Lost>,
+    },
+    /// Another cluster is where the one before was, with other topics under the same names.
+    Replaced,
+    /// A broker told of topics. Once that is taken in, `Cluster::took_topics` follows.
+    Topics {
+        /// This broker.
+        peer: Peer,
+        /// What it said.
+        topics: Vec<TopicMetadata>,
+    },
+}
+
+/// What a connection that failed leaves behind.
+#[derive(Debug)]
+pub struct Lost {
+    /// Requests without an answer, in order, each with whether the socket had taken its first byte.
+    pub requests: Vec<(Request, bool)>,
+    /// Why.
+    pub error: Arc<DeliveryErrorKind>,
+}
+
+/// An answer to a request of the engine's own.
+#[derive(Debug)]
+pub struct Answered {
+    /// From this broker.
+    pub peer: Peer,
+    /// On this connection.
+    pub conn: ConnId,
+    /// To this.
+    pub request: Request,
+}

@@ -1,0 +1,108 @@
+//! Which connections to open: to the brokers that something waits for, and, for what any broker can answer, to one
+//! that is known or a bootstrap address, in turn.
+
+use std::time::{Duration, Instant};
+
+use super::demand::Demand;
+use super::link::{Link, Peer};
+use super::links::Links;
+use crate::deadline::Deadline;
+
+/// The round of bootstrap addresses and brokers that may be asked for what any of them can answer.
+#[derive(Debug)]
+pub struct Routes {
+    /// The place in the round.
+    turn: usize,
+    /// Since when something that any broker can answer has no answer, and when the last connection for that alone was
+    /// begun.
+    wanting_since: Option<Instant>,
+    last_attempt: Option<Instant>,
+}
+
+/// Connections that did not bring the answer after this long are not waited for alone: another address is tried beside
+/// them.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(1);
+
+impl Routes {
+    /// Begins the round at this place.
+    #[must_use]
+    pub fn new(turn: usize) -> Self {
+        Self { turn, wanting_since: None, last_attempt: None }
+    }
+
+    /// Since when a request that any broker can answer waits for its turn or its answer; `None` if none does.
+    pub fn note_wanting(&mut self, wanting: bool, now: Instant) {
+        if wanting {
+            self.wanting_since.get_or_insert(now);
+        } else {
+            self.wanting_since = None;
+        }
+    }
+
+    /// Whom to connect to for a request that any broker can answer, while none is ready for it.
+    pub fn next(&mut self, links: &Links, demand: &impl Demand, now: Instant) -> Option<Peer> {
+        if is_one_on_its_way(links, demand) && !self.next_turn().passed(now) {
+            return None;
+        }
+        let peer = self.next_candidate(links, now)?;
+        self.last_attempt = Some(now);
+        Some(peer)
+    }
+
+    /// When there is something to do about the links without any input; `needs_any` says that a request waits that any
+    /// broker can answer, and none is ready for it.
+    #[must_use]
+    pub fn next_deadline(&self, links: &Links, demand: &impl Demand, needs_any: bool) -> Deadline {
+        // While one address hangs the next one gets its turn.
+        let turn = if needs_any && is_one_on_its_way(links, demand) { self.next_turn() } else { Deadline::NEVER };
+        let mut earliest = Deadline::NEVER;
+        for (peer, link) in links.iter() {
+            earliest = earliest.min(links.next_deadline(link));
+            if peer.is_node_of(|node| demand.needs_node(node)) {
+                earliest = earliest.min(link.may_connect_at());
+            } else if needs_any && link.is_down() && !is_led_to_twice(links, peer, link) {
+                earliest = earliest.min(link.may_connect_at().max(turn));
+            }
+        }
+        earliest
+    }
+
+    /// When another address is tried beside the connection that is on its way.
+    fn next_turn(&self) -> Deadline {
+        let after = |moment: Option<Instant>| {
+            moment.map_or(Deadline::NEVER, |moment| Deadline::after(moment, NEXT_ADDRESS_AFTER))
+        };
+        after(self.wanting_since).max(after(self.last_attempt))
+    }
+
+    /// A broker that has not failed, else all in turn, bootstrap addresses included (KIP-899).
+    fn next_candidate(&mut self, links: &Links, now: Instant) -> Option<Peer> {
+        let free: Vec<(Peer, bool)> = links
+            .iter()
+            .filter(|(peer, link)| link.may_connect(now) && !is_led_to_twice(links, *peer, link))
+            .map(|(peer, link)| (peer, matches!(peer, Peer::Node(_)) && !link.is_failing()))
+            .collect();
+        let good: Vec<Peer> = free.iter().filter(|(_, good)| *good).map(|(peer, _)| *peer).collect();
+        let candidates = if good.is_empty() { free.into_iter().map(|(peer, _)| peer).collect() } else { good };
+        if candidates.is_empty() {
+            return None;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        candidates.get(self.turn % candidates.len()).copied()
+    }
+}
+
+/// Whether a connection is on its way, or will be at once, because something waits for that broker.
+fn is_one_on_its_way(links: &Links, demand: &impl Demand) -> bool {
+    links.iter().any(|(peer, link)| {
+        let wanted = || peer.is_node_of(|node| demand.needs_node(node));
+        link.is_starting() || (link.is_down_for_a_moment() && wanted())
+    })
+}
+
+/// Whether this is a bootstrap address, and that of a broker's own link, too, which is enough unless it must not be
+/// used for long.
+fn is_led_to_twice(links: &Links, peer: Peer, link: &Link) -> bool {
+    let same = |node: &Link| node.listed && node.address == link.address && !node.is_muted();
+    matches!(peer, Peer::Seed(_)) && links.to_nodes().any(same)
+}

@@ -1,0 +1,115 @@
+//! What happens on connections, and what it means for batches.
+
+use std::time::Instant;
+
+use super::ProducerEngine;
+use super::partition::Partition;
+use crate::config::RequiredAcks;
+use crate::deadline::Deadline;
+use crate::engine::cluster::in_flight::Purpose;
+use crate::engine::cluster::link::Peer;
+use crate::engine::cluster::news::{Lost, News};
+use crate::error::ConnectionErrorKind;
+use crate::wire::frame::ConnId;
+
+impl ProducerEngine {
+    /// A connection is open.
+    pub fn connected(&mut self, conn: ConnId, now: Instant) {
+        self.cluster.connected(conn, now);
+    }
+
+    /// A connection could not be opened, or ended.
+    pub fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant) {
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.closed(conn, why, &waiting, now);
+        self.heed_news(now);
+    }
+
+    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first
+    /// byte accepted and `finished` more their last. Returns whether there is something to decide then: if no answer is
+    /// awaited, more may be sent.
+    pub fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
+        let (topics, released) = (&mut self.topics, &mut self.released);
+        let done = self.cluster.wrote(conn, started, finished, now, |request| {
+            let Purpose::Produce(sent) = &request.purpose else { return };
+            for &(topic, number) in sent {
+                if let Some(partition) = topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) {
+                    let queued = partition.started(conn, request.correlation);
+                    released.messages += queued.messages;
+                    released.bytes += queued.bytes;
+                }
+            }
+        });
+        let unanswered = !done.is_empty();
+        for request in done {
+            self.delivered_unanswered(conn, request, now);
+        }
+        unanswered
+    }
+
+    /// A whole response, without its size field.
+    pub fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant) {
+        let (cluster, waiting) = self.cluster_and_demand();
+        if let Some(answered) = cluster.response(conn, frame, &waiting, now) {
+            let peer = answered.peer;
+            if let Err(why) = self.answer(answered, frame, now) {
+                let (cluster, waiting) = self.cluster_and_demand();
+                cluster.fail(peer, why, &waiting, now);
+            }
+        }
+        self.heed_news(now);
+    }
+
+    /// Takes in what the cluster has met.
+    pub(super) fn heed_news(&mut self, now: Instant) {
+        while let Some(news) = self.cluster.next_news() {
+            match news {
+                News::Ended { peer, conn, lost } => {
+                    self.identity.lost(conn);
+                    if let Some(lost) = lost {
+                        self.retry_all(conn, lost, now);
+                    }
+                    self.doubt_leader(peer, now);
+                }
+                News::Replaced => self.meet_cluster(now),
+                News::Topics { peer, topics } => self.take_topics(peer, &topics, now),
+            }
+        }
+    }
+
+    /// What was in flight on a connection that ended goes out again.
+    fn retry_all(&mut self, conn: ConnId, lost: Lost, now: Instant) {
+        for (request, started) in lost.requests {
+            let Purpose::Produce(sent) = request.purpose else { continue };
+            for (topic, number) in sent {
+                let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
+                    continue;
+                };
+                // The link has its own pause before it is used again.
+                let why = (&lost.error, Deadline::NEVER);
+                let freed = partition.lost((conn, request.correlation), started, why, &mut self.settled);
+                self.outbox.free(freed);
+                self.settle();
+                self.touch(topic, number, now);
+            }
+        }
+    }
+
+    /// Without acks the end of a connection is all that a broker says of an error: perhaps it no longer leads, and who
+    /// does is asked before the next message.
+    fn doubt_leader(&mut self, peer: Peer, now: Instant) {
+        if self.config.required_acks != RequiredAcks::None {
+            return;
+        }
+        let leads = |partition: &Partition| peer.is_node_of(|node| node == partition.leader);
+        for topic in 0..self.topics.len() {
+            for number in 0..self.topics[topic].partitions.len() {
+                let partition = &mut self.topics[topic].partitions[number];
+                if leads(partition) {
+                    partition.lead_by(-1, partition.leader_epoch);
+                    self.touch(topic as u32, number as i32, now);
+                }
+            }
+        }
+    }
+}

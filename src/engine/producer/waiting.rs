@@ -1,0 +1,86 @@
+//! What messages wait for, as the cluster sees it.
+
+use std::time::Instant;
+
+use super::dispatch::Outbox;
+use super::identity::Identity;
+use super::partition::Partition;
+use super::topic::TopicState;
+use crate::engine::cluster::causes::{About, Standing};
+use crate::engine::cluster::demand::{Demand, TopicDemand};
+use crate::message::Topic;
+
+/// What a producer's messages wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting<'a> {
+    pub(super) topics: &'a [TopicState],
+    pub(super) outbox: &'a Outbox,
+    pub(super) identity: &'a Identity,
+    /// How many messages have no fate yet.
+    pub(super) unfinished: usize,
+}
+
+impl Waiting<'_> {
+    fn partition(&self, topic: u32, number: i32) -> Option<&Partition> {
+        self.topics.get(topic as usize)?.partitions.get(usize::try_from(number).ok()?)
+    }
+}
+
+impl Demand for Waiting<'_> {
+    #[inline]
+    fn is_busy(&self) -> bool {
+        self.unfinished > 0
+    }
+
+    #[inline]
+    fn needs_any_broker(&self) -> bool {
+        self.unfinished > 0 && self.identity.current().is_err()
+    }
+
+    #[inline]
+    fn next_node(&self, from: i32) -> Option<i32> {
+        self.outbox.node_from(from)
+    }
+
+    #[inline]
+    fn needs_node(&self, node: i32) -> bool {
+        self.outbox.has(node)
+    }
+
+    fn topic_count(&self) -> u32 {
+        self.topics.len() as u32
+    }
+
+    fn topic_name(&self, topic: u32) -> Option<&Topic> {
+        self.topics.get(topic as usize).map(|topic| &topic.name)
+    }
+
+    fn is_topic(&self, topic: u32, demand: TopicDemand, now: Instant) -> bool {
+        let topic = &self.topics[topic as usize];
+        match demand {
+            TopicDemand::Awaited => topic.is_waiting(now),
+            TopicDemand::Wanted => topic.has_messages() || topic.is_waiting(now),
+            TopicDemand::InUse => topic.is_known() && (topic.used || topic.has_messages()),
+            TopicDemand::Lacking => topic.lacks_metadata(now),
+        }
+    }
+
+    fn standing(&self, about: About, now: Instant) -> Standing {
+        let waits = match about {
+            About::Topic(topic) => match self.topics.get(topic as usize) {
+                Some(state) if state.last_error.is_some() => state.has_messages() || state.is_waiting(now),
+                _ => return Standing::Over,
+            },
+            About::Leader(topic, number) => match self.partition(topic, number) {
+                Some(partition) if partition.no_leader.is_some() => !partition.is_idle(),
+                _ => return Standing::Over,
+            },
+            About::Partition(topic, number) => {
+                self.partition(topic, number).is_some_and(|partition| !partition.is_idle())
+            }
+            // The cluster's own.
+            About::Metadata | About::Identity | About::Broker(_) | About::Quota(_) => self.is_busy(),
+        };
+        if waits { Standing::Waiting } else { Standing::Idle }
+    }
+}
