@@ -28,6 +28,7 @@ use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::Action;
 use ottla::engine::producer::ProducerEngine;
+use ottla::engine::{Action, Engine};
 use ottla::net::inbox::Inbox;
 use ottla::net::{Event, Net};
 use ottla::queue::chunk::Chunk;

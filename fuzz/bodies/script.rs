@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla::config::{ClientConfig, ProducerConfig};
+use ottla::engine::Engine;
 use ottla::engine::producer::batch::BATCH;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
 use ottla::queue::chunk::Chunk;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla::ConnectionErrorKind;
-use ottla::engine::Action;
+use ottla::engine::{Action, Engine};
 use ottla::net::inbox::Inbox;
 use ottla::testing::requests::{Reply, Then};
 use ottla::wire::Api;

@@ -7,11 +7,50 @@ pub mod backoff;
 pub mod cluster;
 pub mod producer;
 
+use std::time::Instant;
+
 pub use self::action::Action;
+use crate::deadline::Deadline;
+use crate::error::ConnectionErrorKind;
+use crate::wire::frame::ConnId;
+
+/// What a driver connects to the sockets: what happens on connections and the time go in, actions come out.
+pub trait Engine {
+    /// A connection is open.
+    fn connected(&mut self, conn: ConnId, now: Instant);
+
+    /// A connection could not be opened, or ended.
+    fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant);
+
+    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first
+    /// byte accepted and `finished` more their last. Returns whether there is something to decide then: if no answer is
+    /// awaited, more may be sent.
+    fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool;
+
+    /// A whole response, without its size field.
+    fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant);
+
+    /// Nobody has looked at the sockets for long: what their other ends are asked for is not given up before `until`.
+    /// What waits here is, because no answer can be under way. Each connection and batch is put off once.
+    fn put_off(&mut self, until: Instant);
+
+    /// Judges deadlines and decides what to send. Call it after inputs, and when
+    /// [`next_deadline`](Self::next_deadline) has come.
+    fn advance(&mut self, now: Instant);
+
+    /// When [`advance`](Self::advance) has something to do without any input.
+    fn next_deadline(&self) -> Deadline;
+
+    /// The next thing to do for the engine.
+    fn next_action(&mut self) -> Option<Action>;
+
+    /// Whether what it was given to do is not done, so that the next thing to come is an answer, and not a caller.
+    fn is_busy(&self) -> bool;
+}
 
 /// A moment from which tests count.
 #[cfg(test)]
-pub(crate) fn test_clock() -> std::time::Instant {
+pub(crate) fn test_clock() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "tests need one moment to count from; they never read it again")]
-    std::time::Instant::now()
+    Instant::now()
 }

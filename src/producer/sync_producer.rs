@@ -22,7 +22,8 @@ use crate::message::Message;
 use crate::queue::chunk::Chunk;
 use crate::queue::{Checked, Full, Limits, Queue, Refused, Usual};
 use crate::threads::clock;
-use crate::threads::driver::Driver;
+use crate::threads::driver::{Driver, new_seed};
+use crate::threads::producer::feed::Feed;
 use crate::threads::spawn::panic_text;
 
 /// Sends messages on the caller's own thread: `produce` buffers them, `deliver_messages` sends them and waits.
@@ -38,7 +39,7 @@ pub struct Producer {
     /// Its places are those of the buffer: each is held until the message has its fate.
     queue: Queue,
     /// Made with the first delivery.
-    driver: Option<Box<Driver>>,
+    running: Option<Box<Running>>,
     /// The process in which the first message was produced.
     pid: Option<u32>,
 }
@@ -55,7 +56,7 @@ impl Producer {
         });
         let unbounded = ProducerConfig { delivery_timeout: Duration::MAX, max_retries: None, ..(*producer).clone() };
         let without_timeout = Arc::new(unbounded);
-        let mut this = Self { client, producer, without_timeout, queue, driver: None, pid: None };
+        let mut this = Self { client, producer, without_timeout, queue, running: None, pid: None };
         this.queue.start();
         this
     }
@@ -126,17 +127,18 @@ impl Producer {
     pub fn clear_buffer(&mut self) -> Undelivered {
         if self.forked() {
             // What it holds belongs to the parent.
-            mem::forget(self.driver.take());
+            mem::forget(self.running.take());
             return Undelivered::default();
         }
         if self.queue.held() == 0 {
             return Undelivered::default();
         }
-        let (mut engine, mut chunks) = match self.driver.take() {
-            Some(mut driver) => {
+        let (mut engine, mut chunks) = match self.running.take() {
+            Some(running) => {
+                let Running { mut driver, feed } = *running;
                 // What was answered since is not told as possibly written.
                 driver.look();
-                driver.dismantle()
+                (driver.into_engine(), feed.hand)
             }
             None => (ProducerEngine::new(self.client.clone(), self.without_timeout.clone(), 0), VecDeque::new()),
         };
@@ -181,7 +183,7 @@ impl Producer {
     }
 
     fn accept(&mut self, message: &Message<'_>) -> Result<(), ProduceErrorKind> {
-        if let Some(fatal) = self.driver.as_ref().and_then(|driver| driver.engine.fatal()) {
+        if let Some(fatal) = self.running.as_ref().and_then(|running| running.driver.engine.fatal()) {
             return Err(ProduceErrorKind::Fatal(Arc::clone(fatal)));
         }
         let usual_bytes = Usual::bytes(self.producer.max_message_bytes);
@@ -210,31 +212,32 @@ impl Producer {
             queued: full.queued,
             limit: limit(full.limit),
             oldest_age: full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at)),
-            last_error: self.driver.as_ref().and_then(|driver| driver.engine.last_error().cloned()),
+            last_error: self.running.as_ref().and_then(|running| running.driver.engine.last_error().cloned()),
         })
     }
 
     /// Delivers until each message has its fate or the time is up, and returns what is in the way of those left.
     fn deliver(&mut self, failed: &mut Vec<Errors>) -> Option<Arc<DeliveryErrorKind>> {
-        let mut driver = match self.ready_driver() {
-            Ok(driver) => driver,
+        let mut running = match self.ready() {
+            Ok(running) => running,
             Err(error) => return Some(Arc::new(self.io_error(error))),
         };
+        let Running { driver, feed } = &mut *running;
         // What the last call left has new attempts, too.
         driver.engine.extend(driver.now());
-        self.take_all(&mut driver.hand);
+        self.take_all(&mut feed.hand);
         driver.begin(Deadline::after(driver.now(), self.producer.delivery_timeout));
         let retries = self.producer.max_retries;
         let mut faults = 0;
         let problem = loop {
-            let step = step(&mut driver, |fate| self.settle(fate, failed), retries);
-            driver.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
+            let step = step(driver, feed, |fate| self.settle(fate, failed), retries);
+            feed.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
             match step {
                 Ok(Step::Wait) => {}
                 Ok(Step::Done) => break driver.engine.last_error().cloned(),
                 Err(fault) => {
                     log::error!("a fault inside ottla, please report it: {fault}");
-                    driver.recover(&fault).into_iter().for_each(|fate| drop(self.settle(fate, failed)));
+                    feed.recover(driver, &fault).into_iter().for_each(|fate| drop(self.settle(fate, failed)));
                     faults += 1;
                     if faults == FAULTS_IN_A_CALL {
                         break Some(Arc::new(DeliveryErrorKind::Internal(fault)));
@@ -242,28 +245,33 @@ impl Producer {
                 }
             }
         };
-        self.driver = Some(driver);
+        self.running = Some(running);
         problem
     }
 
     /// The driver, after it has read what arrived since the last call.
-    fn ready_driver(&mut self) -> io::Result<Box<Driver>> {
-        let mut driver = match self.driver.take() {
-            Some(driver) => driver,
-            None => Box::new(Driver::new(self.client.clone(), self.without_timeout.clone(), false)?),
+    fn ready(&mut self) -> io::Result<Box<Running>> {
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => {
+                let mut feed = Feed::new(self.client.clone(), self.without_timeout.clone(), false, new_seed());
+                let driver = Driver::new(self.client.clone(), feed.new_engine())?;
+                Box::new(Running { driver, feed })
+            }
         };
-        for topic in &self.queue.topics()[driver.topic_count()..] {
-            driver.add_topic(topic.clone());
+        let Running { driver, feed } = &mut *running;
+        for topic in &self.queue.topics()[feed.topic_count()..] {
+            feed.add_topic(topic.clone(), &mut driver.engine);
         }
         // To look at the sockets is a system call; what came since so short a time ago is seen a moment later.
         if clock::now().saturating_duration_since(driver.now()) < JUST_LOOKED {
-            return Ok(driver);
+            return Ok(running);
         }
         let now = Deadline::at(driver.now());
         match driver.poll(now, false) {
-            Ok(()) => Ok(driver),
+            Ok(()) => Ok(running),
             Err(error) => {
-                self.driver = Some(driver);
+                self.running = Some(running);
                 Err(error)
             }
         }
@@ -296,6 +304,12 @@ impl Producer {
     }
 }
 
+/// What the first delivery makes.
+struct Running {
+    driver: Driver<ProducerEngine>,
+    feed: Feed,
+}
+
 enum Step {
     Wait,
     Done,
@@ -304,12 +318,14 @@ enum Step {
 /// One turn: all in hand to the engine, its fates out, and a wait for the sockets. Done when every message has its
 /// fate, when the caller's time is up, or when a batch was attempted `retries` times more.
 fn step(
-    driver: &mut Driver,
+    driver: &mut Driver<ProducerEngine>,
+    feed: &mut Feed,
     mut settle: impl FnMut(BatchFate) -> Option<BatchFate>,
     retries: Option<u32>,
 ) -> Result<Step, String> {
     let result = catch_unwind(AssertUnwindSafe(|| {
-        driver.append();
+        let now = driver.now();
+        feed.append(&mut driver.engine, now);
         driver.go();
         while let Some(fate) = driver.engine.next_fate() {
             if let Some(delivered) = settle(fate) {
@@ -317,7 +333,7 @@ fn step(
             }
         }
         // The buffer counts until the fate, not until the first byte is written.
-        driver.take_released();
+        feed.take_released(&mut driver.engine);
         let exhausted = retries.is_some_and(|retries| driver.engine.is_exhausted(retries));
         if driver.engine.unfinished() == 0 || exhausted || driver.is_overdue() {
             return Ok(Step::Done);
@@ -335,7 +351,7 @@ impl Drop for Producer {
     fn drop(&mut self) {
         if self.forked() {
             // Its sockets are the parent's: even to forget them in the poll would be felt there.
-            mem::forget(self.driver.take());
+            mem::forget(self.running.take());
         } else if self.queue.held() > 0 {
             log::warn!("a producer was dropped with {} messages in its buffer, which are lost", self.queue.held());
         }

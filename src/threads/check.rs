@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock;
-use super::driver::Driver;
+use super::driver::{Driver, new_seed};
 use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
+use crate::engine::producer::ProducerEngine;
 use crate::error::{BrokerInfo, CheckError, ClusterInfo, ConnectionError, DeliveryErrorKind};
 
 /// Blocks until every broker was called, for at most `timeout`.
 pub(crate) fn run(client: &Arc<ClientConfig>, timeout: Duration) -> Result<ClusterInfo, CheckError> {
-    let driver = Driver::new(Arc::clone(client), Arc::default(), false).map_err(CheckError::Io)?;
+    let engine = ProducerEngine::new(Arc::clone(client), Arc::default(), new_seed());
+    let driver = Driver::new(Arc::clone(client), engine).map_err(CheckError::Io)?;
     let mut look = Look { driver, timeout };
     look.driver.begin(Deadline::after(clock::now(), timeout));
     let mut cluster = look.find(&client.seeds)?;
@@ -27,7 +29,7 @@ pub(crate) fn run(client: &Arc<ClientConfig>, timeout: Duration) -> Result<Clust
 }
 
 struct Look {
-    driver: Driver,
+    driver: Driver<ProducerEngine>,
     timeout: Duration,
 }
 

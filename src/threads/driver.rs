@@ -1,31 +1,24 @@
-//! Connects the engine to the sockets: the loop's steps that the worker and the sync producer share. The only file that
-//! knows both `engine` and `net`. Never decides anything: it carries, and it replaces an engine that panicked. Its
-//! calls to the sockets are the trait `Network`, so that the simulation drives it without any.
+//! Connects an engine to the sockets: the steps of a loop, whatever the engine is for. The only place that knows both
+//! `engine` and `net`. Never decides anything: it carries. What it asks of the sockets is the trait `Network`, so that
+//! the simulation drives it without any.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
-
 use super::clock;
 use super::watch::Watch;
-use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
+use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
-use crate::engine::Action;
-use crate::engine::producer::{BatchFate, ProducerEngine, Released, Salvage};
-use crate::message::Topic;
+use crate::engine::{Action, Engine};
 use crate::net::Event;
 #[cfg(not(all(test, shuttle)))]
 pub(super) use crate::net::Net;
 #[cfg(all(test, shuttle))]
 pub(super) use crate::net::model::Net;
-use crate::queue::chunk::Chunk;
 use crate::sync::Waker;
 use crate::wire::frame::{ConnId, Frame};
 
@@ -43,25 +36,14 @@ pub(crate) trait Network {
     fn waker(&self) -> Option<Arc<Waker>>;
 }
 
-pub(crate) struct Driver<N = Net> {
+/// An engine, its sockets, and the time that it is told.
+pub(crate) struct Driver<E, N = Net> {
     client: Arc<ClientConfig>,
-    producer: Arc<ProducerConfig>,
-    callbacks: bool,
-    pub engine: ProducerEngine,
+    pub engine: E,
     net: N,
-    /// For an answer, and for a caller's next message.
+    /// For an answer, and for a caller's next wish.
     answers: Watch,
     callers: Watch,
-    /// Begins each engine differently: for jitter, not for secrets.
-    seeds: Rng,
-    topics: Vec<Topic>,
-    /// Chunks on their way into the engine, in order. They live here, and the cursor in each says what the engine
-    /// has, so that a panic on the way costs one message.
-    pub hand: VecDeque<Chunk>,
-    /// Chunks that the engine has emptied.
-    pub spent: Vec<Chunk>,
-    /// Queue places that a broken engine left free.
-    released: Released,
     events: Vec<Event>,
     /// Whether the engine was told something since it last decided what to do.
     told: bool,
@@ -73,14 +55,13 @@ pub(crate) struct Driver<N = Net> {
     put_off: bool,
 }
 
-impl Driver {
-    /// `callbacks` says that messages keep their buffer place until `callbacks_done`.
+impl<E: Engine> Driver<E> {
+    /// Over sockets.
     ///
     /// # Errors
     /// The system has no descriptors left.
-    pub fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool) -> io::Result<Self> {
-        let seed = RandomState::new().hash_one(0);
-        Ok(Self::over(new_net(&client)?, client, producer, callbacks, seed))
+    pub fn new(client: Arc<ClientConfig>, engine: E) -> io::Result<Self> {
+        Ok(Self::over(new_net(&client)?, client, engine))
     }
 
     /// Waits for the sockets, the waker or the engine's next deadline, for at most `wait`, and tells the engine what
@@ -107,7 +88,7 @@ impl Driver {
     }
 
     fn watch_and_poll(&mut self, mut wait: Option<Duration>) -> io::Result<()> {
-        let watch = if self.engine.unfinished() > 0 { &mut self.answers } else { &mut self.callers };
+        let watch = if self.engine.is_busy() { &mut self.answers } else { &mut self.callers };
         if let Some(longest) = watch.begin() {
             let within = wait.map_or(longest, |wait| wait.min(longest));
             let found = self.net.watch(within, &mut self.events)?;
@@ -121,23 +102,15 @@ impl Driver {
     }
 }
 
-impl<N: Network> Driver<N> {
-    /// A driver over a network that stands.
-    pub fn over(net: N, client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool, seed: u64) -> Self {
-        let mut seeds = Rng::with_seed(seed);
+impl<E: Engine, N: Network> Driver<E, N> {
+    /// Over a network that stands.
+    pub fn over(net: N, client: Arc<ClientConfig>, engine: E) -> Self {
         Self {
-            engine: new_engine(&client, &producer, callbacks, &mut seeds),
             client,
-            producer,
-            callbacks,
+            engine,
             net,
             answers: Watch::default(),
             callers: Watch::default(),
-            seeds,
-            topics: Vec::new(),
-            hand: VecDeque::new(),
-            spent: Vec::new(),
-            released: Released::default(),
             events: Vec::new(),
             told: false,
             now: clock::now(),
@@ -214,28 +187,6 @@ impl<N: Network> Driver<N> {
         self.now
     }
 
-    /// How many topics it was told.
-    pub fn topic_count(&self) -> usize {
-        self.topics.len()
-    }
-
-    pub fn add_topic(&mut self, topic: Topic) {
-        self.topics.push(topic.clone());
-        self.engine.add_topic(topic);
-    }
-
-    /// Gives the engine all chunks in hand.
-    pub fn append(&mut self) {
-        while let Some(chunk) = self.hand.front_mut() {
-            self.engine.append(chunk, self.now);
-            // A message with a handle is lost when nothing has it any more: from here on the engine has them.
-            chunk.extras.clear();
-            // Many at once would take as much memory again, until callers have them.
-            let spent = self.hand.pop_front();
-            self.spent.extend(spent.filter(|_| self.spent.len() < MOST_SPENT));
-        }
-    }
-
     /// Lets the engine decide, and does what it says; what sockets take at once is written.
     pub fn go(&mut self) {
         self.told = false;
@@ -246,47 +197,17 @@ impl<N: Network> Driver<N> {
         self.feed();
     }
 
-    /// Queue places that became free since the last call.
-    pub fn take_released(&mut self) -> Released {
-        let released = self.engine.take_released();
-        mem::take(&mut self.released).and(released)
-    }
-
-    /// The same at the end, when no caller can come any more.
-    pub fn take_last_released(&mut self) -> Released {
-        let released = self.engine.take_last_released();
-        mem::take(&mut self.released).and(released)
-    }
-
-    /// Puts a new engine and new connections in the place of those that `what` broke. Returns the fates that the old
-    /// engine still gives; what it never wrote is in hand again.
-    pub fn recover(&mut self, what: &str) -> Vec<BatchFate> {
-        let fresh = new_engine(&self.client, &self.producer, self.callbacks, &mut self.seeds);
-        let old = mem::replace(&mut self.engine, fresh);
-        self.topics.iter().for_each(|topic| self.engine.add_topic(topic.clone()));
+    /// Puts a new engine and new connections in the place of those that broke; gives the engine that did.
+    pub fn replace(&mut self, engine: E) -> E {
         self.events.clear();
         self.told = true;
         self.net.renew(&self.client);
-        // Chunks stay in hand only while the engine takes them: the first one holds the message that broke it.
-        if let Some(chunk) = self.hand.front_mut() {
-            self.engine.fail_next(chunk, what, self.now);
-            let taken = chunk.taken;
-            chunk.extras.forget_before(taken);
-        }
-        let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
-            log::error!("the messages of a broken engine could not be saved");
-            return Vec::new();
-        };
-        self.released = self.released.and(released);
-        for chunk in chunks.into_iter().rev() {
-            self.hand.push_front(chunk);
-        }
-        fates
+        mem::replace(&mut self.engine, engine)
     }
 
-    /// Closes the connections; the engine and the chunks in hand are left.
-    pub fn dismantle(self) -> (ProducerEngine, VecDeque<Chunk>) {
-        (self.engine, self.hand)
+    /// Closes the connections; the engine is left.
+    pub fn into_engine(self) -> E {
+        self.engine
     }
 
     fn act(&mut self, action: Action) {
@@ -381,13 +302,16 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 /// More than all sockets hold; who sends on without end must not stop the time.
 const MOST_TURNS: u32 = 64;
 
-impl<N> std::fmt::Debug for Driver<N> {
+/// Begins each engine differently: for jitter, not for secrets.
+pub(crate) fn new_seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+impl<E: std::fmt::Debug, N> std::fmt::Debug for Driver<E, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
-
-const MOST_SPENT: usize = 8;
 
 fn new_net(client: &ClientConfig) -> io::Result<Net> {
     match &client.resolver.0 {
@@ -399,18 +323,10 @@ fn new_net(client: &ClientConfig) -> io::Result<Net> {
     }
 }
 
-fn new_engine(
-    client: &Arc<ClientConfig>,
-    producer: &Arc<ProducerConfig>,
-    callbacks: bool,
-    seeds: &mut Rng,
-) -> ProducerEngine {
-    ProducerEngine::new(Arc::clone(client), Arc::clone(producer), seeds.u64(..)).with_callbacks(callbacks)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::producer::ProducerEngine;
 
     #[test]
     fn a_look_is_late_when_it_comes_long_after_it_was_to_be() {
@@ -441,7 +357,9 @@ mod tests {
             |millis| start + Duration::from_millis(millis),
             |millis| Deadline::after(start, Duration::from_millis(millis)),
         );
-        let mut driver = Driver::over(Nowhere, Arc::new(ClientConfig::new(Vec::new())), Arc::default(), false, 0);
+        let client = Arc::new(ClientConfig::new(Vec::new()));
+        let engine = ProducerEngine::new(Arc::clone(&client), Arc::default(), 0);
+        let mut driver = Driver::over(Nowhere, client, engine);
         driver.hear(deadline(0), at(0));
         driver.begin(deadline(9000));
         // It has time enough, and its respite is still to come.

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::Action;
 use ottla::engine::producer::ProducerEngine;
+use ottla::engine::{Action, Engine};
 use ottla::queue::chunk::Chunk;
 use ottla::testing::requests::{Reply, Then};
 use ottla::testing::state::ClusterState;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::Action;
 use ottla::engine::producer::ProducerEngine;
+use ottla::engine::{Action, Engine};
 use ottla::queue::chunk::Chunk;
 use ottla::testing::Cluster;
 use ottla::testing::requests::Reply;

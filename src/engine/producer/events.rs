@@ -1,4 +1,4 @@
-//! What happens on connections, and what it means for batches.
+//! What happens on connections and with the time, and what it means for batches: what a driver sees of the engine.
 
 use std::time::Instant;
 
@@ -9,26 +9,22 @@ use crate::deadline::Deadline;
 use crate::engine::cluster::in_flight::Purpose;
 use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::{Lost, News};
+use crate::engine::{Action, Engine};
 use crate::error::ConnectionErrorKind;
 use crate::wire::frame::ConnId;
 
-impl ProducerEngine {
-    /// A connection is open.
-    pub fn connected(&mut self, conn: ConnId, now: Instant) {
+impl Engine for ProducerEngine {
+    fn connected(&mut self, conn: ConnId, now: Instant) {
         self.cluster.connected(conn, now);
     }
 
-    /// A connection could not be opened, or ended.
-    pub fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant) {
+    fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant) {
         let (cluster, waiting) = self.cluster_and_demand();
         cluster.closed(conn, why, &waiting, now);
         self.heed_news(now);
     }
 
-    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first
-    /// byte accepted and `finished` more their last. Returns whether there is something to decide then: if no answer is
-    /// awaited, more may be sent.
-    pub fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
+    fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
         let (topics, released) = (&mut self.topics, &mut self.released);
         let done = self.cluster.wrote(conn, started, finished, now, |request| {
             let Purpose::Produce(sent) = &request.purpose else { return };
@@ -47,8 +43,7 @@ impl ProducerEngine {
         unanswered
     }
 
-    /// A whole response, without its size field.
-    pub fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant) {
+    fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant) {
         let (cluster, waiting) = self.cluster_and_demand();
         if let Some(answered) = cluster.response(conn, frame, &waiting, now) {
             let peer = answered.peer;
@@ -58,6 +53,53 @@ impl ProducerEngine {
             }
         }
         self.heed_news(now);
+    }
+
+    fn put_off(&mut self, until: Instant) {
+        self.topics.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.put_off(until));
+        self.cluster.put_off(until);
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.judge_links(&waiting, now);
+        self.heed_news(now);
+        self.heed_alarms(now);
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.forget_causes(&waiting, now);
+        cluster.refresh(&waiting, now);
+        self.heed_news(now);
+        self.ask_for_identity(now);
+        self.dispatch(now);
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.connect_as_needed(&waiting, now);
+        self.heed_news(now);
+    }
+
+    fn next_deadline(&self) -> Deadline {
+        let alarm = self.alarms.first().map_or(Deadline::NEVER, |(moment, ..)| Deadline::at(*moment));
+        alarm.min(self.cluster.next_deadline(&self.waiting())).min(self.identity_deadline())
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.cluster.next_action()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.unfinished > 0
+    }
+}
+
+impl ProducerEngine {
+    fn heed_alarms(&mut self, now: Instant) {
+        while let Some((_, topic, partition)) = self.alarms.first().copied().filter(|(moment, ..)| *moment <= now) {
+            self.alarms.pop_first();
+            if partition < 0 {
+                self.visit_topic(topic, now);
+            } else {
+                self.visit(topic, partition, now);
+            }
+        }
     }
 
     /// Takes in what the cluster has met.

@@ -2,7 +2,7 @@
 //!
 //! Owns the topics with their partitions, and the producer's id; its [`Cluster`] has the links to the brokers. Pure: no
 //! socket, clock, lock or thread. One driver calls it: it hands in chunks, connection events and the time, calls
-//! [`advance`](ProducerEngine::advance), and then carries out the actions and passes on the fates.
+//! [`advance`](crate::engine::Engine::advance), and then carries out the actions and passes on the fates.
 //!
 //! Every message that was appended gets exactly one fate, by [`next_fate`](ProducerEngine::next_fate).
 
@@ -42,8 +42,6 @@ use self::partition::{Rules, Settled};
 use self::topic::TopicState;
 use self::waiting::Waiting;
 use crate::config::{ClientConfig, ProducerConfig};
-use crate::deadline::Deadline;
-use crate::engine::action::Action;
 use crate::engine::backoff::Backoff;
 use crate::engine::cluster::description::ClusterDescription;
 use crate::engine::cluster::{Cluster, Options};
@@ -183,38 +181,6 @@ impl ProducerEngine {
         self.topics.len()
     }
 
-    /// Nobody has looked at the sockets for long: what their other ends are asked for is not given up before `until`.
-    /// What waits here is, because no answer can be under way. Each connection and batch is put off once.
-    pub fn put_off(&mut self, until: Instant) {
-        self.topics.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.put_off(until));
-        self.cluster.put_off(until);
-    }
-
-    /// Judges deadlines and decides what to send. Call it after inputs, and when
-    /// [`next_deadline`](Self::next_deadline) has come.
-    pub fn advance(&mut self, now: Instant) {
-        let (cluster, waiting) = self.cluster_and_demand();
-        cluster.judge_links(&waiting, now);
-        self.heed_news(now);
-        while let Some((_, topic, partition)) = self.alarms.first().copied().filter(|(moment, ..)| *moment <= now) {
-            self.alarms.pop_first();
-            if partition < 0 {
-                self.visit_topic(topic, now);
-            } else {
-                self.visit(topic, partition, now);
-            }
-        }
-        let (cluster, waiting) = self.cluster_and_demand();
-        cluster.forget_causes(&waiting, now);
-        cluster.refresh(&waiting, now);
-        self.heed_news(now);
-        self.ask_for_identity(now);
-        self.dispatch(now);
-        let (cluster, waiting) = self.cluster_and_demand();
-        cluster.connect_as_needed(&waiting, now);
-        self.heed_news(now);
-    }
-
     /// The cluster, and what to tell it of messages.
     fn cluster_and_demand(&mut self) -> (&mut Cluster, Waiting<'_>) {
         let Self { cluster, topics, outbox, identity, unfinished, .. } = self;
@@ -230,18 +196,6 @@ impl ProducerEngine {
     #[must_use]
     pub fn cluster(&self) -> Option<&ClusterDescription> {
         self.cluster.description()
-    }
-
-    /// When [`advance`](Self::advance) has something to do without any input.
-    #[must_use]
-    pub fn next_deadline(&self) -> Deadline {
-        let alarm = self.alarms.first().map_or(Deadline::NEVER, |(moment, ..)| Deadline::at(*moment));
-        alarm.min(self.cluster.next_deadline(&self.waiting())).min(self.identity_deadline())
-    }
-
-    /// The next thing to do for the engine.
-    pub fn next_action(&mut self) -> Option<Action> {
-        self.cluster.next_action()
     }
 
     /// The next fate.
@@ -550,6 +504,7 @@ mod tests {
 
     use super::*;
     use crate::config::BrokerAddress;
+    use crate::deadline::Deadline;
 
     #[test]
     fn a_panic_between_a_fate_and_its_way_out_keeps_it() {

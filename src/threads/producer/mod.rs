@@ -12,13 +12,14 @@ use std::io;
 use std::sync::Arc;
 
 use self::delivery::Callback;
+use self::feed::Feed;
 use self::gate::Gate;
 use self::outlet::Outlet;
 pub(crate) use self::role::{Role, role};
 use self::state::Ended;
 use self::worker::Worker;
 use super::clock;
-use super::driver::Driver;
+use super::driver::{Driver, new_seed};
 use super::spawn::spawn;
 use crate::config::{ClientConfig, ProducerConfig, QueueConfig};
 use crate::deadline::Deadline;
@@ -27,6 +28,7 @@ use crate::sync::channel::{bounded, unbounded};
 use crate::sync::thread::JoinHandle;
 
 pub(crate) mod delivery;
+pub(crate) mod feed;
 pub(crate) mod gate;
 mod outlet;
 mod role;
@@ -58,12 +60,13 @@ pub(crate) fn start(
     callback: &Arc<Mutex<Option<Callback>>>,
 ) -> io::Result<Threads> {
     let has_callback = callback.lock().is_some();
-    let driver = Driver::new(Arc::clone(client), Arc::clone(producer), has_callback)?;
+    let mut feed = Feed::new(Arc::clone(client), Arc::clone(producer), has_callback, new_seed());
+    let driver = Driver::new(Arc::clone(client), feed.new_engine())?;
     let waker = driver.waker();
     let (callbacks, items) = if has_callback { Some(unbounded()).unzip() } else { (None, None) };
     let outlet = Outlet::new(callbacks, queue.max_queue_size, queue.max_queue_bytesize);
     let never_by_itself = queue.delivery_threshold == 0 && queue.delivery_interval.is_zero();
-    let worker = Worker::new(Arc::clone(gate), driver, outlet, never_by_itself);
+    let worker = Worker::new(Arc::clone(gate), (driver, feed), outlet, never_by_itself);
 
     // Each thread waits for `go`: if one cannot start, dropping it ends the others before they did anything.
     let (go, wait) = bounded::<()>(3);

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::delivery::{Callback, Item, tell};
+use super::feed::Feed;
 use super::gate::{Gate, Refusal};
 use super::outlet::Outlet;
 use super::state::{Abandon, Ended, Flush};
 use super::worker::Worker;
 use crate::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
 use crate::deadline::Deadline;
-use crate::engine::Action;
 use crate::engine::producer::{BatchFate, Errors, ProducerEngine};
+use crate::engine::{Action, Engine};
 use crate::error::ProduceErrorKind;
 use crate::fate::slot::{self, Lookout, Slot};
 use crate::message::{Message, Timestamp};
@@ -116,9 +117,10 @@ impl Unthreaded {
         let (callbacks, items) = if callback.is_some() { Some(unbounded()).unzip() } else { (None, None) };
         let outlet = Outlet::new(callbacks, queue.max_queue_size, queue.max_queue_bytesize);
         let max_message_bytes = producer.max_message_bytes;
-        let driver = Driver::over(Wires::default(), client, producer, callback.is_some(), seed);
+        let mut feed = Feed::new(Arc::clone(&client), producer, callback.is_some(), seed);
+        let driver = Driver::over(Wires::default(), client, feed.new_engine());
         let never_by_itself = queue.delivery_threshold == 0 && queue.delivery_interval.is_zero();
-        let worker = Worker::new(Arc::clone(&gate), driver, outlet, never_by_itself);
+        let worker = Worker::new(Arc::clone(&gate), (driver, feed), outlet, never_by_itself);
         gate.open(None, items.is_some());
         Self { gate, worker, max_message_bytes, items, callback, next_look: Deadline::NEVER, ended: false }
     }
@@ -338,7 +340,7 @@ impl Unthreaded {
 
     /// Chunks on their way into the engine.
     pub fn hand(&mut self) -> &mut VecDeque<Chunk> {
-        &mut self.worker.driver.hand
+        &mut self.worker.feed.hand
     }
 
     /// The sockets of the worker.

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Role;
+use super::feed::Feed;
 use super::gate::{Gate, Next};
 use super::outlet::Outlet;
 use super::role::serve;
 use super::state::{Abandon, Called, Orders, Report};
 use crate::deadline::Deadline;
-use crate::engine::producer::BatchFate;
+use crate::engine::producer::{BatchFate, ProducerEngine};
 use crate::error::{DeliveryErrorKind, FatalError};
 use crate::threads::driver::{Driver, Net, Network};
 use crate::threads::spawn::{contain, panic_text};
 
 pub(super) struct Worker<N = Net> {
     gate: Arc<Gate>,
-    pub driver: Driver<N>,
+    pub driver: Driver<ProducerEngine, N>,
+    pub feed: Feed,
     outlet: Outlet,
     /// Whether the engine was told that messages keep their buffer place until their callbacks have returned.
     has_callbacks: bool,
@@ -76,11 +78,17 @@ impl Worker {
 
 impl<N: Network> Worker<N> {
     /// `never_by_itself` says that neither a threshold nor an interval makes messages leave.
-    pub fn new(gate: Arc<Gate>, driver: Driver<N>, outlet: Outlet, never_by_itself: bool) -> Self {
+    pub fn new(
+        gate: Arc<Gate>,
+        (driver, feed): (Driver<ProducerEngine, N>, Feed),
+        outlet: Outlet,
+        never_by_itself: bool,
+    ) -> Self {
         let look_at_idle = if never_by_itself { Deadline::after(driver.now(), IDLE_AFTER) } else { Deadline::NEVER };
         Self {
             gate,
             driver,
+            feed,
             has_callbacks: outlet.has_callbacks(),
             outlet,
             report: Report::default(),
@@ -106,7 +114,7 @@ impl<N: Network> Worker<N> {
 
     /// Hands in what happened, and takes what is asked.
     pub fn listen(&mut self) -> Next {
-        let next = self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
+        let next = self.gate.exchange(&mut self.report, &mut self.orders, self.feed.topic_count());
         if let Some(upto) = self.to_mark.take() {
             if !self.outlet.mark_finished(upto) {
                 self.report.finished_upto = Some(upto);
@@ -151,24 +159,24 @@ impl<N: Network> Worker<N> {
     /// The worker's last words.
     pub fn end(&mut self) {
         let remains = self.outlet.close(self.driver.now());
-        self.report.released = self.report.released.and(self.driver.take_last_released());
+        self.report.released = self.report.released.and(self.feed.take_last_released(&mut self.driver.engine));
         self.gate.worker_ended(&mut self.report, remains);
     }
 
     /// Does what is asked.
     pub fn obey(&mut self) {
         for topic in self.orders.topics.drain(..) {
-            self.driver.add_topic(topic);
+            self.feed.add_topic(topic, &mut self.driver.engine);
         }
         if mem::take(&mut self.orders.awaited) {
             self.attention = ATTENTION;
         }
-        self.driver.hand.append(&mut self.orders.chunks);
-        self.driver.append();
-        self.report.spent.append(&mut self.driver.spent);
+        let now = self.driver.now();
+        self.feed.hand.append(&mut self.orders.chunks);
+        self.feed.append(&mut self.driver.engine, now);
+        self.report.spent.append(&mut self.feed.spent);
         let called = mem::take(&mut self.orders.called);
         self.called(called);
-        let now = self.driver.now();
         for (topic, known) in self.orders.asks.drain(..) {
             if let Some(count) = self.driver.engine.partition_count(topic, now) {
                 self.report.answers.push((topic, count));
@@ -199,7 +207,7 @@ impl<N: Network> Worker<N> {
         while let Some(fate) = self.driver.engine.next_fate() {
             self.dispatch(fate);
         }
-        self.report.released = self.report.released.and(self.driver.take_released());
+        self.report.released = self.report.released.and(self.feed.take_released(&mut self.driver.engine));
         self.driver.engine.take_counts(&mut self.report.partitions);
         self.driver.engine.take_held_up(&mut self.report.held_up);
         let last = self.driver.engine.last_error();
@@ -264,12 +272,12 @@ impl<N: Network> Worker<N> {
     }
 
     fn recover(&mut self, fault: &str) {
-        for fate in self.driver.recover(fault) {
+        for fate in self.feed.recover(&mut self.driver, fault) {
             // The engine that counted these in its buffer is gone.
             self.outlet.dispatch(fate, &mut self.report, self.driver.now());
         }
         // The new engine has yet to learn what the old one knew of topics that nothing can be sent to.
-        self.report.held_up.extend((0..self.driver.topic_count() as u32).map(|topic| (topic, None)));
+        self.report.held_up.extend((0..self.feed.topic_count() as u32).map(|topic| (topic, None)));
         self.gate.set_waker(self.driver.waker());
     }
 
@@ -281,7 +289,7 @@ impl<N: Network> Worker<N> {
         self.outlet.abandon_to(Abandon::ToCallback);
         let given_up = contain(|| {
             self.gate.close();
-            self.gate.exchange(&mut self.report, &mut self.orders, self.driver.topic_count());
+            self.gate.exchange(&mut self.report, &mut self.orders, self.feed.topic_count());
             self.obey();
             self.driver.engine.abandon(self.driver.now());
             self.collect();

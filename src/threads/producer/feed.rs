@@ -1,0 +1,115 @@
+//! What feeds a producer's engine, and outlives it: the topics, and the chunks on their way in. Puts a new engine in the
+//! place of one that panicked. The worker has one, and so has the sync producer.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use fastrand::Rng;
+
+use crate::config::{ClientConfig, ProducerConfig};
+use crate::engine::producer::{BatchFate, ProducerEngine, Released, Salvage};
+use crate::message::Topic;
+use crate::queue::chunk::Chunk;
+use crate::threads::driver::{Driver, Network};
+
+/// What a producer's engine gets to do.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    client: Arc<ClientConfig>,
+    producer: Arc<ProducerConfig>,
+    callbacks: bool,
+    /// Begins each engine differently.
+    seeds: Rng,
+    topics: Vec<Topic>,
+    /// Chunks on their way into the engine, in order. They live here, and the cursor in each says what the engine
+    /// has, so that a panic on the way costs one message.
+    pub hand: VecDeque<Chunk>,
+    /// Chunks that the engine has emptied.
+    pub spent: Vec<Chunk>,
+    /// Queue places that a broken engine left free.
+    released: Released,
+}
+
+impl Feed {
+    /// `callbacks` says that messages keep their buffer place until `callbacks_done`.
+    pub fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>, callbacks: bool, seed: u64) -> Self {
+        Self {
+            client,
+            producer,
+            callbacks,
+            seeds: Rng::with_seed(seed),
+            topics: Vec::new(),
+            hand: VecDeque::new(),
+            spent: Vec::new(),
+            released: Released::default(),
+        }
+    }
+
+    /// An engine that was told the topics.
+    pub fn new_engine(&mut self) -> ProducerEngine {
+        let (client, producer) = (Arc::clone(&self.client), Arc::clone(&self.producer));
+        let mut engine = ProducerEngine::new(client, producer, self.seeds.u64(..)).with_callbacks(self.callbacks);
+        self.topics.iter().for_each(|topic| engine.add_topic(topic.clone()));
+        engine
+    }
+
+    /// How many topics the engine was told.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Tells the engine another topic.
+    pub fn add_topic(&mut self, topic: Topic, engine: &mut ProducerEngine) {
+        self.topics.push(topic.clone());
+        engine.add_topic(topic);
+    }
+
+    /// Gives the engine all chunks in hand.
+    pub fn append(&mut self, engine: &mut ProducerEngine, now: Instant) {
+        while let Some(chunk) = self.hand.front_mut() {
+            engine.append(chunk, now);
+            // A message with a handle is lost when nothing has it any more: from here on the engine has them.
+            chunk.extras.clear();
+            // Many at once would take as much memory again, until callers have them.
+            let spent = self.hand.pop_front();
+            self.spent.extend(spent.filter(|_| self.spent.len() < MOST_SPENT));
+        }
+    }
+
+    /// Queue places that became free since the last call.
+    pub fn take_released(&mut self, engine: &mut ProducerEngine) -> Released {
+        mem::take(&mut self.released).and(engine.take_released())
+    }
+
+    /// The same at the end, when no caller can come any more.
+    pub fn take_last_released(&mut self, engine: &mut ProducerEngine) -> Released {
+        mem::take(&mut self.released).and(engine.take_last_released())
+    }
+
+    /// Puts a new engine and new connections in the place of those that `what` broke. Returns the fates that the old
+    /// engine still gives; what it never wrote is in hand again.
+    pub fn recover<N: Network>(&mut self, driver: &mut Driver<ProducerEngine, N>, what: &str) -> Vec<BatchFate> {
+        let old = driver.replace(self.new_engine());
+        // Chunks stay in hand only while the engine takes them: the first one holds the message that broke it.
+        if let Some(chunk) = self.hand.front_mut() {
+            let now = driver.now();
+            driver.engine.fail_next(chunk, what, now);
+            let taken = chunk.taken;
+            chunk.extras.forget_before(taken);
+        }
+        let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
+            log::error!("the messages of a broken engine could not be saved");
+            return Vec::new();
+        };
+        self.released = self.released.and(released);
+        for chunk in chunks.into_iter().rev() {
+            self.hand.push_front(chunk);
+        }
+        fates
+    }
+}
+
+const MOST_SPENT: usize = 8;
