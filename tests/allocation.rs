@@ -26,7 +26,6 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
 use ottla::config::{ClientConfig, ProducerConfig};
-use ottla::engine::Action;
 use ottla::engine::producer::ProducerEngine;
 use ottla::engine::{Action, Engine};
 use ottla::net::inbox::Inbox;

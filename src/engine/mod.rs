@@ -4,6 +4,7 @@
 mod action;
 mod advice;
 pub mod backoff;
+pub mod check;
 pub mod cluster;
 pub mod producer;
 

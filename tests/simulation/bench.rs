@@ -9,7 +9,6 @@ use bytes::Bytes;
 use kafka_protocol::messages::ResponseHeader;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use ottla::config::{ClientConfig, ProducerConfig};
-use ottla::engine::Action;
 use ottla::engine::producer::ProducerEngine;
 use ottla::engine::{Action, Engine};
 use ottla::queue::chunk::Chunk;
@@ -154,11 +153,6 @@ impl Bench {
 
     pub fn now(&self) -> Instant {
         self.now
-    }
-
-    /// How many connections are open.
-    pub fn connections(&self) -> usize {
-        self.wires.len()
     }
 
     /// Appends a message to a topic that the engine knows.

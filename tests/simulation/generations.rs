@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig};
-use ottla::engine::Action;
 use ottla::engine::producer::ProducerEngine;
 use ottla::engine::{Action, Engine};
 use ottla::queue::chunk::Chunk;

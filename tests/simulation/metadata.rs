@@ -46,20 +46,6 @@ fn metadata_without_brokers_leaves_what_was_known_and_is_asked_for_again_with_pa
 }
 
 #[test]
-fn a_broker_that_answered_the_call_of_a_check_is_left_before_the_others_have() {
-    let mut bench = Bench::new(3, |cluster| cluster);
-    bench.stop(3);
-    bench.engine.ask_for_metadata();
-    bench.pass(secs(1));
-    let mut open = vec![1, 2];
-    for _ in 0..3 {
-        open.retain(|node| bench.engine.call_broker(*node, bench.now()).is_none_or(|it| it.is_err()));
-        bench.pass(Duration::from_millis(1));
-    }
-    assert_eq!((open, bench.connections()), (vec![], 0));
-}
-
-#[test]
 fn a_client_that_is_told_to_begin_anew_asks_the_addresses_that_it_was_given() {
     const REBOOTSTRAP_REQUIRED: i16 = 129;
     // Broker 1 was once of this cluster and is of another one now; the address of broker 2 is given, too.

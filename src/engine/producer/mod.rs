@@ -17,7 +17,6 @@ mod identity;
 mod intake;
 mod metadata;
 pub mod partition;
-mod reach;
 mod size;
 mod topic;
 pub mod verdict;
