@@ -1,90 +1,14 @@
 //! Puts batches into requests: which batches go to which broker, and how many bytes at a time.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::ProducerEngine;
-use super::partition::{Freed, Pick};
+use super::outbox::Freed;
+use super::partition::Pick;
 use crate::engine::cluster::in_flight::{Answer, Purpose, Request};
 use crate::engine::cluster::link::Peer;
 use crate::wire::Api;
 use crate::wire::produce::{self, ProduceBatch, ProduceRequest};
-
-/// Partitions that have something to send, and the account of what was sent and has no fate.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    /// By node id of the leader, first come first served. `ProducerEngine::touch` keeps it exact: a partition stands
-    /// here once if it may send now, and under its leader, else not at all.
-    ready: BTreeMap<i32, BTreeMap<u64, (u32, i32)>>,
-    next_place: u64,
-    /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
-    fresh: Vec<(u32, i32)>,
-    held: Freed,
-}
-
-/// Where a partition stands among those that have something to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    node: i32,
-    number: u64,
-}
-
-impl Outbox {
-    /// Puts a partition where it belongs, behind those that are there: under `leader`, or nowhere.
-    pub(super) fn list(&mut self, (topic, number): (u32, i32), leader: Option<i32>, place: &mut Option<Place>) {
-        if place.map(|place| place.node) == leader {
-            return;
-        }
-        self.unlist(place);
-        if let Some(node) = leader {
-            *place = Some(Place { node, number: self.next_place });
-            self.ready.entry(node).or_default().insert(self.next_place, (topic, number));
-            self.next_place += 1;
-        }
-    }
-
-    pub(super) fn unlist(&mut self, place: &mut Option<Place>) {
-        let Some(Place { node, number }) = place.take() else { return };
-        if let Some(list) = self.ready.get_mut(&node) {
-            list.remove(&number);
-            if list.is_empty() {
-                self.ready.remove(&node);
-            }
-        }
-    }
-
-    pub(super) fn fresh(&mut self, topic: u32, partition: i32) {
-        self.fresh.push((topic, partition));
-    }
-
-    pub(super) fn next_fresh(&mut self) -> Option<(u32, i32)> {
-        self.fresh.pop()
-    }
-
-    pub(super) fn hold(&mut self, more: Freed) {
-        self.held.add(more);
-    }
-
-    pub(super) fn free(&mut self, less: Freed) {
-        self.held.messages = self.held.messages.saturating_sub(less.messages);
-        self.held.bytes = self.held.bytes.saturating_sub(less.bytes);
-    }
-
-    #[cfg(any(test, feature = "_internal"))]
-    pub(super) fn held(&self) -> Freed {
-        self.held
-    }
-
-    /// Whether anything waits for this broker.
-    pub(super) fn has(&self, node: i32) -> bool {
-        self.ready.contains_key(&node)
-    }
-
-    /// The first node that something waits for, from this one on.
-    pub(super) fn node_from(&self, from: i32) -> Option<i32> {
-        self.ready.range(from..).next().map(|(node, _)| *node)
-    }
-}
 
 impl ProducerEngine {
     /// Sends what can be sent.
@@ -125,7 +49,7 @@ impl ProducerEngine {
         let most = bound.room.unwrap_or(usize::MAX).min(self.config.max_request_bytes);
         // One batch always goes, however large it is.
         let mut waits = bound.busy && bound.room.is_some();
-        for &(topic, number) in self.outbox.ready.get(&node)?.values() {
+        for &(topic, number) in self.outbox.ready_for(node) {
             let Some(state) = self.topics.get_mut(topic as usize) else { continue };
             let has_id = state.id.is_some();
             let overhead = produce::topic_overhead(state.name.name());
@@ -158,7 +82,7 @@ impl ProducerEngine {
     /// Whether beside what is held, and `more`, so much may be sent. One batch always may, or nothing would ever
     /// leave.
     fn has_room(&self, more: Freed, batch: Freed) -> bool {
-        let mut held = self.outbox.held;
+        let mut held = self.outbox.held();
         held.add(more);
         let alone = held.messages == 0;
         held.add(batch);
@@ -167,7 +91,7 @@ impl ProducerEngine {
 
     /// Whether more is held than may be.
     pub(super) fn is_overfull(&self) -> bool {
-        self.is_above_bound(self.outbox.held)
+        self.is_above_bound(self.outbox.held())
     }
 
     fn is_above_bound(&self, held: Freed) -> bool {

@@ -77,8 +77,8 @@ impl Engine for ProducerEngine {
     }
 
     fn next_deadline(&self) -> Deadline {
-        let alarm = self.alarms.first().map_or(Deadline::NEVER, |(moment, ..)| Deadline::at(*moment));
-        alarm.min(self.cluster.next_deadline(&self.waiting())).min(self.identity_deadline())
+        let cluster = self.cluster.next_deadline(&self.waiting());
+        self.alarms.next_deadline().min(cluster).min(self.identity_deadline())
     }
 
     fn next_action(&mut self) -> Option<Action> {
@@ -91,9 +91,9 @@ impl Engine for ProducerEngine {
 }
 
 impl ProducerEngine {
+    /// Looks at the partitions and topics whose moment has come.
     fn heed_alarms(&mut self, now: Instant) {
-        while let Some((_, topic, partition)) = self.alarms.first().copied().filter(|(moment, ..)| *moment <= now) {
-            self.alarms.pop_first();
+        while let Some((topic, partition)) = self.alarms.next_due(now) {
             if partition < 0 {
                 self.visit_topic(topic, now);
             } else {

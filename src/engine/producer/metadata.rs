@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ProducerEngine;
 use super::partition::{Partition, Rules};
 use super::verdict::TopicVerdict;
-use super::{ProducerEngine, set_alarm};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{About, Tell};
 use crate::engine::cluster::link::Peer;
@@ -91,7 +91,7 @@ impl ProducerEngine {
         if let Some(moment) = next.moment() {
             // Never for the past again: what was due has just been judged.
             let moment = moment.max(now + Duration::from_millis(1));
-            set_alarm(&mut self.alarms, &mut topic.alarm, (moment, index, -1));
+            self.alarms.set(&mut topic.alarm, (moment, index, -1));
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Every message that was appended gets exactly one fate, by [`next_fate`](ProducerEngine::next_fate).
 
+mod alarms;
 mod answers;
 pub mod batch;
 mod buffers;
@@ -14,15 +15,18 @@ mod dispatch;
 mod events;
 mod fate;
 mod identity;
+mod init_producer_id;
 mod intake;
 mod metadata;
+mod outbox;
 pub mod partition;
+mod salvage;
 mod size;
 mod topic;
 pub mod verdict;
 mod waiting;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,12 +35,13 @@ use fastrand::Rng;
 #[cfg(feature = "_internal")]
 pub use self::fate::Ack;
 pub use self::fate::{BatchFate, Errors};
-pub use self::partition::Freed;
+pub use self::outbox::Freed;
+pub use self::salvage::Salvage;
 
-use self::batch::BATCH;
+use self::alarms::Alarms;
 use self::buffers::Buffers;
-use self::dispatch::Outbox;
 use self::identity::Identity;
+use self::outbox::Outbox;
 use self::partition::{Rules, Settled};
 use self::topic::TopicState;
 use self::waiting::Waiting;
@@ -44,9 +49,8 @@ use crate::config::{ClientConfig, ProducerConfig};
 use crate::engine::backoff::Backoff;
 use crate::engine::cluster::description::ClusterDescription;
 use crate::engine::cluster::{Cluster, Options};
-use crate::error::{DeliveryErrorKind, FatalError, Persistence};
+use crate::error::{DeliveryErrorKind, FatalError};
 use crate::message::Topic;
-use crate::queue::chunk::Chunk;
 use crate::wire::Api;
 
 /// The logic of a producer.
@@ -64,8 +68,7 @@ pub struct ProducerEngine {
     cluster: Cluster,
     identity: Identity,
     outbox: Outbox,
-    /// When to look at a partition again, or at a whole topic (partition -1): one moment for each.
-    alarms: BTreeSet<(Instant, u32, i32)>,
+    alarms: Alarms,
     fates: VecDeque<BatchFate>,
     settled: Vec<Settled>,
     /// Topics that got another number of partitions, and how many.
@@ -78,17 +81,6 @@ pub struct ProducerEngine {
     callbacks: bool,
     fatal: Option<Arc<FatalError>>,
     buffers: Buffers,
-}
-
-/// What is left of an engine after a panic.
-#[derive(Debug)]
-pub struct Salvage {
-    /// Fates that were not passed on yet, and those of what was ever sent: failed, possibly written.
-    pub fates: Vec<BatchFate>,
-    /// What was never sent, in order, to append to a new engine that was told the same topics.
-    pub chunks: Vec<Chunk>,
-    /// Queue places that are free now.
-    pub released: Released,
 }
 
 /// A topic by its index, and why nothing can be sent to it; `None` if something can again. The same reason once more
@@ -147,7 +139,7 @@ impl ProducerEngine {
             topics: Vec::new(),
             by_name: HashMap::new(),
             by_id: HashMap::new(),
-            alarms: BTreeSet::new(),
+            alarms: Alarms::default(),
             fates: VecDeque::new(),
             settled: Vec::new(),
             counts: Vec::new(),
@@ -326,46 +318,6 @@ impl ProducerEngine {
         }
     }
 
-    /// Takes the engine apart after a panic inside it: its own account of what it knows is not trusted any more, but
-    /// the messages are still there.
-    #[must_use]
-    pub fn salvage(mut self, what: &str) -> Salvage {
-        let why = Arc::new(DeliveryErrorKind::Internal(what.to_owned()));
-        let mut salvage =
-            Salvage { fates: self.fates.drain(..).collect(), chunks: Vec::new(), released: self.released };
-        // The panic came between a fate and its way out.
-        for settled in self.settled.drain(..) {
-            salvage.released.messages += settled.queued.messages;
-            salvage.released.bytes += settled.queued.bytes;
-            salvage.fates.push(fate_of(&self.topics, settled));
-        }
-        for (index, topic) in (0u32..).zip(&mut self.topics) {
-            let parked = salvage.chunks.len();
-            salvage.chunks.extend(topic.take_parked());
-            salvage.released.bytes += (salvage.chunks.len() - parked) * BATCH;
-            let name = topic.name.clone();
-            for (number, partition) in (0i32..).zip(&mut topic.partitions) {
-                let (sent, unsent) = partition.dismantle();
-                for batch in sent {
-                    let outcome = Err((Arc::clone(&why), Persistence::Possibly));
-                    salvage.released.messages += batch.queued.messages;
-                    salvage.released.bytes += batch.queued.bytes;
-                    salvage.fates.push(BatchFate::new(name.clone(), Some(number), batch.into_parts(), outcome));
-                }
-                for mut batch in unsent {
-                    let queued = std::mem::take(&mut batch.queued);
-                    let chunk = intake::chunk_of(index, number, batch);
-                    // What it holds beside its messages is free; the new engine takes it again.
-                    salvage.released.bytes += queued.bytes.saturating_sub(chunk.cost);
-                    salvage.chunks.push(chunk);
-                }
-            }
-        }
-        // A batch holds messages of one partition only, so the order that is kept is that of each partition.
-        salvage.chunks.sort_by_key(|chunk| chunk.first);
-        salvage
-    }
-
     /// Fails every message, whatever its state.
     fn fail_everything(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
         self.for_each_partition(now, |partition, settled| partition.fail_all(why, settled));
@@ -467,7 +419,7 @@ impl ProducerEngine {
         let leader = (sends && partition.leader >= 0).then_some(partition.leader);
         self.outbox.list((topic, number), leader, &mut partition.place);
         if let Some(moment) = partition.next_alarm().moment() {
-            set_alarm(&mut self.alarms, &mut partition.alarm, (moment, topic, number));
+            self.alarms.set(&mut partition.alarm, (moment, topic, number));
         }
         self.settle();
     }
@@ -481,67 +433,4 @@ fn fate_of(topics: &[TopicState], settled: Settled) -> BatchFate {
     let (topic, partition) = settled.number;
     let name = topics[topic as usize].name.clone();
     BatchFate::new(name, (partition >= 0).then_some(partition), settled.parts, settled.outcome)
-}
-
-/// Sets the one alarm of a partition or a topic to a moment, unless it goes off before that anyway.
-fn set_alarm(
-    alarms: &mut BTreeSet<(Instant, u32, i32)>,
-    set: &mut Option<Instant>,
-    (moment, topic, number): (Instant, u32, i32),
-) {
-    if set.is_none_or(|set| moment < set) {
-        if let Some(before) = set.replace(moment) {
-            alarms.remove(&(before, topic, number));
-        }
-        alarms.insert((moment, topic, number));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::BrokerAddress;
-    use crate::deadline::Deadline;
-
-    #[test]
-    fn a_panic_between_a_fate_and_its_way_out_keeps_it() {
-        let client = ClientConfig::new(vec![BrokerAddress { host: "b".into(), port: 9092 }]);
-        let mut engine = ProducerEngine::new(Arc::new(client), Arc::new(ProducerConfig::default()), 7);
-        engine.add_topic(Topic::new("orders").unwrap());
-        let mut tail = Vec::new();
-        crate::record::tail::put(&mut tail, None, Some(b"v"), std::iter::empty());
-        let entry = crate::queue::entry::Entry {
-            topic: 0,
-            partition: None,
-            create_time: 0,
-            tag: 7,
-            partition_key: None,
-            tail: &tail,
-        };
-        let mut batch = batch::Batch::new(Vec::new(), 0, crate::engine::test_clock(), Deadline::NEVER);
-        assert!(batch.append(&entry, None, tail.len(), usize::MAX));
-        let why = Arc::new(DeliveryErrorKind::Purged);
-        engine.settled.push(partition::settled((0, 3), batch, Err((why, Persistence::No))));
-        let salvage = engine.salvage("a test");
-        assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len(), charged: 0 });
-        let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");
-        let error = fate.into_errors().next().expect("one message");
-        assert_eq!(
-            (error.persistence(), error.message().tag(), error.message().partition()),
-            (Persistence::No, 7, Some(3))
-        );
-    }
-
-    #[test]
-    fn an_earlier_alarm_takes_the_place_of_the_later_one() {
-        let start = crate::engine::test_clock();
-        let (mut alarms, mut set) = (BTreeSet::new(), None);
-        for seconds in [120, 3, 60, 1] {
-            set_alarm(&mut alarms, &mut set, (start + Duration::from_secs(seconds), 0, 0));
-        }
-        assert_eq!(alarms.iter().copied().collect::<Vec<_>>(), [(start + Duration::from_secs(1), 0, 0)]);
-        assert_eq!(set, Some(start + Duration::from_secs(1)));
-    }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::dispatch::Outbox;
 use super::identity::Identity;
+use super::outbox::Outbox;
 use super::partition::Partition;
 use super::topic::TopicState;
 use crate::engine::cluster::causes::{About, Standing};

@@ -24,8 +24,8 @@ use std::time::Instant;
 pub use self::beginnings::Arrival;
 
 use super::batch::{Batch, Queued, State};
-use super::dispatch::Place;
 use super::fate::{Ack, Outcome};
+use super::outbox::{Freed, Place};
 use super::verdict::Doubt;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -109,15 +109,6 @@ pub enum Pick {
     Again(usize),
     /// The first unsent.
     Fresh,
-}
-
-/// What changed in the account of bytes that were sent and have no fate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Freed {
-    /// Messages.
-    pub messages: usize,
-    /// Bytes.
-    pub bytes: usize,
 }
 
 /// Whether a sequence is missing at the broker.
@@ -611,14 +602,6 @@ impl Partition {
             self.gap = gap;
         }
         self.proven = false;
-    }
-}
-
-impl Freed {
-    /// Adds another.
-    pub fn add(&mut self, other: Self) {
-        self.messages += other.messages;
-        self.bytes += other.bytes;
     }
 }
 

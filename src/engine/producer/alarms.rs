@@ -1,0 +1,62 @@
+//! When to look at a partition again, or at a whole topic (partition -1): one moment for each.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::deadline::Deadline;
+
+/// The moments, the earliest first. What a moment is of keeps it, too.
+#[derive(Debug, Default)]
+pub struct Alarms {
+    set: BTreeSet<(Instant, u32, i32)>,
+}
+
+impl Alarms {
+    /// Sets the one alarm of a partition or a topic, which keeps it in `alarm`, to a moment, unless it goes off before
+    /// that anyway.
+    pub fn set(&mut self, alarm: &mut Option<Instant>, (moment, topic, number): (Instant, u32, i32)) {
+        if alarm.is_none_or(|set| moment < set) {
+            if let Some(before) = alarm.replace(moment) {
+                self.set.remove(&(before, topic, number));
+            }
+            self.set.insert((moment, topic, number));
+        }
+    }
+
+    /// What to look at now, once for each alarm.
+    pub fn next_due(&mut self, now: Instant) -> Option<(u32, i32)> {
+        let &(moment, topic, number) = self.set.first()?;
+        if moment > now {
+            return None;
+        }
+        self.set.pop_first();
+        Some((topic, number))
+    }
+
+    /// When the next one goes off.
+    #[must_use]
+    pub fn next_deadline(&self) -> Deadline {
+        self.set.first().map_or(Deadline::NEVER, |(moment, ..)| Deadline::at(*moment))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_earlier_alarm_takes_the_place_of_the_later_one() {
+        let start = crate::engine::test_clock();
+        let (mut alarms, mut alarm) = (Alarms::default(), None);
+        for seconds in [120, 3, 60, 1] {
+            alarms.set(&mut alarm, (start + Duration::from_secs(seconds), 7, 3));
+        }
+        let first = start + Duration::from_secs(1);
+        assert_eq!((alarm, alarms.next_deadline()), (Some(first), Deadline::at(first)));
+        assert_eq!(alarms.next_due(start), None);
+        assert_eq!(alarms.next_due(first), Some((7, 3)));
+        assert_eq!((alarms.next_due(first), alarms.next_deadline()), (None, Deadline::NEVER), "once");
+    }
+}

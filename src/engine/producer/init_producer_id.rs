@@ -1,0 +1,89 @@
+//! When to ask for a producer id, and what the answer means.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ProducerEngine;
+use super::partition::Epoch;
+use super::verdict::{FENCED, IdVerdict};
+use crate::deadline::Deadline;
+use crate::engine::cluster::causes::{About, Tell};
+use crate::engine::cluster::in_flight::Purpose;
+use crate::engine::cluster::link::Peer;
+use crate::error::{BrokerError, DeliveryErrorKind};
+use crate::wire::ErrorCode;
+use crate::wire::frame::ConnId;
+use crate::wire::{Api, init_producer_id};
+
+impl ProducerEngine {
+    /// Asks a broker for a producer id, if one is needed and something waits to be sent.
+    pub(super) fn ask_for_identity(&mut self, now: Instant) {
+        let identity = &self.identity;
+        let pause = identity.not_before != Deadline::NEVER && !identity.not_before.passed(now);
+        let idle = self.unfinished == 0;
+        if !identity.needed || identity.current.is_some() || identity.asked.is_some() || pause || idle {
+            return;
+        }
+        let Some(peer) = self.cluster.any_ready() else { return };
+        let write = init_producer_id::request;
+        let sent = self.cluster.request(peer, Api::InitProducerId, Purpose::InitProducerId, now, write);
+        self.identity.asked = sent;
+    }
+
+    pub(super) fn identity_deadline(&self) -> Deadline {
+        let identity = &self.identity;
+        let waits = self.identity.current().is_err() && identity.asked.is_none() && self.unfinished > 0;
+        // Without a connection it is that which has to be waited for.
+        if waits && self.cluster.any_ready().is_some() { identity.not_before } else { Deadline::NEVER }
+    }
+
+    pub(super) fn identity_answer(
+        &mut self,
+        (peer, conn): (Peer, ConnId),
+        answer: &init_producer_id::InitProducerIdResponse,
+        now: Instant,
+    ) {
+        if self.identity.asked.take_if(|asked| *asked == conn).is_none() {
+            return;
+        }
+        if answer.error == ErrorCode::NONE && answer.producer_id >= 0 && answer.epoch >= 0 {
+            self.cluster.causes_mut().end(|about| about == About::Identity);
+            self.identity.failures = 0;
+            self.identity.not_before = Deadline::NEVER;
+            self.identity.take(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
+            return;
+        }
+        let verdict = IdVerdict::of(answer.error);
+        let error = self.cluster.broker_error(peer, Api::InitProducerId, answer.error);
+        let cause = DeliveryErrorKind::Broker(BrokerError {
+            message: (answer.error == ErrorCode::NONE)
+                .then(|| format!("producer id {} with epoch {} cannot be", answer.producer_id, answer.epoch).into()),
+            advice: if verdict == IdVerdict::Fatal { "" } else { error.advice },
+            ..error
+        });
+        match verdict {
+            IdVerdict::Fatal => return self.fail_for_good(cause, FENCED, now),
+            IdVerdict::Denied => return self.identity_denied(cause, now),
+            IdVerdict::Loading => {
+                log::debug!("{cause}");
+                self.cluster.note(About::Identity, Arc::new(cause), now, Tell::Never);
+            }
+            // An id below 0 is none, whatever the code.
+            IdVerdict::Given | IdVerdict::Retry => {
+                self.cluster.note(About::Identity, Arc::new(cause), now, Tell::AtOnce);
+            }
+        }
+        self.identity.failures = self.identity.failures.saturating_add(1);
+        let pause = self.retry.pause(self.identity.failures, self.random.u64(..));
+        self.identity.not_before = Deadline::after(now, pause);
+    }
+
+    /// A missing right ends what waits, and not the producer: it may be granted while the program runs. Until then
+    /// messages ask for the id, but not often.
+    fn identity_denied(&mut self, cause: DeliveryErrorKind, now: Instant) {
+        let why = Arc::new(cause);
+        self.identity.not_before = Deadline::after(now, self.config.retry_backoff_max);
+        self.cluster.note(About::Identity, Arc::clone(&why), now, Tell::AtOnce);
+        self.take_back(&why, now);
+    }
+}

@@ -1,0 +1,100 @@
+//! Which partitions have something to send, to whom, and how much was sent and has no fate.
+
+use std::collections::BTreeMap;
+
+/// Partitions that have something to send, and the account of what was sent and has no fate.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// By node id of the leader, first come first served. `ProducerEngine::touch` keeps it exact: a partition stands
+    /// here once if it may send now, and under its leader, else not at all.
+    ready: BTreeMap<i32, BTreeMap<u64, (u32, i32)>>,
+    next_place: u64,
+    /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
+    fresh: Vec<(u32, i32)>,
+    held: Freed,
+}
+
+/// Where a partition stands among those that have something to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    node: i32,
+    number: u64,
+}
+
+impl Outbox {
+    /// Puts a partition where it belongs, behind those that are there: under `leader`, or nowhere.
+    pub(super) fn list(&mut self, (topic, number): (u32, i32), leader: Option<i32>, place: &mut Option<Place>) {
+        if place.map(|place| place.node) == leader {
+            return;
+        }
+        self.unlist(place);
+        if let Some(node) = leader {
+            *place = Some(Place { node, number: self.next_place });
+            self.ready.entry(node).or_default().insert(self.next_place, (topic, number));
+            self.next_place += 1;
+        }
+    }
+
+    pub(super) fn unlist(&mut self, place: &mut Option<Place>) {
+        let Some(Place { node, number }) = place.take() else { return };
+        if let Some(list) = self.ready.get_mut(&node) {
+            list.remove(&number);
+            if list.is_empty() {
+                self.ready.remove(&node);
+            }
+        }
+    }
+
+    pub(super) fn fresh(&mut self, topic: u32, partition: i32) {
+        self.fresh.push((topic, partition));
+    }
+
+    pub(super) fn next_fresh(&mut self) -> Option<(u32, i32)> {
+        self.fresh.pop()
+    }
+
+    pub(super) fn hold(&mut self, more: Freed) {
+        self.held.add(more);
+    }
+
+    pub(super) fn free(&mut self, less: Freed) {
+        self.held.messages = self.held.messages.saturating_sub(less.messages);
+        self.held.bytes = self.held.bytes.saturating_sub(less.bytes);
+    }
+
+    pub(super) fn held(&self) -> Freed {
+        self.held
+    }
+
+    /// The partitions that may send to this broker, in their order.
+    pub(super) fn ready_for(&self, node: i32) -> impl Iterator<Item = &(u32, i32)> {
+        self.ready.get(&node).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether anything waits for this broker.
+    pub(super) fn has(&self, node: i32) -> bool {
+        self.ready.contains_key(&node)
+    }
+
+    /// The first node that something waits for, from this one on.
+    pub(super) fn node_from(&self, from: i32) -> Option<i32> {
+        self.ready.range(from..).next().map(|(node, _)| *node)
+    }
+}
+
+/// What changed in the account of bytes that were sent and have no fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+impl Freed {
+    /// Adds another.
+    pub fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+}
