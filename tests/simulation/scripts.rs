@@ -147,17 +147,22 @@ fn a_link_that_is_cut_again_and_again_is_opened_again_at_once_and_once() {
         bench.far.insert(1);
         bench.append(&Message::new("a", "cut nine times"));
         bench.connects = 0;
+        // One that is behind the message on its way gives no metadata: after a second another is asked beside it, unless
+        // it was asked from the beginning.
+        let beside = usize::from(brokers > 1);
         for cut in 1..=9 {
             bench.pass(Duration::from_millis(200));
             bench.cut(1);
             bench.pass(Duration::from_millis(1));
-            assert_eq!(bench.connects, cut, "one for each cut, of {brokers} brokers");
+            let most = if cut > 5 { cut + beside } else { cut };
+            assert!((cut..=most).contains(&bench.connects), "{} for {cut} cuts, of {brokers} brokers", bench.connects);
         }
         bench.far.clear();
         bench.pass(Duration::from_millis(200));
         bench.cut(1);
         bench.pass(Duration::from_millis(200));
-        assert_eq!((bench.delivered.len(), bench.connects), (2, 10));
+        assert!((10..=10 + beside).contains(&bench.connects), "{}", bench.connects);
+        assert_eq!(bench.delivered.len(), 2);
     }
 }
 
