@@ -17,15 +17,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
 use ottla::engine::Action;
-use ottla::queue::chunk::slot::{Lookout, Sight};
+use ottla::fate::slot::Awaited;
 
 use ottla::net::Event;
 use ottla::testing::Cluster;
 use ottla::testing::requests::Reply;
 use ottla::testing::state::ClusterState;
-use ottla::threads::producer::unthreaded::{Asked, Turn, Unthreaded};
 use ottla::wire::frame::{ConnId, Frame};
 use ottla::{Delivered, DeliveryError, Message, Timestamp, Topic};
+
+use unthreaded::{Asked, Turn, Unthreaded};
+
+#[expect(dead_code, reason = "the simulation calls every step, and others some")]
+#[path = "../tests/unthreaded/mod.rs"]
+mod unthreaded;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -100,7 +105,7 @@ struct Run {
     keys: Vec<[u8; 16]>,
     produced: u64,
     /// What a handle is made of, of messages whose fate was not seen yet.
-    handles: VecDeque<(Topic, Lookout)>,
+    handles: VecDeque<(Topic, Awaited)>,
     /// Messages that the callback was called for, or whose handle had a fate.
     learned: Arc<AtomicU64>,
     /// What the worker is told with its next turn.
@@ -203,7 +208,7 @@ impl Run {
         while self.side.has_calls() {
             self.side.call();
         }
-        while let Some(Sight::Fate(fate)) = self.handles.front_mut().map(|(_, lookout)| lookout.look()) {
+        while let Some(Ok(fate)) = self.handles.front_mut().map(|(_, lookout)| lookout.look()) {
             self.handles.pop_front();
             if fate.is_ok() {
                 self.learned.fetch_add(1, Ordering::Relaxed);

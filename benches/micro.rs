@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use ottla::queue::chunk::Chunk;
-use ottla::queue::{Checked, Limits, Queue, Usual};
+use ottla::queue::{Limits, Prepared, Queue, Sealed};
 use ottla::record::batch::{BatchBuilder, Stamp};
 use ottla::{Message, Partitioner, Timestamp, Topic};
 
@@ -83,13 +83,14 @@ fn queue(criterion: &mut Criterion) {
 /// A queue that is filled and emptied.
 struct Round {
     queue: Queue,
+    sealed: Sealed,
     taken: VecDeque<Chunk>,
     now: Instant,
 }
 
 impl Round {
     fn new() -> Self {
-        let mut queue = Queue::new(Limits {
+        let (mut queue, sealed) = Queue::new(Limits {
             messages: 100_000,
             bytes: 64 << 20,
             threshold: 0,
@@ -100,20 +101,20 @@ impl Round {
         queue.start();
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let now = Instant::now();
-        Self { queue, taken: VecDeque::new(), now }
+        Self { queue, sealed, taken: VecDeque::new(), now }
     }
 
     fn go(&mut self, message: &Message<'_>) {
         for _ in 0..ROUND {
-            let time = || Timestamp::from_millis(TIME);
-            if self.queue.offer_quietly(message, Usual::bytes(BATCH_BYTES), time).is_none() {
-                let mut checked = Checked::new(message, BATCH_BYTES, time).expect("it is small");
-                self.queue.offer(&mut checked, None, || Some(self.now)).expect("there is room");
+            let time = Timestamp::from_millis(TIME);
+            let message = Prepared::new(message, BATCH_BYTES, time).expect("it is small");
+            if self.queue.append_like_last(&message, None).is_none() {
+                self.queue.offer(&message, &mut None, None, || Some(self.now)).expect("there is room");
             }
         }
         // There is no worker to be woken.
         let _ = self.queue.deliver();
-        self.queue.take_due(&mut self.taken);
+        self.queue.take_due(&self.sealed, &mut self.taken);
         for chunk in self.taken.drain(..) {
             self.queue.release(chunk.len() as u64, chunk.cost);
             self.queue.recycle(chunk);

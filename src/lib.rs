@@ -80,7 +80,6 @@ struct ReadmeDoctests;
 
 mod client;
 mod error;
-mod fate;
 mod message;
 mod producer;
 mod sync;
@@ -91,6 +90,8 @@ mod config;
 mod deadline;
 #[cfg(not(feature = "_internal"))]
 mod engine;
+#[cfg(not(feature = "_internal"))]
+mod fate;
 #[cfg(not(feature = "_internal"))]
 mod net;
 #[cfg(not(feature = "_internal"))]
@@ -114,6 +115,9 @@ pub mod deadline;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod engine;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod fate;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod net;

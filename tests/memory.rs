@@ -12,14 +12,18 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
 use ottla::engine::Action;
+use ottla::fate::slot::Awaited;
 use ottla::net::Event;
-use ottla::queue::chunk::slot::Lookout;
 use ottla::testing::Cluster;
 use ottla::testing::requests::Reply;
 use ottla::testing::state::ClusterState;
-use ottla::threads::producer::unthreaded::{Asked, Turn, Unthreaded};
 use ottla::wire::frame::{ConnId, Frame};
 use ottla::{Delivered, DeliveryError, Message, Timestamp, Topic};
+
+use unthreaded::{Asked, Turn, Unthreaded};
+
+#[expect(dead_code, reason = "the simulation calls every step, and others some")]
+mod unthreaded;
 
 const MIB: i64 = 1024 * 1024;
 /// The default of `max_queue_bytesize` and of `max_buffer_bytesize`.
@@ -138,7 +142,7 @@ struct Run {
     start: Instant,
     now: Instant,
     topics: Vec<Topic>,
-    handles: Vec<Lookout>,
+    handles: Vec<Awaited>,
     inbox: Vec<Event>,
     /// Bytes that the queue may hold, and as many the buffer.
     limit: i64,
@@ -235,7 +239,7 @@ impl Run {
             }
         });
         self.measured(|run| {
-            let report = run.side.last_report();
+            let report = run.side.remains();
             handed_back += report.undelivered.into_iter().chain(report.failures).flatten().count();
         });
         println!("    {handed_back} of {held} handed back, {} KiB at the peak", self.peak / 1024);
@@ -269,7 +273,7 @@ impl Run {
         let handle = matches!(kind, Kind::Handles).then(|| self.side.lookout());
         let mut taken = false;
         self.measured(|run| {
-            taken = run.side.produce(message(), handle.as_ref().map(Lookout::slot), time).is_ok();
+            taken = run.side.produce(message(), handle.as_ref().map(Awaited::slot), time).is_ok();
         });
         self.handles.extend(handle.filter(|_| taken));
         self.measured(|run| run.side.deliver());

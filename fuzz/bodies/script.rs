@@ -12,10 +12,10 @@ use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::Engine;
 use ottla::engine::producer::batch::BATCH;
 use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
+use ottla::fate::slot::{Awaited, Owner, await_fate};
 use ottla::queue::chunk::Chunk;
-use ottla::queue::chunk::slot::{self, Lookout, Sight};
 use ottla::queue::extras;
-use ottla::queue::{Checked, Limits, Queue, Refused};
+use ottla::queue::{Limits, Prepared, Queue, Refused, Sealed};
 use ottla::testing::state::ClusterState;
 use ottla::testing::{Api, Cluster, Fault};
 use ottla::wire::frame::ConnId;
@@ -48,6 +48,7 @@ pub struct Script<'a> {
     client: Arc<ClientConfig>,
     config: Arc<ProducerConfig>,
     queue: Queue,
+    sealed: Sealed,
     limits: Limits,
     told_topics: usize,
     callbacks: bool,
@@ -55,7 +56,7 @@ pub struct Script<'a> {
     called: VecDeque<(usize, usize)>,
     /// Fates by ticket.
     fates: Vec<u32>,
-    handles: BTreeMap<u64, Lookout>,
+    handles: BTreeMap<u64, Awaited>,
     /// When the time of messages last began to count.
     due: Instant,
     salvaged: bool,
@@ -87,7 +88,7 @@ impl<'a> Script<'a> {
         let engine = ProducerEngine::new(Arc::clone(&client), Arc::clone(&config), 7).with_callbacks(callbacks);
         let (interval, batch_bytes) = (Duration::ZERO, config.max_batch_bytes);
         let limits = Limits { messages: 30, bytes: 3000, threshold: 3, interval, batch_bytes, spreads: true };
-        let mut queue = Queue::new(limits);
+        let (mut queue, sealed) = Queue::new(limits);
         queue.place_by(&config.partitioner);
         queue.start();
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
@@ -103,6 +104,7 @@ impl<'a> Script<'a> {
             client,
             config,
             queue,
+            sealed,
             limits,
             told_topics: 0,
             callbacks,
@@ -154,13 +156,11 @@ impl<'a> Script<'a> {
             _ => message = message.with_key(self.input.piece()),
         }
         let clock = self.clock();
-        let Ok(mut checked) = Checked::new(&message, self.config.max_message_bytes, || clock) else { return };
-        let handle = (shape & 8 == 8).then(|| {
-            let [handle] = slot::of_nobody();
-            handle
-        });
+        let Ok(message) = Prepared::new(&message, self.config.max_message_bytes, clock) else { return };
+        let handle = (shape & 8 == 8).then(|| await_fate(&Arc::new(Nobody)));
         let now = self.now;
-        match self.queue.offer(&mut checked, handle.as_ref().map(Lookout::slot), || Some(now)) {
+        let slot = handle.as_ref().map(Awaited::slot);
+        match self.queue.offer(&message, &mut message.encode_large(), slot, || Some(now)) {
             Ok(accepted) => {
                 assert_eq!(accepted.ticket, id);
                 self.fates.push(0);
@@ -258,7 +258,7 @@ impl<'a> Script<'a> {
     /// Takes what is due from the queue, lets the engine decide, does what it says, and notes the fates.
     pub fn turn(&mut self) {
         let mut chunks = VecDeque::new();
-        self.queue.take_due(&mut chunks);
+        self.queue.take_due(&self.sealed, &mut chunks);
         for topic in &self.queue.topics()[self.told_topics..] {
             self.engine.add_topic(topic.clone());
             self.told_topics += 1;
@@ -324,8 +324,8 @@ impl<'a> Script<'a> {
             assert_eq!(self.fates[id as usize], 1, "message {id} has another fate");
             match self.handles.remove(&id).map(|mut handle| handle.look()) {
                 None => assert_eq!(others.next(), Some(id), "everyone in the batch is told, in order"),
-                Some(Sight::Fate(Ok(_))) => {}
-                Some(Sight::Fate(Err(error))) => assert_eq!(id_of(error.message().value()), id, "another's error"),
+                Some(Ok(Ok(_))) => {}
+                Some(Ok(Err(error))) => assert_eq!(id_of(error.message().value()), id, "another's error"),
                 Some(sight) => panic!("the handle of {id} sees {sight:?}"),
             }
         }
@@ -404,3 +404,18 @@ pub const FIRST_PORT: u16 = 9000;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 const MOST_STEPS: usize = 500;
 const MOST_WAKES: usize = 3000;
+
+/// In the place of a producer.
+struct Nobody;
+
+impl Owner for Nobody {
+    fn due(&self, _ticket: u64) {}
+
+    fn works_here(&self) -> bool {
+        false
+    }
+
+    fn process(&self) -> u32 {
+        std::process::id()
+    }
+}

@@ -7,7 +7,7 @@
 use std::array;
 use std::cell::RefCell;
 use std::mem;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -28,8 +28,9 @@ pub trait Owner: Send + Sync {
     fn process(&self) -> u32;
 }
 
+/// Places for the fates of some messages.
 #[derive(Debug)]
-pub(super) struct Page {
+pub struct Page {
     places: [Place; PLACES],
     /// Errors by the index of their place. Between whoever puts a fate in that is an error or is waited for, and the
     /// callers that wait.
@@ -63,15 +64,9 @@ pub(super) struct Place {
     fills: AtomicU32,
 }
 
-/// A page of which a thread has not used all places yet.
-struct Open {
-    page: Arc<Page>,
-    next: u32,
-}
-
 thread_local! {
-    /// The last one first.
-    static OPEN: RefCell<Vec<Open>> = const { RefCell::new(Vec::new()) };
+    /// Pages of which the thread has not used all places yet, the last one first, and the next place of each.
+    static OPEN: RefCell<Vec<(Arc<Page>, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The next place of the thread's page for this producer.
@@ -79,7 +74,7 @@ thread_local! {
 pub(super) fn next_place<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
     let used = OPEN.try_with(|open| {
         let mut open = open.borrow_mut();
-        let Open { page, next } = open.first_mut()?;
+        let (page, next) = open.first_mut()?;
         let free = page.is_of(owner) && (*next as usize) < PLACES;
         free.then(|| (Arc::clone(page), mem::replace(next, *next + 1)))
     });
@@ -99,15 +94,14 @@ fn turn_the_page<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
     }
     let (place, _gone) = OPEN.with(|open| {
         let mut open = open.borrow_mut();
-        let before = open.iter().position(|open| open.page.is_of(owner));
+        let before = open.iter().position(|(page, _)| page.is_of(owner));
         let before = before.or((open.len() == PAGES).then_some(PAGES - 1)).map(|at| open.remove(at));
-        let (mut first, gone) = match before {
-            Some(open) if open.page.is_of(owner) && (open.next as usize) < PLACES => (open, None),
-            before => (Open { page: Page::shared(owner), next: 0 }, before),
+        let ((page, next), gone) = match before {
+            Some((page, next)) if page.is_of(owner) && (next as usize) < PLACES => ((page, next), None),
+            before => ((Page::shared(owner), 0), before),
         };
-        let place = (Arc::clone(&first.page), first.next);
-        first.next += 1;
-        open.insert(0, first);
+        let place = (Arc::clone(&page), next);
+        open.insert(0, (page, next + 1));
         // Dropped when nothing is borrowed any more: there may be errors on it.
         (place, gone)
     });
@@ -115,7 +109,7 @@ fn turn_the_page<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
 }
 
 impl Page {
-    pub fn shared<O: Owner + 'static>(owner: &Arc<O>) -> Arc<Self> {
+    pub(super) fn shared<O: Owner + 'static>(owner: &Arc<O>) -> Arc<Self> {
         let process = match owner.process() {
             0 => process::id(),
             process => process,
@@ -132,7 +126,7 @@ impl Page {
     }
 
     /// The producer, if there still is one.
-    pub fn owner(&self) -> Option<Arc<dyn Owner>> {
+    pub(super) fn owner(&self) -> Option<Arc<dyn Owner>> {
         self.owner.upgrade()
     }
 
@@ -141,7 +135,7 @@ impl Page {
     }
 
     /// Whether this process is a fork of the producer's.
-    pub fn forked(&self) -> bool {
+    pub(super) fn forked(&self) -> bool {
         self.process != process::id()
     }
 
@@ -156,7 +150,7 @@ impl Page {
     }
 
     #[inline]
-    pub fn place(&self, index: u32) -> &Place {
+    pub(super) fn place(&self, index: u32) -> &Place {
         &self.places[index as usize]
     }
 
@@ -164,7 +158,7 @@ impl Page {
     ///
     /// # Errors
     /// The error itself, if nobody will look there.
-    pub fn fail(&self, index: u32, error: DeliveryError) -> Result<(), DeliveryError> {
+    pub(super) fn fail(&self, index: u32, error: DeliveryError) -> Result<(), DeliveryError> {
         let mut failed = self.failed.lock();
         failed.push((index, error));
         let unseen = self.place(index).end(FAILED) & LET_GO != 0;
@@ -175,10 +169,22 @@ impl Page {
         error.map_or(Ok(()), Err)
     }
 
+    /// Puts fates into places of these pages, and wakes who waits there, even if putting them in panics: behind all of
+    /// them, because the fence takes as long as a dozen stores.
+    ///
+    /// # Panics
+    /// If putting them in does.
+    pub fn waking(pages: &[Arc<Self>], put_in: impl FnOnce()) {
+        let put_in = catch_unwind(AssertUnwindSafe(put_in));
+        fence(Ordering::SeqCst);
+        pages.iter().for_each(|page| page.wake());
+        put_in.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+
     /// Wakes who waits here. Behind a fence behind the fates: either this finds who waits, or who is about to wait
     /// finds the fate, because both write first, and read what the other wrote behind a fence.
     #[inline]
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.wake_up();
         }
@@ -196,7 +202,7 @@ impl Page {
     }
 
     /// Blocks until a place has a fate, or until `until` has passed. The errors stay locked.
-    pub fn wait(&self, index: u32, until: Option<Instant>) -> MutexGuard<'_, Failed> {
+    pub(super) fn wait(&self, index: u32, until: Option<Instant>) -> MutexGuard<'_, Failed> {
         let mut failed = self.failed.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -215,14 +221,14 @@ impl Page {
     }
 
     /// The errors; nothing in a forked child that inherited them locked.
-    pub fn lock(&self) -> Option<MutexGuard<'_, Failed>> {
+    pub(super) fn lock(&self) -> Option<MutexGuard<'_, Failed>> {
         let soon = self.failed.try_lock();
         if soon.is_some() || self.forked() { soon } else { Some(self.failed.lock()) }
     }
 
     /// Nobody will look at this place any more.
     #[inline(never)]
-    pub fn let_go(&self, index: u32) {
+    pub(super) fn let_go(&self, index: u32) {
         if self.place(index).state.fetch_or(LET_GO, Ordering::AcqRel) & FATE == FAILED {
             let error = self.lock().and_then(|mut failed| take(&mut failed, index));
             drop(error);

@@ -211,6 +211,12 @@ impl<'a> Message<'a> {
         Ok(topic)
     }
 
+    /// Whether nothing beside the key and the value says what is sent, or where to.
+    #[inline(always)]
+    pub(crate) fn has_only_key_and_value(&self) -> bool {
+        self.headers.is_empty() && self.partition.is_none() && self.partition_key.is_none()
+    }
+
     /// Whether nothing is to be done when it is dropped.
     #[inline(always)]
     pub(crate) fn only_borrows(&self) -> bool {

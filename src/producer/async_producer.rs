@@ -16,11 +16,11 @@ use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, ProduceError, ProduceErrorKind};
 use crate::fate::slot::{self, Slot};
 use crate::message::Message;
-use crate::queue::Checked;
+use crate::queue::only_borrows;
 use crate::sync::Mutex;
 use crate::threads::clock;
 use crate::threads::producer::delivery::Callback;
-use crate::threads::producer::gate::{Gate, Refusal, Unanswered};
+use crate::threads::producer::gate::{Gate, Unanswered};
 use crate::threads::producer::state::{Abandon, Ended, Totals};
 use crate::threads::producer::{self as threads, Role, Threads};
 
@@ -132,7 +132,7 @@ impl AsyncProducer {
     pub fn produce_with_handle<'a>(&self, message: impl Into<Message<'a>>) -> Result<DeliveryHandle, ProduceError> {
         let mut message = message.into();
         // A name becomes a topic that the message owns.
-        let borrows = message.topic.checked().is_some() && message.only_borrows();
+        let borrows = message.topic.checked().is_some() && only_borrows(&message);
         // Left where it was made, and this inlined for that: to move it would mean to wait until it is written.
         match self.shared.accept_with_handle(&mut message) {
             Ok(handle) => {
@@ -287,7 +287,7 @@ impl Shared {
     #[inline(always)]
     fn accept_or_return(&self, message: Message<'_>, wait: Duration) -> Result<(), ProduceError> {
         // Asked before the call: where the message was just made the compiler knows the answer here, and not behind it.
-        let borrows = message.only_borrows();
+        let borrows = only_borrows(&message);
         match self.accept(&message, None, wait) {
             Ok(_) => {
                 if borrows {
@@ -302,58 +302,14 @@ impl Shared {
     #[inline(never)]
     fn accept_with_handle(&self, message: &mut Message<'_>) -> Result<DeliveryHandle, ProduceErrorKind> {
         let topic = message.check_topic().map_err(ProduceErrorKind::InvalidTopic)?;
-        let lookout = slot::lookout(&self.gate);
+        let lookout = slot::await_fate(&self.gate);
         let ticket = self.accept(message, Some(lookout.slot()), self.usual_wait())?;
         Ok(DeliveryHandle::new(lookout, ticket, topic, message.tag))
     }
 
     #[inline(always)]
     fn accept(&self, message: &Message<'_>, slot: Option<Slot<'_>>, wait: Duration) -> Result<u64, ProduceErrorKind> {
-        let quietly = match slot {
-            Some(slot) => self.accept_quietly_with(message, slot),
-            // Known to the compiler where the message was just made.
-            None if message.key().is_some() => self.accept_keyed_quietly(message),
-            None => self.accept_quietly(message),
-        };
-        match quietly {
-            Some(ticket) => Ok(ticket),
-            None => self.accept_checked(message, slot, wait),
-        }
-    }
-
-    #[inline(never)]
-    fn accept_quietly(&self, message: &Message<'_>) -> Option<u64> {
-        self.gate.offer_quietly(message, clock::timestamp, None)
-    }
-
-    #[inline(never)]
-    fn accept_keyed_quietly(&self, message: &Message<'_>) -> Option<u64> {
-        self.gate.offer_keyed_quietly(message, clock::timestamp, None)
-    }
-
-    /// Apart from [`accept_quietly`](Self::accept_quietly), which is shorter without.
-    #[inline(never)]
-    fn accept_quietly_with(&self, message: &Message<'_>, slot: Slot<'_>) -> Option<u64> {
-        self.gate.offer_quietly(message, clock::timestamp, Some(slot))
-    }
-
-    /// What is to be done for a message that is the first of its kind, or for which there may be no room.
-    #[inline(never)]
-    fn accept_checked(
-        &self,
-        message: &Message<'_>,
-        slot: Option<Slot<'_>>,
-        wait: Duration,
-    ) -> Result<u64, ProduceErrorKind> {
-        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
-        let wait = if !wait.is_zero() && threads::role(self.gate.number()).is_some() { Duration::ZERO } else { wait };
-        loop {
-            match self.gate.offer(&mut checked, slot, wait) {
-                Ok(ticket) => return Ok(ticket),
-                Err(Refusal::For(kind)) => return Err(kind),
-                Err(Refusal::Idle) => self.start().map_err(ProduceErrorKind::Start)?,
-            }
-        }
+        self.gate.offer(message, clock::timestamp(), slot, wait, &|| self.start())
     }
 
     fn usual_wait(&self) -> Duration {

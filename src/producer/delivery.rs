@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
-use crate::fate::slot::{Lookout, Sight};
+use crate::fate::slot::Awaited;
 use crate::fate::{Delivered, Fate, Outcome, Receipt};
 use crate::message::{Message, Topic};
 use crate::threads::clock;
@@ -22,14 +23,14 @@ use crate::threads::watch::Caller;
 /// The handles of one thread share memory by the thirty, so one alone holds about 1 KiB.
 #[must_use = "it has the message's fate; `produce` is for messages that are not waited for"]
 pub struct DeliveryHandle {
-    lookout: Lookout,
+    lookout: Awaited,
     ticket: u64,
     topic: Topic,
     tag: u64,
 }
 
 impl DeliveryHandle {
-    pub(super) fn new(lookout: Lookout, ticket: u64, topic: Topic, tag: u64) -> Self {
+    pub(super) fn new(lookout: Awaited, ticket: u64, topic: Topic, tag: u64) -> Self {
         Self { lookout, ticket, topic, tag }
     }
 
@@ -53,7 +54,7 @@ impl DeliveryHandle {
     /// here, and the error has only its topic and tag.
     #[doc(alias = "join")]
     pub fn wait(mut self) -> Fate {
-        if let Sight::Fate(outcome) = self.lookout.look() {
+        if let Ok(outcome) = self.lookout.look() {
             return self.told(outcome);
         }
         if !self.make_due() {
@@ -81,7 +82,7 @@ impl DeliveryHandle {
     /// }
     /// ```
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Fate, WaitTimeout> {
-        if let Sight::Fate(outcome) = self.lookout.look() {
+        if let Ok(outcome) = self.lookout.look() {
             return Ok(self.told(outcome));
         }
         if !self.make_due() {
@@ -96,8 +97,8 @@ impl DeliveryHandle {
     /// # Errors
     /// The handle itself, if the message has no fate yet.
     pub fn try_get(mut self) -> Result<Fate, Self> {
-        let sight = self.lookout.look();
-        self.seen(sight)
+        let seen = self.lookout.look();
+        self.seen(seen)
     }
 
     /// Makes all these messages leave now, together, and blocks until each has its fate: at the latest a little after
@@ -128,19 +129,19 @@ impl DeliveryHandle {
         }
         let waiting = Caller::begin();
         let soon = waiting.watch(until, || match self.lookout.look() {
-            Sight::Nothing => None,
-            sight => Some(sight),
+            Err(TryRecvError::Empty) => None,
+            seen => Some(seen),
         });
-        let sight = soon.unwrap_or_else(|| self.lookout.wait(until.moment()));
-        self.seen(sight)
+        let seen = soon.unwrap_or_else(|| self.lookout.wait(until.moment()));
+        self.seen(seen)
     }
 
     #[inline(always)]
-    fn seen(self, sight: Sight) -> Result<Fate, Self> {
-        match sight {
-            Sight::Fate(outcome) => Ok(self.told(outcome)),
-            Sight::Lost => Ok(self.orphaned()),
-            Sight::Nothing => Err(self),
+    fn seen(self, seen: Result<Outcome, TryRecvError>) -> Result<Fate, Self> {
+        match seen {
+            Ok(outcome) => Ok(self.told(outcome)),
+            Err(TryRecvError::Disconnected) => Ok(self.orphaned()),
+            Err(TryRecvError::Empty) => Err(self),
         }
     }
 
@@ -212,7 +213,8 @@ mod tests {
     use super::*;
     use crate::config::{OnOverflow, ProducerConfig, QueueConfig};
     use crate::error::tests::assert_text;
-    use crate::fate::slot::{self, Kept};
+    use crate::fate::slot;
+    use crate::fate::slot::testing::Kept;
     use crate::threads::producer::gate::Gate;
 
     #[cfg(not(shuttle))]
@@ -227,7 +229,7 @@ mod tests {
         let (handle, slot) = handle();
         let handle = handle.try_get().expect_err("no fate yet");
         let handle = handle.wait_timeout(Duration::from_millis(1)).expect_err("no fate yet").into_handle();
-        slot.slot().deliver(receipt());
+        slot.deliver(receipt());
         assert_eq!(handle.try_get().expect("a fate").expect("delivered").offset, Some(7));
     }
 
@@ -252,14 +254,14 @@ mod tests {
     fn a_waiting_caller_is_woken() {
         let (handle, slot) = handle();
         let waiting = spawn(move || handle.wait());
-        slot.slot().deliver(receipt());
+        slot.deliver(receipt());
         assert_eq!(waiting.join().expect("no panic").expect("delivered").tag, 3);
     }
 
     #[test]
     fn a_timeout_without_end_does_not_overflow() {
         let (handle, slot) = handle();
-        slot.slot().deliver(receipt());
+        slot.deliver(receipt());
         assert!(handle.wait_timeout(Duration::MAX).expect("a fate").is_ok());
     }
 
@@ -276,7 +278,7 @@ mod tests {
     fn many_handles_answer_in_their_order() {
         let (handles, slots): (Vec<_>, Vec<_>) = (0..3).map(|_| handle()).unzip();
         for (slot, offset) in slots.into_iter().rev().zip([2, 1, 0]) {
-            slot.slot().deliver(Receipt { offset: Some(offset), ..receipt() });
+            slot.deliver(Receipt { offset: Some(offset), ..receipt() });
         }
         let fates = DeliveryHandle::wait_all(handles);
         let offsets: Vec<_> = fates.into_iter().map(|fate| fate.expect("delivered").offset).collect();
@@ -294,8 +296,8 @@ mod tests {
             on_overflow: OnOverflow::Refuse,
         };
         let gate = Arc::new(Gate::new(&queue, &ProducerConfig::default()));
-        let lookout = slot::lookout(&gate);
-        let slot = lookout.kept();
+        let lookout = slot::await_fate(&gate);
+        let slot = Kept::of(&lookout);
         let topic = Topic::new("orders").expect("a good name");
         (DeliveryHandle::new(lookout, 0, topic, 3), slot)
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::mem;
+use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, MaxSteps, Runner};
 
 use crate::fate::Receipt;
-use crate::fate::slot::{self, Sight};
+use crate::fate::slot::testing::kept_of_nobody;
 use crate::net::model::{self as net, Broker};
 use crate::sync::model::{self, Time};
 use crate::{
@@ -276,17 +277,17 @@ fn handles_learn_of_a_shutdown() {
 #[test]
 fn fates_of_one_page_wake_those_who_wait_for_them() {
     check(Time::Stands, Broker::Answers, || {
-        let [(first, mut a), (second, mut b), (third, mut c), (fourth, d)] = slot::kept_of_nobody();
+        let [(first, mut a), (second, mut b), (third, mut c), (fourth, d)] = kept_of_nobody();
         let delivered = thread::spawn(move || a.wait(None));
         let failed = thread::spawn(move || b.wait(None));
         let lost = thread::spawn(move || c.wait(None));
         let dropping = thread::spawn(move || drop((third, d)));
-        first.slot().deliver(Receipt { partition: 7, offset: None, timestamp: None });
+        first.deliver(Receipt { partition: 7, offset: None, timestamp: None });
         second.slot().fail(error(2).0).unwrap();
-        fourth.slot().deliver(Receipt { partition: 8, offset: None, timestamp: None });
-        assert!(matches!(delivered.join().unwrap(), Sight::Fate(Ok(Receipt { partition: 7, .. }))));
-        assert!(matches!(failed.join().unwrap(), Sight::Fate(Err(error)) if error.message().tag() == 2));
-        assert!(matches!(lost.join().unwrap(), Sight::Lost));
+        fourth.deliver(Receipt { partition: 8, offset: None, timestamp: None });
+        assert!(matches!(delivered.join().unwrap(), Ok(Ok(Receipt { partition: 7, .. }))));
+        assert!(matches!(failed.join().unwrap(), Ok(Err(error)) if error.message().tag() == 2));
+        assert!(matches!(lost.join().unwrap(), Err(TryRecvError::Disconnected)));
         dropping.join().unwrap();
     });
 }
@@ -294,14 +295,14 @@ fn fates_of_one_page_wake_those_who_wait_for_them() {
 #[test]
 fn an_error_does_not_stay_behind_when_its_handle_goes_away() {
     check(Time::Stands, Broker::Answers, || {
-        let [(slot, lookout), (other, mut neighbour)] = slot::kept_of_nobody();
+        let [(slot, lookout), (other, mut neighbour)] = kept_of_nobody();
         let (error, kind) = error(1);
         let dropping = thread::spawn(move || drop(lookout));
         // Holds the lock now and then.
         let looking = thread::spawn(move || neighbour.look());
         let back = slot.slot().fail(error).err();
         dropping.join().unwrap();
-        looking.join().unwrap();
+        assert!(looking.join().unwrap().is_err());
         assert_eq!(Arc::strong_count(&kind), 1 + usize::from(back.is_some()));
         drop(other);
     });

@@ -20,7 +20,7 @@ use crate::error::{
 };
 use crate::message::Message;
 use crate::queue::chunk::Chunk;
-use crate::queue::{Checked, Full, Limits, Queue, Refused, Usual};
+use crate::queue::{Full, Limits, Prepared, Queue, Refused, Sealed};
 use crate::threads::clock;
 use crate::threads::driver::{Driver, new_seed};
 use crate::threads::producer::feed::Feed;
@@ -38,6 +38,8 @@ pub struct Producer {
     without_timeout: Arc<ProducerConfig>,
     /// Its places are those of the buffer: each is held until the message has its fate.
     queue: Queue,
+    /// What is full of it.
+    sealed: Sealed,
     /// Made with the first delivery.
     running: Option<Box<Running>>,
     /// The process in which the first message was produced.
@@ -46,7 +48,7 @@ pub struct Producer {
 
 impl Producer {
     pub(crate) fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>) -> Self {
-        let queue = Queue::new(Limits {
+        let (queue, sealed) = Queue::new(Limits {
             messages: producer.max_buffer_size.unwrap_or(usize::MAX),
             bytes: producer.max_buffer_bytesize,
             threshold: 0,
@@ -56,7 +58,7 @@ impl Producer {
         });
         let unbounded = ProducerConfig { delivery_timeout: Duration::MAX, max_retries: None, ..(*producer).clone() };
         let without_timeout = Arc::new(unbounded);
-        let mut this = Self { client, producer, without_timeout, queue, running: None, pid: None };
+        let mut this = Self { client, producer, without_timeout, queue, sealed, running: None, pid: None };
         this.queue.start();
         this
     }
@@ -186,18 +188,18 @@ impl Producer {
         if let Some(fatal) = self.running.as_ref().and_then(|running| running.driver.engine.fatal()) {
             return Err(ProduceErrorKind::Fatal(Arc::clone(fatal)));
         }
-        let usual_bytes = Usual::bytes(self.producer.max_message_bytes);
-        if self.queue.offer_quietly(message, usual_bytes, clock::timestamp).is_some() {
+        let message = Prepared::new(message, self.producer.max_message_bytes, clock::timestamp())?;
+        let good = message.is_good(Prepared::good_bytes(self.producer.max_message_bytes));
+        if good && self.queue.append_like_last(&message, None).is_some() {
             return Ok(());
         }
-        let mut checked = Checked::new(message, self.producer.max_message_bytes, clock::timestamp)?;
         let pid = &mut self.pid;
         let clock = || {
             // Looked at for the first message of a chunk and every 1,024th.
             let now = process::id();
             (*pid.get_or_insert(now) == now).then(clock::now)
         };
-        match self.queue.offer(&mut checked, None, clock) {
+        match self.queue.offer(&message, &mut message.encode_large(), None, clock) {
             Ok(_) => Ok(()),
             Err(Refused::Full(full)) => Err(self.overflow(&full)),
             Err(Refused::InvalidTopic(error)) => Err(ProduceErrorKind::InvalidTopic(error)),
@@ -280,7 +282,7 @@ impl Producer {
     fn take_all(&mut self, chunks: &mut VecDeque<Chunk>) {
         // There is no worker to wake.
         let _ = self.queue.deliver();
-        self.queue.take_due(chunks);
+        self.queue.take_due(&self.sealed, chunks);
     }
 
     /// Gives a delivered batch back, for its memory.

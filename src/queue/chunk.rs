@@ -5,20 +5,13 @@
 //! message comes, each message gets a route beside the bytes, and the engine copies them one by one into the batches of
 //! their partitions.
 
-use super::checked::Usual;
-#[cfg(any(test, feature = "_internal"))]
-use super::entry;
 use super::entry::Entry;
 use super::extras::{Extra, Extras};
+use super::prepared::Prepared;
 use crate::fate::slot::Slot;
-#[cfg(feature = "_internal")]
-pub use crate::fate::{Outcome, Receipt, slot};
-use crate::message::Header;
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};
 use crate::record::batch::{BatchBuilder, Plan};
-#[cfg(any(test, feature = "_internal"))]
-use crate::record::tail;
 
 /// Messages in the order in which they were accepted; message `i` has ticket `first + i`.
 #[derive(Debug, Default)]
@@ -55,23 +48,13 @@ struct Route {
     end: u32,
 }
 
-/// A message on its way into a chunk.
+/// Where a message goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts<'a> {
+pub(super) struct To {
     /// Index of the topic in the queue's table.
     pub topic: u32,
-    /// The partition that was asked for.
-    pub partition: Option<i32>,
-    /// The user's tag, 0 if there is none.
-    pub tag: u64,
-    /// What chooses the partition in place of the key.
-    pub partition_key: Option<&'a [u8]>,
-    /// The key.
-    pub key: Option<&'a [u8]>,
-    /// The value.
-    pub value: Option<&'a [u8]>,
-    /// The headers.
-    pub headers: &'a [Header<'a>],
+    /// Whether any partition will do, or it has that of the chunk's lane.
+    pub placed: bool,
 }
 
 impl Chunk {
@@ -85,15 +68,14 @@ impl Chunk {
     #[must_use]
     pub(super) fn of_one(
         records: BatchBuilder,
-        message: Parts<'_>,
+        message: &Prepared<'_, '_>,
         slot: Option<Slot<'_>>,
-        anywhere: bool,
+        to: To,
         cost: usize,
     ) -> Self {
-        let mut chunk = Self { records, cost, ..Self::default() };
-        let (create_time, tail) = chunk.records.record_at(0);
-        chunk.note_extra(message.tag, message.partition_key, slot, create_time);
-        chunk.note(0, (message.topic, message.partition), (create_time, tail.len()), anywhere);
+        let mut chunk = Self { records, ..Self::default() };
+        chunk.note(message, slot, cost);
+        chunk.route(to, message.partition, (message.record.create_time, message.record.tail_len));
         chunk
     }
 
@@ -101,14 +83,11 @@ impl Chunk {
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn of(first: u64, topic: u32, message: &Message<'_>, create_time: Timestamp) -> Self {
-        let tail_len = tail::len_of(message.key(), message.value(), message.headers());
+        let message = Prepared::new(message, usize::MAX, create_time).expect("a good message");
         let mut chunk = Self { first, upto: first + 1, ..Self::default() };
-        let plan = chunk.records.plan(create_time.as_millis(), tail_len).expect("the first message always fits");
-        let (key, value, partition_key) = (message.key(), message.value(), message.partition_key());
-        let cost = entry::cost_of(tail_len, message.tag, partition_key.map(<[u8]>::len), false);
-        let (partition, tag, headers) = (message.partition, message.tag, &*message.headers);
-        let parts = Parts { topic, partition, tag, partition_key, key, value, headers };
-        chunk.push(plan, parts, None, false, cost);
+        let plan = chunk.records.plan(message.record.create_time, message.record.tail_len);
+        let to = To { topic, placed: false };
+        chunk.push(plan.expect("the first message always fits"), &message, None, to, message.cost(false));
         chunk
     }
 
@@ -165,30 +144,37 @@ impl Chunk {
         (self.routes.is_empty() && !self.is_empty() && self.taken == 0).then_some(self.topic)
     }
 
-    /// Appends a message of the usual kind within the first `room` bytes of the batch; `None` as for
+    /// Appends a message behind others within the first `room` bytes of the batch; `None` as for
     /// [`append_usual`](BatchBuilder::append_usual). If it does not go where all others go,
-    /// [`note_usual`](Self::note_usual) follows.
+    /// [`route`](Self::route) follows.
     #[inline(always)]
-    pub(super) fn push_usual(
+    pub(super) fn push_behind(
         &mut self,
         room: usize,
-        message: &Usual<'_, '_>,
+        message: &Prepared<'_, '_>,
         slot: Option<Slot<'_>>,
         cost: usize,
     ) -> Option<()> {
-        self.records.append_usual(room, &message.record, message.headers.iter().map(Header::parts))?;
-        self.cost += cost;
-        let (tag, partition_key) = (message.message.tag, message.partition_key);
-        self.note_extra(tag, partition_key, slot, message.record.create_time());
+        self.records.append_usual(room.min(self.records.capacity()), &message.record, message.headers())?;
+        self.note(message, slot, cost);
         Some(())
     }
 
-    /// Notes what the message that was just pushed has beside its record.
-    #[inline]
-    fn note_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>, create_time: i64) {
+    /// Appends a message that was planned for its [`records`](Self::records).
+    pub(super) fn push(&mut self, plan: Plan, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>, to: To, cost: usize) {
+        self.records.append_parts(plan, message.record.key, message.record.value, message.headers());
+        self.note(message, slot, cost);
+        self.route(to, message.partition, (message.record.create_time, message.record.tail_len));
+    }
+
+    /// Notes what the message that was just appended has beside its record.
+    #[inline(always)]
+    fn note(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>, cost: usize) {
+        self.cost += cost;
         if let Some(slot) = slot {
-            slot.note_time(create_time);
+            slot.note_time(message.record.create_time);
         }
+        let Prepared { tag, partition_key, .. } = *message;
         if slot.is_some() || tag != 0 || partition_key.is_some() {
             self.put_extra(tag, partition_key, slot);
         }
@@ -199,29 +185,12 @@ impl Chunk {
         self.extras.push(self.records.count() - 1, tag, partition_key, slot);
     }
 
-    /// Notes where the message that was just pushed goes.
-    pub(super) fn note_usual(&mut self, topic: u32, message: &Usual<'_, '_>, anywhere: bool) {
-        let record = (message.record.create_time(), message.record.tail_len());
-        self.note(self.records.count() - 1, (topic, message.message.partition), record, anywhere);
-    }
-
-    /// Appends a message that was planned for its [`records`](Self::records). `anywhere` says that any partition will
-    /// do, or that of the chunk's lane. The handle waits in `slot`.
-    pub(crate) fn push(&mut self, plan: Plan, message: Parts<'_>, slot: Option<Slot<'_>>, anywhere: bool, cost: usize) {
-        let index = self.records.count();
-        self.records.append_parts(plan, message.key, message.value, message.headers.iter().map(Header::parts));
-        self.note_extra(message.tag, message.partition_key, slot, plan.create_time());
-        self.cost += cost;
-        self.note(index, (message.topic, message.partition), (plan.create_time(), plan.tail_len()), anywhere);
-    }
-
-    /// Appends a message of another chunk or batch; `anywhere` as for [`push`](Self::push).
-    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, anywhere: bool, cost: usize) {
-        let index = self.records.count();
+    /// Appends a message of another chunk or batch; `placed` as in [`To`].
+    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, placed: bool, cost: usize) {
+        self.extras.push_copy(self.records.count(), entry.tag, entry.partition_key, slot);
         self.records.append(entry.create_time, entry.tail);
-        self.extras.push_copy(index, entry, slot);
         self.cost += cost;
-        self.note(index, (entry.topic, entry.partition), (entry.create_time, entry.tail.len()), anywhere);
+        self.route(To { topic: entry.topic, placed }, entry.partition, (entry.create_time, entry.tail.len()));
     }
 
     /// Gives every message of a run its route, so that it can be read by its index.
@@ -281,21 +250,23 @@ impl Chunk {
         (self.cost, self.taken, self.lane) = (0, 0, None);
     }
 
-    /// Notes where the last message, with this index, goes.
-    #[inline]
-    fn note(&mut self, index: u32, to: (u32, Option<i32>), record: (i64, usize), anywhere: bool) {
-        if index == 0 && anywhere {
-            self.topic = to.0;
-        } else if !(anywhere && self.routes.is_empty() && to.0 == self.topic) {
-            self.route(index, to, record);
+    /// Notes where the message that was just appended goes.
+    pub(super) fn route(
+        &mut self,
+        To { topic, placed }: To,
+        partition: Option<i32>,
+        (create_time, tail_len): (i64, usize),
+    ) {
+        let before = self.len() - 1;
+        if before == 0 && placed {
+            self.topic = topic;
         }
-    }
-
-    /// The chunk is no run, or no longer.
-    fn route(&mut self, index: u32, (topic, partition): (u32, Option<i32>), (create_time, tail_len): (i64, usize)) {
+        if placed && self.routes.is_empty() && topic == self.topic {
+            return;
+        }
         if self.routes.is_empty() {
             // All before this one were a run.
-            self.route_run(index as usize);
+            self.route_run(before);
         }
         let end = self.records.bytes().len();
         let (start, end) = ((end - tail_len) as u32, end as u32);

@@ -1,10 +1,11 @@
 //! What only some messages have beside their record: a tag, a partition key, a handle.
 
 use std::mem;
+use std::num::NonZeroU32;
 use std::ops::Deref;
+use std::sync::Arc;
 
-use super::entry::Entry;
-use crate::fate::slot::{Pages, Seat, Slot};
+use crate::fate::slot::{Page, Slot};
 
 /// What messages of a chunk or a batch have, ascending by index. A message with a handle that goes away with it without
 /// a fate, and is in no other, is lost.
@@ -13,7 +14,8 @@ pub struct Extras {
     list: Vec<Extra>,
     /// What they take.
     bytes: usize,
-    pages: Pages,
+    /// The pages of the slots: one share for all of each.
+    pages: Vec<Arc<Page>>,
 }
 
 /// What a message has.
@@ -21,8 +23,9 @@ pub struct Extras {
 pub struct Extra {
     /// Index of the message in its chunk or batch.
     pub index: u32,
-    /// Where a handle waits for its fate.
-    seat: Option<Seat>,
+    /// Where a handle waits for its fate: which page, counted from 1, and where in it.
+    page: Option<NonZeroU32>,
+    place: u32,
     /// The user's tag.
     pub tag: u64,
     /// What chose the partition in place of the key.
@@ -35,25 +38,47 @@ impl Extras {
     /// Adds what a message has that comes from its caller; its slot knows its time.
     #[inline(always)]
     pub fn push(&mut self, index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
-        let seat = slot.map(|slot| self.pages.keep(slot));
-        self.list.push(Extra { index, seat, tag, partition_key: partition_key.map(Box::from), told: false });
+        let (page, place) = slot.map_or((None, 0), |slot| (Some(self.keep(slot.page())), slot.index()));
+        self.list.push(Extra { index, page, place, tag, partition_key: partition_key.map(Box::from), told: false });
         self.bytes += EXTRA + partition_key.map_or(0, <[u8]>::len);
     }
 
     /// Adds what a message has that is still in another chunk or batch.
     #[inline]
-    pub fn push_copy(&mut self, index: u32, entry: &Entry<'_>, slot: Option<Slot<'_>>) {
-        if entry.tag != 0 || entry.partition_key.is_some() || slot.is_some() {
-            self.push(index, entry.tag, entry.partition_key, slot);
+    pub fn push_copy(&mut self, index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
+        if tag != 0 || partition_key.is_some() || slot.is_some() {
+            self.push(index, tag, partition_key, slot);
             slot.inspect(|slot| slot.enter());
         }
+    }
+
+    /// Keeps a share of a page; which one it is then.
+    #[inline]
+    fn keep(&mut self, page: &Arc<Page>) -> NonZeroU32 {
+        let back = match self.pages.last() {
+            Some(last) if Arc::ptr_eq(last, page) => 0,
+            _ => self.keep_another(page),
+        };
+        // Not more than there are messages in a chunk.
+        NonZeroU32::MIN.saturating_add((self.pages.len() - 1 - back) as u32)
+    }
+
+    /// How many are behind it.
+    #[inline(never)]
+    fn keep_another(&mut self, page: &Arc<Page>) -> usize {
+        // Several callers take turns.
+        let known = self.pages.iter().rev().take(CALLERS).position(|known| Arc::ptr_eq(known, page));
+        known.unwrap_or_else(|| {
+            self.pages.push(Arc::clone(page));
+            0
+        })
     }
 
     /// Where the handle of a message waits.
     #[inline]
     #[must_use]
     pub fn slot(&self, extra: Option<&Extra>) -> Option<Slot<'_>> {
-        Some(self.pages.slot(extra?.seat?))
+        slot_of(&self.pages, extra?)
     }
 
     /// Whether any message has a handle.
@@ -76,19 +101,21 @@ impl Extras {
 
     /// Tells all with a handle that they were written, the first message with this offset.
     pub fn deliver(&mut self, partition: i32, base_offset: Option<i64>, log_append_time: Option<i64>) {
-        let waking = self.pages.waking();
-        for extra in self.list.iter_mut().filter(|extra| !extra.told) {
-            let Some(seat) = extra.seat else { continue };
-            let offset = base_offset.map(|base| base.saturating_add(i64::from(extra.index)));
-            waking.deliver(seat, partition, offset, log_append_time);
-            extra.told = true;
-        }
+        let Self { list, pages, .. } = self;
+        Page::waking(pages, || {
+            for extra in list.iter_mut().filter(|extra| !extra.told) {
+                let Some(slot) = slot_of(pages, extra) else { continue };
+                let offset = base_offset.map(|base| base.saturating_add(i64::from(extra.index)));
+                slot.deliver(partition, offset, log_append_time);
+                extra.told = true;
+            }
+        });
     }
 
     /// Calls `tell` for each with a handle that somebody still has, and keeps in mind whether it says that it was told.
     pub fn tell(&mut self, mut tell: impl FnMut(&Extra, Slot<'_>) -> bool) {
         for extra in self.list.iter_mut().filter(|extra| !extra.told) {
-            if let Some(slot) = extra.seat.map(|seat| self.pages.slot(seat)).filter(|slot| slot.has_handle()) {
+            if let Some(slot) = slot_of(&self.pages, extra).filter(|slot| slot.has_handle()) {
                 extra.told = tell(extra, slot);
             }
         }
@@ -129,7 +156,7 @@ impl Extra {
     /// Whether the message was given a handle.
     #[must_use]
     pub fn has_handle(&self) -> bool {
-        self.seat.is_some()
+        self.page.is_some()
     }
 
     /// Bytes that it takes.
@@ -139,43 +166,54 @@ impl Extra {
     }
 }
 
-fn leave(list: &[Extra], pages: &Pages) {
-    list.iter().filter(|extra| !extra.told).filter_map(|extra| extra.seat).for_each(|seat| pages.slot(seat).leave());
+fn leave(list: &[Extra], pages: &[Arc<Page>]) {
+    list.iter().filter(|extra| !extra.told).filter_map(|extra| slot_of(pages, extra)).for_each(Slot::leave);
 }
+
+#[inline]
+fn slot_of<'a>(pages: &'a [Arc<Page>], extra: &Extra) -> Option<Slot<'a>> {
+    extra.page.map(|page| Slot::of(&pages[page.get() as usize - 1], extra.place))
+}
+
+/// So many callers that produce in turn share the pages of a chunk.
+const CALLERS: usize = 4;
 
 /// What a chunk and a batch keep for a message with a tag, a partition key or a handle, and the place for its fate.
 pub const EXTRA: usize = 96;
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use std::sync::mpsc::TryRecvError;
+
     use super::*;
     use crate::fate::Receipt;
-    use crate::fate::slot::{self, Lookout, Sight};
+    use crate::fate::slot::Awaited;
+    use crate::fate::slot::testing::{deliver, of_nobody};
     use crate::message::Timestamp;
 
     #[test]
     fn a_message_that_goes_away_without_a_fate_is_lost() {
         for end in [drop, |mut extras: Extras| extras.clear(), |mut extras: Extras| extras.forget_before(7)] {
-            let [mut told, mut lost] = slot::of_nobody();
+            let [mut told, mut lost] = of_nobody();
             let extras = of(&[(2, &told), (6, &lost)]);
-            told.slot().deliver(RECEIPT);
+            deliver(told.slot(), RECEIPT);
             end(extras);
-            assert!(matches!(told.look(), Sight::Fate(Ok(RECEIPT))));
-            assert!(matches!(lost.look(), Sight::Lost));
+            assert!(matches!(told.look(), Ok(Ok(RECEIPT))));
+            assert!(matches!(lost.look(), Err(TryRecvError::Disconnected)));
         }
     }
 
     #[test]
     fn what_is_forgotten_is_what_came_before() {
-        let [mut before, mut behind] = slot::of_nobody();
+        let [mut before, mut behind] = of_nobody();
         let mut extras = of(&[(2, &before), (6, &behind)]);
         extras.push(8, 1, Some(&[0; 10]), None);
         extras.forget_before(6);
-        assert!(matches!((before.look(), behind.look()), (Sight::Lost, Sight::Nothing)));
+        assert!(matches!((before.look(), behind.look()), (Err(TryRecvError::Disconnected), Err(TryRecvError::Empty))));
         assert_eq!(extras.iter().map(|extra| extra.index).collect::<Vec<_>>(), [6, 8]);
         assert_eq!(extras.bytes(), 2 * EXTRA + 10);
-        extras.slot(extras.first()).expect("it has a handle").deliver(RECEIPT);
-        assert!(matches!(behind.look(), Sight::Fate(Ok(RECEIPT))));
+        deliver(extras.slot(extras.first()).expect("it has a handle"), RECEIPT);
+        assert!(matches!(behind.look(), Ok(Ok(RECEIPT))));
         extras.clear();
         assert_eq!((extras.len(), extras.bytes(), extras.has_slots()), (0, 0, false));
     }
@@ -183,24 +221,24 @@ mod tests {
     #[test]
     fn a_message_leaves_each_place_once() {
         for forget in [true, false] {
-            let [mut lookout] = slot::of_nobody();
+            let [mut lookout] = of_nobody();
             let (mut first, mut second) = (of(&[(0, &lookout)]), Extras::default());
-            second.push_copy(0, &ENTRY, first.slot(first.first()));
+            second.push_copy(0, 0, None, first.slot(first.first()));
             if forget {
                 first.forget_before(1);
             } else {
                 first.clear();
             }
             drop(first);
-            assert!(matches!(lookout.look(), Sight::Nothing), "{forget}");
+            assert!(matches!(lookout.look(), Err(TryRecvError::Empty)), "{forget}");
             drop(second);
-            assert!(matches!(lookout.look(), Sight::Lost));
+            assert!(matches!(lookout.look(), Err(TryRecvError::Disconnected)));
         }
     }
 
     #[test]
     fn what_was_written_is_told_to_each_handle_with_its_offset() {
-        let [mut first, mut second] = slot::of_nobody();
+        let [mut first, mut second] = of_nobody();
         [&first, &second].into_iter().zip(5..).for_each(|(lookout, time)| lookout.slot().note_time(time));
         let mut extras = of(&[(2, &first)]);
         extras.push(3, 1, None, None);
@@ -211,13 +249,13 @@ mod tests {
         for (lookout, offset, time) in [(&mut first, i64::MAX - 1, 5), (&mut second, i64::MAX, 6)] {
             let timestamp = Some(Timestamp::from_millis(time));
             let receipt = Receipt { partition: 7, offset: Some(offset), timestamp };
-            assert!(matches!(lookout.look(), Sight::Fate(Ok(seen)) if seen == receipt));
+            assert!(matches!(lookout.look(), Ok(Ok(seen)) if seen == receipt));
         }
     }
 
     #[test]
     fn an_error_is_told_once_and_only_where_somebody_has_the_handle() {
-        let [told, dropped] = slot::of_nobody();
+        let [told, dropped] = of_nobody();
         let mut extras = of(&[(0, &told), (1, &dropped)]);
         drop(dropped);
         for expected in [vec![0], vec![]] {
@@ -233,24 +271,40 @@ mod tests {
 
     #[test]
     fn a_message_in_two_places_is_lost_with_the_second() {
-        let [mut lookout] = slot::of_nobody();
+        let [mut lookout] = of_nobody();
         let (first, mut second) = (of(&[(0, &lookout)]), Extras::default());
-        second.push_copy(0, &ENTRY, None);
+        second.push_copy(0, 0, None, None);
         assert!(second.is_empty(), "nothing is beside this one");
-        second.push_copy(1, &ENTRY, first.slot(first.first()));
+        second.push_copy(1, 0, None, first.slot(first.first()));
         drop(first);
-        assert!(matches!(lookout.look(), Sight::Nothing));
+        assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
         drop(second);
-        assert!(matches!(lookout.look(), Sight::Lost));
+        assert!(matches!(lookout.look(), Err(TryRecvError::Disconnected)));
     }
 
-    fn of(handles: &[(u32, &Lookout)]) -> Extras {
+    #[test]
+    fn slots_of_a_page_share_it() {
+        let (here, there) = (of_nobody::<2>(), of_nobody::<2>());
+        let turns = [&here[0], &here[1], &there[0], &here[1], &there[1]];
+        let mut extras = of(&turns.map(|awaited| (0, awaited)));
+        assert_eq!(extras.pages.len(), 2);
+        for (awaited, extra) in turns.iter().zip(&extras.list) {
+            let slot = extras.slot(Some(extra)).expect("it has a handle");
+            assert!(
+                Arc::ptr_eq(slot.page(), awaited.slot().page()) && slot.index() == awaited.slot().index(),
+                "{slot:?}"
+            );
+        }
+        extras.list.iter_mut().for_each(|extra| extra.told = true);
+        extras.clear();
+        assert!(!extras.has_slots() && Arc::strong_count(here[0].slot().page()) == 2);
+    }
+
+    fn of(handles: &[(u32, &Awaited)]) -> Extras {
         let mut extras = Extras::default();
         handles.iter().for_each(|(index, lookout)| extras.push(*index, 0, None, Some(lookout.slot())));
         extras
     }
 
-    const ENTRY: Entry<'_> =
-        Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &[] };
     const RECEIPT: Receipt = Receipt { partition: 3, offset: Some(4), timestamp: Some(Timestamp::from_millis(5)) };
 }

@@ -1,14 +1,23 @@
-//! The chunks that callers fill: the open one, or the lanes of a topic, and those that are full. Which of them takes a
-//! message, and when they are full, is decided here; when they leave is the queue's.
+//! The chunks that callers fill: the open one, or the lanes of a topic. Which of them takes a message, and when they are
+//! sealed and sent to the worker, is decided here; when they are due is the queue's.
+//!
+//! The channel is never full when a chunk is sent. A chunk that is full waits for a slot as the open one, and takes more
+//! messages meanwhile. Some slots are only for chunks that cannot wait: lanes, because what follows goes to the open
+//! chunk, and a chunk that cannot take the next message however long it may become.
 
-use std::collections::VecDeque;
 use std::mem;
 
-use super::checked::Checked;
-use super::chunk::Chunk;
-use super::lanes::Lanes;
+use super::chunk::{Chunk, To};
+use super::lanes::{self, Lanes};
+use super::prepared::Prepared;
 use crate::fate::slot::Slot;
 use crate::partitioner::Partitioner;
+use crate::record::batch::BatchBuilder;
+use crate::sync::channel::{Receiver, Sender, bounded};
+
+/// The worker's end of the channel: sealed chunks, in their order.
+#[derive(Clone, Debug)]
+pub struct Sealed(pub(super) Receiver<Box<Chunk>>);
 
 /// At any time either the open chunk or the lanes have messages, so those in one kind are all older than those in the
 /// other.
@@ -20,8 +29,25 @@ pub(super) struct Filling {
     pub partitioner: Option<Partitioner>,
     pub open: Chunk,
     pub lanes: Lanes,
-    sealed: VecDeque<Chunk>,
+    /// To the worker. Boxed, so that a slot takes little memory.
+    sealed: Sender<Box<Chunk>>,
+    /// Slots for chunks that could wait.
+    slots: usize,
     spare: Spare,
+}
+
+/// A message on its way into a chunk.
+#[derive(Debug)]
+pub(super) struct Incoming<'a, 'm, 'd> {
+    pub message: &'a Prepared<'m, 'd>,
+    /// Where its handle waits.
+    pub slot: Option<Slot<'a>>,
+    /// Index of its topic.
+    pub topic: u32,
+    /// What it takes of the queue's limit.
+    pub cost: usize,
+    /// Its record, if it is large.
+    pub large: Option<BatchBuilder>,
 }
 
 /// How a message can travel.
@@ -36,15 +62,13 @@ pub(super) enum Way {
 }
 
 impl Filling {
-    pub fn new(batch_bytes: usize) -> Self {
-        Self {
-            batch_bytes,
-            partitioner: None,
-            open: Chunk::default(),
-            lanes: Lanes::default(),
-            sealed: VecDeque::new(),
-            spare: Spare::default(),
-        }
+    /// For batches of so many bytes, and at most so many messages at a time; and the worker's end of the channel.
+    pub fn new(batch_bytes: usize, messages: usize) -> (Self, Sealed) {
+        // Each chunk has a message, so a queue of few messages never has more chunks.
+        let slots = messages.min(MOST_SEALED);
+        let (sealed, received) = bounded(slots + KEPT_SLOTS);
+        let (open, lanes, spare) = (Chunk::default(), Lanes::default(), Spare::default());
+        (Self { batch_bytes, partitioner: None, open, lanes, sealed, slots, spare }, Sealed(received))
     }
 
     /// Ticket of the first message in what takes messages.
@@ -63,22 +87,25 @@ impl Filling {
 
     /// How the message travels. `anywhere` says that any partition will do; `partitions` is how many its topic has, 0
     /// if that is not known.
-    pub fn way(&self, message: &Checked<'_, '_>, topic: u32, partitions: u32, anywhere: bool) -> Way {
-        let free = self.open.is_empty() && self.lanes.take(topic) && message.encoded.is_none();
-        let suit = !anywhere && free && Lanes::suit(partitions) && message.message.partition.is_none();
-        match suit.then(|| self.place(message.partition_key.or(message.key), partitions)).flatten() {
+    pub fn way(&self, incoming: &Incoming<'_, '_, '_>, partitions: u32, anywhere: bool) -> Way {
+        let Incoming { message, topic, .. } = *incoming;
+        let begun = self.lanes.first().is_some();
+        let free = self.open.is_empty() && self.lanes.take(topic) && incoming.large.is_none();
+        let suit = !anywhere && free && Lanes::suit(partitions) && message.partition.is_none();
+        let suit = suit && (begun || self.has_slot());
+        match suit.then(|| self.place(message.partitioned_by(), partitions)).flatten() {
             Some(partition) => Way::Lane { partition, partitions },
             None if anywhere => Way::Run,
             None => Way::Mixed,
         }
     }
 
-    /// Whether what takes messages must be sealed before it can take this one, and if so, whether it is a full batch.
-    pub fn is_full_for(&self, message: &Checked<'_, '_>, topic: u32, way: Way) -> Option<bool> {
+    /// Whether what takes messages is to be sealed before it takes this one, and why.
+    pub fn is_full_for(&self, incoming: &Incoming<'_, '_, '_>, way: Way) -> Option<NoRoom> {
         // Behind the lanes comes what some of their partitions may get, too.
         let past_lanes = !matches!(way, Way::Lane { .. }) && self.lanes.first().is_some();
-        if past_lanes || message.encoded.is_some() {
-            return Some(false);
+        if past_lanes || (incoming.large.is_some() && self.has_slot()) {
+            return Some(NoRoom { is_batch: false, cannot_wait: past_lanes });
         }
         let chunk = match way {
             Way::Lane { partition, .. } => self.lanes.get(partition)?,
@@ -90,28 +117,23 @@ impl Filling {
         // What is a batch may fill one; what the engine takes apart anyway is better taken early.
         let is_batch = match way {
             Way::Lane { .. } => true,
-            Way::Run => chunk.run() == Some(topic),
+            Way::Run => chunk.run() == Some(incoming.topic),
             Way::Mixed => false,
         };
         let most = if is_batch { self.batch_bytes } else { CHUNK_BYTES };
-        let plan = chunk.records.plan(message.create_time.as_millis(), message.tail_len);
-        if plan.is_some_and(|plan| plan.len <= most) { None } else { Some(is_batch) }
+        let plan = chunk.records.plan(incoming.message.record.create_time, incoming.message.record.tail_len);
+        let fits = plan.is_some_and(|plan| plan.len <= most);
+        (!fits).then_some(NoRoom { is_batch, cannot_wait: plan.is_none() || matches!(way, Way::Lane { .. }) })
     }
 
     /// Puts a message in, for which there is room.
-    pub fn put(
-        &mut self,
-        message: &mut Checked<'_, '_>,
-        (topic, way): (u32, Way),
-        ticket: u64,
-        slot: Option<Slot<'_>>,
-        cost: usize,
-    ) {
-        let placed = way != Way::Mixed;
-        if let Some(records) = message.encoded.take() {
-            let mut chunk = Chunk::of_one(records, message.parts(topic), slot, placed, cost);
+    pub fn put(&mut self, incoming: Incoming<'_, '_, '_>, way: Way, ticket: u64) {
+        let Incoming { message, slot, topic, cost, large } = incoming;
+        let to = To { topic, placed: way != Way::Mixed };
+        if let Some(records) = large.filter(|_| self.has_slot()) {
+            let mut chunk = Chunk::of_one(records, message, slot, to, cost);
             (chunk.first, chunk.upto) = (ticket, ticket + 1);
-            self.sealed.push_back(chunk);
+            self.send(chunk);
             return;
         }
         // Memory is taken in few, large steps: to double it time and again, in the midst of others, would leave as much
@@ -125,15 +147,18 @@ impl Filling {
         if chunk.is_empty() {
             chunk.first = ticket;
         }
-        let plan = chunk.records.plan(message.create_time.as_millis(), message.tail_len);
+        let plan = chunk.records.plan(message.record.create_time, message.record.tail_len);
         debug_assert!(plan.is_some(), "what is full was sealed before");
         if let Some(plan) = plan {
             let mut step = FIRST_BYTES;
             while step < plan.len {
                 step = step.saturating_mul(times);
             }
-            chunk.records.grow_to(step.min(self.batch_bytes).max(plan.len));
-            chunk.push(plan, message.parts(topic), slot, placed, cost);
+            // What waits for a slot grows by itself, in larger steps.
+            if plan.len <= self.batch_bytes {
+                chunk.records.grow_to(step.min(self.batch_bytes));
+            }
+            chunk.push(plan, message, slot, to, cost);
         }
     }
 
@@ -161,20 +186,39 @@ impl Filling {
         }
     }
 
-    /// Ends what takes messages; all before have tickets below `upto`.
-    pub fn seal(&mut self, upto: u64) {
-        let open = (!self.open.is_empty()).then(|| mem::replace(&mut self.open, self.spare.take()));
-        for mut chunk in open.into_iter().chain(self.lanes.seal()) {
-            chunk.upto = upto;
-            self.sealed.push_back(chunk);
-        }
+    /// Whether there is a slot for a chunk that could wait.
+    pub fn has_slot(&self) -> bool {
+        self.sealed.len() < self.slots
     }
 
-    /// Moves the sealed chunks with messages below this ticket to `out`.
-    pub fn take(&mut self, below: u64, out: &mut VecDeque<Chunk>) {
-        while self.sealed.front().is_some_and(|chunk| chunk.first < below) {
-            out.extend(self.sealed.pop_front());
+    /// How many chunks are on their way to the worker.
+    pub fn sealed(&self) -> usize {
+        self.sealed.len()
+    }
+
+    /// Ends what takes messages, and sends it to the worker; all before have tickets below `upto`. Returns whether there
+    /// was a slot: only where chunk after chunk cannot wait, there may be none.
+    pub fn seal(&mut self, upto: u64) -> bool {
+        if self.sealed.is_full() {
+            return false;
         }
+        while let Some(chunk) = self.take(upto) {
+            self.send(chunk);
+        }
+        true
+    }
+
+    /// Ends what takes messages, a chunk at a time, and gives it; all before have tickets below `upto`.
+    pub fn take(&mut self, upto: u64) -> Option<Chunk> {
+        let open = (!self.open.is_empty()).then(|| mem::replace(&mut self.open, self.spare.take()));
+        let mut chunk = open.or_else(|| self.lanes.take_next())?;
+        chunk.upto = upto;
+        Some(chunk)
+    }
+
+    fn send(&self, chunk: Chunk) {
+        let sent = self.sealed.try_send(Box::new(chunk));
+        debug_assert!(sent.is_ok(), "the caller saw a slot under the lock, and the worker's end is there");
     }
 
     /// Takes a chunk back whose messages have left it, to use its memory again. `queue_bytes` is the limit of the
@@ -182,6 +226,15 @@ impl Filling {
     pub fn recycle(&mut self, chunk: Chunk, queue_bytes: usize) {
         self.spare.put(chunk, SPARE_BYTES.min(queue_bytes / 4));
     }
+}
+
+/// Why a chunk does not take a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoRoom {
+    /// It is a full batch.
+    pub is_batch: bool,
+    /// It must be sealed, also where there is no slot but those for such chunks.
+    pub cannot_wait: bool,
 }
 
 /// Emptied chunks for the next messages, and the bytes that they can hold.
@@ -209,6 +262,10 @@ impl Spare {
 }
 
 const CHUNK_BYTES: usize = 64 * 1024;
+/// So many chunks wait for the worker; those that come then grow.
+const MOST_SEALED: usize = 1024;
+/// For all lanes, and for open chunks that cannot wait.
+const KEPT_SLOTS: usize = 2 * lanes::MOST as usize;
 /// A longer key is hashed by the engine: nobody else can produce meanwhile.
 const HASHED_HERE: usize = 256;
 /// What a chunk takes first. Bytes of two or four steps more are one mebibyte.

@@ -71,14 +71,15 @@ impl Lanes {
         chunk
     }
 
-    /// Takes all that have messages.
-    pub fn seal(&mut self) -> impl Iterator<Item = Chunk> {
+    /// Takes one that has messages; all are to be taken, before any gets another message.
+    pub fn take_next(&mut self) -> Option<Chunk> {
         self.first = None;
-        self.chunks.iter_mut().filter(|chunk| !chunk.is_empty()).map(std::mem::take)
+        self.chunks.iter_mut().find(|chunk| !chunk.is_empty()).map(std::mem::take)
     }
 }
 
-const MOST: u32 = 64;
+/// Partitions of a topic that has them, at most.
+pub(super) const MOST: u32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -91,7 +92,8 @@ mod tests {
     use crate::message::{Message, Timestamp, Topic};
     use crate::partitioner::Partitioner;
     use crate::queue::chunk::Chunk;
-    use crate::queue::{Checked, Limits, Queue};
+    use crate::queue::tests::Both;
+    use crate::queue::{Limits, Prepared, Queue, Refused};
     use crate::record::tail;
 
     /// What a message has beside its ticket, which is its value.
@@ -152,7 +154,7 @@ mod tests {
         fn each_message_leaves_once_in_the_lane_of_its_key_and_in_the_order_of_its_partition(steps in steps()) {
             let (interval, batch_bytes) = (Duration::ZERO, 1500);
             let limits = Limits { messages: 400, bytes: usize::MAX, threshold: 0, interval, batch_bytes, spreads: true };
-            let (mut queue, murmur2) = (Queue::new(limits), Partitioner::murmur2());
+            let (mut queue, murmur2) = (Both::new(limits), Partitioner::murmur2());
             queue.place_by(&murmur2);
             queue.start();
             let topics = ["orders", "parcels"].map(|name| Topic::new(name).expect("a good name"));
@@ -165,10 +167,7 @@ mod tests {
                 match step {
                     Step::Offer(topic, kind) => {
                         let message = message(&topics[topic], &kind, queue.accepted());
-                        let mut checked = Checked::new(&message, usize::MAX, time).expect("good");
-                        if queue.offer_quietly(&message, USUAL, time).is_none() {
-                            prop_assert!(queue.offer(&mut checked, None, || Some(test_clock())).is_ok());
-                        }
+                        prop_assert!(offer(&mut queue, &message).is_ok());
                         kinds.push(kind);
                     }
                     Step::Deliver => drop(queue.deliver()),
@@ -198,7 +197,8 @@ mod tests {
                 }
                 seen.sort_unstable();
                 prop_assert_eq!(&seen, &(0..queue.taken()).collect::<Vec<_>>());
-                queue.release(queue.taken() + queue.held() as u64 - queue.accepted(), 0);
+                let left = queue.taken() + queue.held() as u64 - queue.accepted();
+                queue.release(left, 0);
             }
             prop_assert_eq!(queue.taken(), kinds.len() as u64);
         }
@@ -209,7 +209,7 @@ mod tests {
         let lanes = |partitions: u32, spare: Option<Chunk>| {
             let interval = Duration::ZERO;
             let (messages, bytes, batch_bytes) = (1000, usize::MAX, usize::MAX);
-            let mut queue = Queue::new(Limits { messages, bytes, threshold: 0, interval, batch_bytes, spreads: true });
+            let mut queue = Both::new(Limits { messages, bytes, threshold: 0, interval, batch_bytes, spreads: true });
             queue.place_by(&Partitioner::crc32());
             queue.start();
             spare.into_iter().for_each(|chunk| queue.recycle(chunk));
@@ -219,10 +219,8 @@ mod tests {
             let mut quiet = 0;
             for ticket in 0..200 {
                 let message = message(&topic, &Kind::Key(ticket as u8), ticket);
-                let mut checked = Checked::new(&message, usize::MAX, time).expect("good");
-                let quietly = queue.offer_quietly(&message, USUAL, time).is_some();
-                quiet += u32::from(quietly);
-                assert!(quietly || queue.offer(&mut checked, None, || Some(test_clock())).is_ok());
+                let fast = offer(&mut queue, &message).expect("room");
+                quiet += u32::from(fast);
             }
             let mut out = VecDeque::new();
             assert!(!queue.deliver() && queue.take_due(&mut out));
@@ -243,16 +241,13 @@ mod tests {
     fn they_begin_when_what_came_before_the_number_of_partitions_was_known_fills_its_chunk() {
         let (bytes, batch_bytes) = (usize::MAX, usize::MAX);
         let (messages, threshold, interval) = (100_000, 0, Duration::ZERO);
-        let mut queue = Queue::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
+        let mut queue = Both::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
         queue.place_by(&Partitioner::crc32());
         queue.start();
         let topic = Topic::new("orders").expect("a good name");
         for ticket in 0..5000 {
             let message = message(&topic, &Kind::Key(ticket as u8), ticket);
-            let mut checked = Checked::new(&message, usize::MAX, time).expect("good");
-            if queue.offer_quietly(&message, USUAL, time).is_none() {
-                queue.offer(&mut checked, None, || Some(test_clock())).expect("room");
-            }
+            offer(&mut queue, &message).expect("room");
             queue.tell_partitions(0, PARTITIONS);
         }
         let mut out = VecDeque::new();
@@ -261,10 +256,14 @@ mod tests {
         assert_eq!(lanes, [None, Some(0), Some(1), Some(2)]);
     }
 
-    fn time() -> Timestamp {
-        Timestamp::from_millis(0)
+    /// Whether it went the fast way.
+    fn offer(queue: &mut Queue, message: &Message<'_>) -> Result<bool, Refused> {
+        let message = Prepared::new(message, usize::MAX, Timestamp::from_millis(0)).expect("good");
+        if message.is_good(Prepared::good_bytes(usize::MAX)) && queue.append_like_last(&message, None).is_some() {
+            return Ok(true);
+        }
+        queue.offer(&message, &mut message.encode_large(), None, || Some(test_clock())).map(|_| false)
     }
 
     const PARTITIONS: u32 = 3;
-    const USUAL: usize = 10_000;
 }

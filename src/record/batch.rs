@@ -16,7 +16,7 @@ use super::layout::{BEFORE_LENGTH_END, CRC_AT, CRC_START, MAGIC_AT};
 use super::tail;
 use super::varint::{put_varlong, take_varint, take_varlong, varint_len, varlong_len};
 
-pub use self::usual::{MOST_AROUND, Usual};
+pub use self::usual::{Draft, MOST_AROUND};
 pub use super::layout::HEADER_LEN;
 
 const MAGIC: u8 = 2;
@@ -127,13 +127,7 @@ impl BatchBuilder {
         };
         let body = body_len(delta, self.count, tail_len);
         let len = self.len().checked_add(record_len(body))?;
-        (len <= i32::MAX as usize && self.count < i32::MAX).then_some(Plan {
-            create_time,
-            delta,
-            body,
-            tail: tail_len,
-            len,
-        })
+        (len <= i32::MAX as usize && self.count < i32::MAX).then_some(Plan { create_time, delta, body, len })
     }
 
     /// Appends the record that was planned for this batch as it is; its tail is made of these parts.
@@ -270,23 +264,8 @@ pub struct Plan {
     delta: i64,
     /// Bytes behind its length.
     body: usize,
-    tail: usize,
     /// Bytes of the batch with it, header included.
     pub len: usize,
-}
-
-impl Plan {
-    /// Its time in milliseconds.
-    #[must_use]
-    pub fn create_time(&self) -> i64 {
-        self.create_time
-    }
-
-    /// Bytes of its tail.
-    #[must_use]
-    pub fn tail_len(&self) -> usize {
-        self.tail
-    }
 }
 
 impl fmt::Debug for BatchBuilder {

@@ -118,6 +118,19 @@ impl Packed {
         if value < THREE_BYTES as usize { Self::zigzagged((value as u64) << 1) } else { None }
     }
 
+    /// A length of at most five bytes, which is a word of its own if it has more than three.
+    #[inline(always)]
+    pub fn long_length(value: usize) -> Self {
+        Self::length(value).unwrap_or_else(|| Self::of_many((value as u64) << 1))
+    }
+
+    #[cold]
+    fn of_many(bits: u64) -> Self {
+        let len = many_len(bits) as u32;
+        let part = |at: u32| (bits >> (7 * at) & 0x7f) | if at + 1 < len { 0x80 } else { 0 };
+        Self { bytes: (0..len.min(8)).map(|at| part(at) << (8 * at)).sum(), len }
+    }
+
     #[inline(always)]
     fn zigzagged(bits: u64) -> Option<Self> {
         let (bytes, len) = match bits {

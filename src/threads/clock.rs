@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use crate::message::Timestamp;
 
 #[cfg(not(all(test, shuttle)))]
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     #[cfg(feature = "_internal")]
     if let Some(now) = SET.get() {
         return now;
@@ -27,7 +27,7 @@ pub(crate) use crate::sync::model::now;
 
 /// From now on it is this time on this thread: for the simulation.
 #[cfg(all(feature = "_internal", not(all(test, shuttle))))]
-pub(super) fn set(now: Instant) {
+pub fn set(now: Instant) {
     SET.set(Some(now));
 }
 

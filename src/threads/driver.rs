@@ -23,7 +23,7 @@ use crate::sync::Waker;
 use crate::wire::frame::{ConnId, Frame};
 
 /// What carries frames.
-pub(crate) trait Network {
+pub trait Network {
     fn connect(&mut self, conn: ConnId, address: &BrokerAddress, within: Duration, all_addresses: bool, now: Instant);
     fn send(&mut self, conn: ConnId, frame: Frame, events: &mut Vec<Event>);
     fn close(&mut self, conn: ConnId);
@@ -37,7 +37,7 @@ pub(crate) trait Network {
 }
 
 /// An engine, its sockets, and the time that it is told.
-pub(crate) struct Driver<E, N = Net> {
+pub struct Driver<E, N = Net> {
     client: Arc<ClientConfig>,
     pub engine: E,
     net: N,

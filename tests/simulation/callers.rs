@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::unthreaded::{Flush, Totals};
 use ottla::deadline::Deadline;
 use ottla::engine::producer::Errors;
-use ottla::queue::chunk::slot::Lookout;
-use ottla::threads::producer::unthreaded::{Counts, Flushing};
+use ottla::fate::slot::Awaited;
 use ottla::{BufferLimit, Message, ProduceErrorKind};
 
 use crate::check::{Anomaly, Said};
@@ -23,8 +23,8 @@ pub struct Caller {
 
 /// What it waits for.
 enum Blocked {
-    Room { message: Box<Message<'static>>, id: u64, lookout: Option<Lookout>, until: Instant },
-    Flush { flush: Flushing, before: u64, until: Deadline },
+    Room { message: Box<Message<'static>>, id: u64, lookout: Option<Awaited>, until: Instant },
+    Flush { flush: Flush, before: u64, until: Deadline },
     Purge { number: u64 },
     Handle { id: u64 },
     End(Ending),
@@ -168,9 +168,9 @@ impl World {
         &mut self,
         id: u64,
         message: Box<Message<'static>>,
-        lookout: Option<Lookout>,
-    ) -> Option<(Box<Message<'static>>, Option<Lookout>)> {
-        match self.side.offer(&message, lookout.as_ref().map(Lookout::slot), self.clock()) {
+        lookout: Option<Awaited>,
+    ) -> Option<(Box<Message<'static>>, Option<Awaited>)> {
+        match self.side.offer(&message, lookout.as_ref().map(Awaited::slot), self.clock()) {
             Ok(ticket) => {
                 self.tell(|| format!("{id} is accepted with ticket {ticket}"));
                 let sent = &mut self.ledger.sent[id as usize];
@@ -274,7 +274,7 @@ impl World {
                 match ended {
                     None => return Some(Blocked::Flush { flush, before, until }),
                     Some(Ok(counts)) => self.check_flush(caller, before, counts),
-                    Some(Err(_)) if early => self.check_flush(caller, before, Counts::default()),
+                    Some(Err(_)) if early => self.check_flush(caller, before, Totals::default()),
                     Some(Err(_)) => {}
                 }
                 None
@@ -293,7 +293,7 @@ impl World {
     }
 
     /// Everything accepted before a flush has its fate when it returns.
-    fn check_flush(&mut self, caller: usize, before: u64, counts: Counts) {
+    fn check_flush(&mut self, caller: usize, before: u64, counts: Totals) {
         self.tell(|| format!("{caller} has flushed: {counts:?}"));
         self.note_fates();
         self.hear_callbacks();
@@ -341,8 +341,9 @@ impl World {
         }
         self.note_fates();
         if ending.first {
-            let report = self.side.last_report();
-            self.tell(|| format!("shut down: {:?}", report.counts));
+            let report = self.side.remains();
+            let counts = self.side.counts();
+            self.tell(|| format!("shut down: {counts:?}"));
             // Who drops a producer reads no report.
             self.ended.untold = if ending.report { report.failures_dropped } else { u64::MAX };
             if ending.report {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::ProduceResponse;
-use ottla::queue::{Checked, Limits, Queue, Refused};
+use ottla::queue::{Limits, Prepared, Queue, Refused, Sealed};
 use ottla::testing::{Api, Fault};
 use ottla::{DeliveryErrorKind, ErrorCode, Message, Persistence, Timestamp};
 
@@ -175,13 +175,13 @@ fn ten_thousand_missing_topics_are_waited_for_and_then_forgotten() {
 
 /// A queue of 100 places before the engine. Offers a message; what is due goes into the engine, and what it let go is
 /// free.
-fn offer(bench: &mut Bench, queue: &mut Queue, topic: &str) -> Result<(), Refused> {
+fn offer(bench: &mut Bench, (queue, sealed): &mut (Queue, Sealed), topic: &str) -> Result<(), Refused> {
     let (message, now) = (Message::new(topic, "v"), bench.now());
-    let mut checked = Checked::new(&message, 1000, || Timestamp::from_millis(0)).expect("a good message");
-    let offered = queue.offer(&mut checked, None, || Some(now)).map(drop);
+    let message = Prepared::new(&message, 1000, Timestamp::from_millis(0)).expect("a good message");
+    let offered = queue.offer(&message, &mut None, None, || Some(now)).map(drop);
     let (mut chunks, mut told) = (VecDeque::new(), Vec::new());
     let _ = queue.deliver();
-    queue.take_due(&mut chunks);
+    queue.take_due(sealed, &mut chunks);
     chunks.iter_mut().for_each(|chunk| bench.engine.append(chunk, now));
     bench.pass(ms(1));
     let released = bench.engine.take_released();
@@ -235,10 +235,11 @@ fn a_bad_topic_beside_a_good_one_does_not_use_up_the_queue() {
         }
         let interval = Duration::ZERO;
         let (messages, bytes, batch_bytes) = (100, 1_000_000, 1_000_000);
-        let mut queue = Queue::new(Limits { messages, bytes, threshold: 0, interval, batch_bytes, spreads: true });
-        queue.start();
+        let limits = Limits { messages, bytes, threshold: 0, interval, batch_bytes, spreads: true };
+        let mut queue = Queue::new(limits);
+        queue.0.start();
         let (mut accepted, mut refused) = (0, 0);
-        queue.topic("a").expect("a good name");
+        queue.0.topic("a").expect("a good name");
         assert!(offer(&mut bench, &mut queue, "b").is_ok());
         bench.pass(secs(1));
         // For 54 s. The messages of the bad one fail after 30, and it fills its half again.

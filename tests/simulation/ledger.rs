@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use ottla::queue::chunk::Outcome;
-use ottla::queue::chunk::slot::{Lookout, Sight};
+use ottla::fate::Outcome;
+use ottla::fate::slot::Awaited;
 use ottla::{Delivered, DeliveryError, DeliveryErrorKind};
 
 use crate::check::Said;
@@ -48,7 +48,7 @@ pub struct Ledger {
     /// Those of them that are in the producer's counts.
     pub told_and_counted: u64,
     /// Handles by id, unless they were dropped, and those among them that were not told.
-    pub handles: Vec<(u64, Option<Lookout>)>,
+    pub handles: Vec<(u64, Option<Awaited>)>,
     pub untold: Vec<usize>,
     heard: Heard,
 }
@@ -88,7 +88,7 @@ impl Ledger {
         self.sent.len() as u64
     }
 
-    pub fn keep_handle(&mut self, id: u64, lookout: Lookout) {
+    pub fn keep_handle(&mut self, id: u64, lookout: Awaited) {
         self.untold.push(self.handles.len());
         self.handles.push((id, Some(lookout)));
     }
@@ -99,7 +99,7 @@ impl Ledger {
         let Self { handles, untold, sent, .. } = self;
         untold.retain(|at| {
             let (id, lookout) = &mut handles[*at];
-            let Some(Sight::Fate(fate)) = lookout.as_mut().map(Lookout::look) else { return true };
+            let Some(Ok(fate)) = lookout.as_mut().map(Awaited::look) else { return true };
             filled.push(told_by_handle(*id, sent[*id as usize].second, fate));
             false
         });

@@ -6,7 +6,7 @@
 //! is compared with what is in the brokers' logs. A seed that fails is printed and fails again in the same way.
 //!
 //! What runs is the producer's own code: the queue and what is kept with it under the gate's lock, the worker's turns
-//! with the engine, the handles, the outlet and the callbacks (`threads::unthreaded`). Not the threads, their
+//! with the engine, the handles, the outlet and the callbacks (`tests/unthreaded`). Not the threads, their
 //! condition variables and sockets, which have tests of their own; a caller that would wait looks again instead.
 //!
 //! - `OTTLA_SIM_SEEDS=n` runs n seeds (in a release build, at least 1,000 a second), `OTTLA_SIM_SEED=x` runs one,
@@ -35,6 +35,8 @@ mod setup;
 mod silence;
 mod steps;
 mod stops;
+#[path = "../unthreaded/mod.rs"]
+mod unthreaded;
 mod wires;
 mod worker;
 mod world;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::mem;
 
+use crate::unthreaded::Meddler;
 use ottla::engine::producer::BatchFate;
+use ottla::fate::slot::Slot;
 use ottla::queue::chunk::Chunk;
-use ottla::queue::chunk::slot::Kept;
-use ottla::threads::producer::unthreaded::Meddler;
+use ottla::queue::extras::Extras;
 use ottla::{DeliveryErrorKind, ErrorCode, Persistence};
 
 use crate::planted::Bug;
@@ -20,7 +21,7 @@ pub struct Meddling {
     lost_below: u64,
     now_and_then: bool,
     /// Handles that are filled once more in the next turn.
-    again: Vec<Kept>,
+    again: Vec<Extras>,
 }
 
 /// A message that was broken, so that the engine breaks on it, and where it really begins.
@@ -48,12 +49,15 @@ impl Meddling {
     }
 
     fn fill_twice(&mut self, fate: &BatchFate) {
-        mem::take(&mut self.again).iter().for_each(|kept| kept.slot().fill_again());
+        mem::take(&mut self.again).iter().filter_map(|kept| kept.slot(kept.first())).for_each(Slot::fill_again);
         for slot in fate.slots().filter(|_| fate.is_delivered()) {
             if self.now_and_then {
                 slot.fill_again();
             } else {
-                self.again.push(slot.keep());
+                let mut kept = Extras::default();
+                slot.enter();
+                kept.push(0, 0, None, Some(slot));
+                self.again.push(kept);
             }
         }
     }

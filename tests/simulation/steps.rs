@@ -1,18 +1,19 @@
 //! Steps of the worker, the delivery thread and callers in an order that once went wrong.
 
 use std::sync::Arc;
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use crate::unthreaded::{Asked, Totals, Turn, Unthreaded};
 use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig};
 use ottla::engine::Action;
+use ottla::fate::Receipt;
+use ottla::fate::slot::{Awaited, Slot};
 use ottla::net::Event;
-use ottla::queue::chunk::Receipt;
-use ottla::queue::chunk::slot::{Lookout, Sight, Slot};
 use ottla::testing::Cluster;
 use ottla::testing::requests::Reply;
 use ottla::testing::state::ClusterState;
-use ottla::threads::producer::unthreaded::{Asked, Counts, Turn, Unthreaded};
 use ottla::wire::frame::ConnId;
 use ottla::{ConnectionErrorKind, Message, Persistence, Timestamp};
 
@@ -42,7 +43,7 @@ fn a_flush_returns_with_the_counts_of_what_it_waited_for() {
         side.call();
         side.end_flush(flush, false)
     });
-    assert_eq!(ended, Some(Ok(Counts { failed: 1, ..Counts::default() })));
+    assert_eq!(ended, Some(Ok(Totals { failed: 1, ..Totals::default() })));
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn a_worker_that_gave_up_holds_no_queue_place() {
     let last = (0..8).map(|_| side.survive("a test")).last();
     assert_eq!(last, Some(Turn::Ended));
     assert_eq!(side.queue(|queue| (queue.held(), queue.bytes())), (0, 0));
-    assert_eq!(side.counts(), Counts { failed: 1, ..Counts::default() });
+    assert_eq!(side.counts(), Totals { failed: 1, ..Totals::default() });
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn what_a_socket_took_behind_a_bad_answer_is_possibly_written() {
     met.side.close();
     met.side.abandon(true);
     met.turn();
-    let left = met.side.last_report().undelivered;
+    let left = met.side.remains().undelivered;
     let left: Vec<_> = left.into_iter().flatten().map(|error| error.persistence()).collect();
     assert_eq!(left, [Persistence::Possibly; 2]);
 }
@@ -100,7 +101,7 @@ fn an_answer_of_a_connection_that_was_replaced_is_nobodys() {
         // Its correlation id is that of a request of the new connection, or of none.
         met.events.push(Event::Response(old, late.clone()));
         met.turn();
-        assert!(matches!(lookout.look(), Sight::Nothing));
+        assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
         let answer = met.ask(&again);
         met.events.push(Event::Response(new, answer));
         met.events.push(Event::Response(old, late));
@@ -123,8 +124,8 @@ fn an_answer_that_comes_twice_completes_once_and_ends_the_connection() {
     met.turn();
     met.turn();
     assert_eq!(delivered(&mut lookout).offset, Some(0));
-    assert!(matches!(lookout.look(), Sight::Nothing));
-    assert_eq!(met.side.counts(), Counts { delivered: 1, ..Counts::default() });
+    assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
+    assert_eq!(met.side.counts(), Totals { delivered: 1, ..Totals::default() });
     assert_eq!(met.closed, [conn]);
 }
 
@@ -143,7 +144,10 @@ fn swapped_answers_are_not_believed() {
         met.events.push(Event::Response(first.0, answer));
     }
     met.turn();
-    assert!(matches!(first_lookout.look(), Sight::Nothing) && matches!(second_lookout.look(), Sight::Nothing));
+    assert!(
+        matches!(first_lookout.look(), Err(TryRecvError::Empty))
+            && matches!(second_lookout.look(), Err(TryRecvError::Empty))
+    );
     assert_eq!(met.closed, [first.0]);
     while met.side.counts().delivered < 2 {
         let (conn, request) = met.send();
@@ -171,7 +175,7 @@ fn a_message_that_is_held_for_longer_than_its_delivery_timeout_is_delivered() {
         met.turn();
         met.now += ProducerConfig::default().delivery_timeout;
     }
-    assert!(matches!(lookout.look(), Sight::Nothing));
+    assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
     met.side.deliver();
     let (conn, request) = met.send();
     met.wrote(conn);
@@ -216,7 +220,7 @@ fn an_answer_that_came_behind_the_last_look_is_read_before_anything_is_given_up(
     met.side.wires().came.push(Event::Response(conn, answer));
     met.turn();
     assert_eq!(delivered(&mut lookout).offset, Some(0));
-    assert_eq!(met.side.counts(), Counts { delivered: 1, ..Counts::default() });
+    assert_eq!(met.side.counts(), Totals { delivered: 1, ..Totals::default() });
 }
 
 /// A producer that has met a broker with two partitions of a topic.
@@ -245,7 +249,7 @@ impl Met {
         self.side.deliver();
     }
 
-    fn produce_with_handle(&self, partition: i32) -> Lookout {
+    fn produce_with_handle(&self, partition: i32) -> Awaited {
         let lookout = self.side.lookout();
         self.produce(partition, Some(lookout.slot()));
         lookout
@@ -306,8 +310,8 @@ fn start(callbacks: bool) -> Unthreaded {
     Unthreaded::new(Arc::new(client), Arc::new(ProducerConfig::default()), &QueueConfig::default(), callback, 7)
 }
 
-fn delivered(lookout: &mut Lookout) -> Receipt {
-    let Sight::Fate(Ok(receipt)) = lookout.look() else { panic!("it is not delivered") };
+fn delivered(lookout: &mut Awaited) -> Receipt {
+    let Ok(Ok(receipt)) = lookout.look() else { panic!("it is not delivered") };
     receipt
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::unthreaded::Asked;
 use bytes::Bytes;
 use kafka_protocol::messages::ProduceResponse;
 use ottla::ConnectionErrorKind;
@@ -10,7 +11,6 @@ use ottla::config::RequiredAcks;
 use ottla::engine::Action;
 use ottla::net::Event;
 use ottla::testing::requests::{Reply, Then};
-use ottla::threads::producer::unthreaded::Asked;
 use ottla::wire::frame::{ConnId, Frame};
 
 use crate::bench::rewrite;

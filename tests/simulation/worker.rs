@@ -6,10 +6,10 @@ use std::panic;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use crate::unthreaded::Turn;
 use ottla::engine::producer::batch::BATCH;
 use ottla::net::Event;
 use ottla::queue::extras;
-use ottla::threads::producer::unthreaded::Turn;
 use ottla::{DeliveryErrorKind, ErrorCode, Persistence};
 
 use crate::check::{Anomaly, Said};

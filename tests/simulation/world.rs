@@ -7,13 +7,13 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::unthreaded::Unthreaded;
 use fastrand::Rng;
 use ottla::Timestamp;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
 use ottla::engine::producer::Freed;
 use ottla::net::Event;
 use ottla::testing::state::ClusterState;
-use ottla::threads::producer::unthreaded::Unthreaded;
 use ottla::wire::frame::ConnId;
 
 use crate::callers::{Caller, Ended};

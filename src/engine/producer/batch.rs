@@ -139,7 +139,7 @@ impl Batch {
         if !builder.append_within(max, entry.create_time, entry.tail) {
             return false;
         }
-        self.extras.push_copy(index, entry, slot);
+        self.extras.push_copy(index, entry.tag, entry.partition_key, slot);
         if queued > 0 {
             self.queued.messages += 1;
             self.queued.bytes += queued;

@@ -345,7 +345,7 @@ mod tests {
     use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
     use crate::message::{Message, Timestamp};
     use crate::partitioner::Partitioner;
-    use crate::queue::{Checked, Limits, Queue};
+    use crate::queue::{Limits, Prepared, Queue};
     use crate::wire::metadata::{BrokerMetadata, MetadataResponse};
 
     fn engine() -> ProducerEngine {
@@ -411,18 +411,19 @@ mod tests {
             }
             let (messages, bytes, batch_bytes) = (1000, 1_000_000, 1_000_000);
             let (threshold, interval) = (0, Duration::ZERO);
-            let mut queue = Queue::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
+            let (mut queue, sealed) =
+                Queue::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
             queue.place_by(&Partitioner::crc32());
             queue.start();
             queue.topic("orders").unwrap();
             queue.tell_partitions(0, callers_knew);
             for key in 0..100_u8 {
                 let message = Message::new("orders", "v").with_key(vec![key]);
-                let mut checked = Checked::new(&message, 1000, || Timestamp::from_millis(0)).unwrap();
-                queue.offer(&mut checked, None, || Some(now)).unwrap();
+                let message = Prepared::new(&message, 1000, Timestamp::from_millis(0)).unwrap();
+                queue.offer(&message, &mut None, None, || Some(now)).unwrap();
             }
             let mut chunks = VecDeque::new();
-            assert!(!queue.deliver() && queue.take_due(&mut chunks));
+            assert!(!queue.deliver() && queue.take_due(&sealed, &mut chunks));
             assert_eq!(chunks.len(), callers_knew as usize);
             chunks.iter_mut().for_each(|chunk| engine.append(chunk, now));
             if !known_before {

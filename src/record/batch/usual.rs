@@ -5,69 +5,47 @@ use super::{BatchBuilder, HEADER_LEN};
 use crate::record::tail;
 use crate::record::varint::Packed;
 
-/// A record of less than a mebibyte, with what can be computed before its batch is known.
+/// A record, with what can be computed before its batch is known. Its headers are apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Usual<'a> {
-    create_time: i64,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
+pub struct Draft<'a> {
+    /// Its time in milliseconds.
+    pub create_time: i64,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value.
+    pub value: Option<&'a [u8]>,
     key_len: Packed,
     value_len: Packed,
-    tail_len: usize,
+    /// Bytes of its tail.
+    pub tail_len: usize,
 }
 
-impl<'a> Usual<'a> {
-    /// The record with this time, key, value and headers; `None` if it is longer.
+impl<'a> Draft<'a> {
+    /// The record with this time, key, value and headers.
     #[inline(always)]
     pub fn new<'h>(
         create_time: i64,
         key: Option<&'a [u8]>,
         value: Option<&'a [u8]>,
         headers: impl ExactSizeIterator<Item = (&'h str, Option<&'h [u8]>)>,
-    ) -> Option<Self> {
-        let (key_len, key_bytes) = match key {
-            None => (Packed::NULL, 0),
-            Some(key) => (Packed::length(key.len())?, key.len()),
-        };
-        let (value_len, value_bytes) = match value {
-            None => (Packed::NULL, 0),
-            Some(value) => (Packed::length(value.len())?, value.len()),
-        };
+    ) -> Self {
+        let len = |bytes: Option<&[u8]>| bytes.map_or(Packed::NULL, |bytes| Packed::long_length(bytes.len()));
+        let (key_len, value_len) = (len(key), len(value));
         let headers = if headers.len() == 0 { 1 } else { tail::headers_len(headers) };
+        let (key_bytes, value_bytes) = (key.map_or(0, <[u8]>::len), value.map_or(0, <[u8]>::len));
         let tail_len = key_len.len() + key_bytes + value_len.len() + value_bytes + headers;
-        Some(Self { create_time, key, value, key_len, value_len, tail_len })
-    }
-
-    /// Its key.
-    #[inline(always)]
-    #[must_use]
-    pub fn key(&self) -> Option<&'a [u8]> {
-        self.key
-    }
-
-    /// Its time in milliseconds.
-    #[inline(always)]
-    #[must_use]
-    pub fn create_time(&self) -> i64 {
-        self.create_time
-    }
-
-    /// Bytes of its tail.
-    #[inline(always)]
-    #[must_use]
-    pub fn tail_len(&self) -> usize {
-        self.tail_len
+        Self { create_time, key, value, key_len, value_len, tail_len }
     }
 }
 
 impl BatchBuilder {
-    /// Appends a record behind others, if it is a few seconds from the first and certainly within the first `room`
-    /// bytes of the batch, for which there is memory. `None` if it is not, and nothing happened.
+    /// Appends a record of less than a mebibyte behind others, if it is a few seconds from the first and certainly
+    /// within the first `room` bytes of the batch, for which there is memory. `None` if it is not, and nothing happened.
     #[inline(always)]
     pub fn append_usual<'a>(
         &mut self,
         room: usize,
-        record: &Usual<'_>,
+        record: &Draft<'_>,
         headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) -> Option<()> {
         let (head, offset) = self.usual_head(room, record.create_time, record.tail_len)?;
@@ -144,9 +122,9 @@ mod tests {
             for sample in &samples {
                 let (time, headers) = (sample.time >> bits, || sample.header_slices());
                 let (key, value) = (sample.key.as_deref(), sample.value.as_deref());
-                let record = Usual::new(time, key, value, headers()).expect("short");
+                let record = Draft::new(time, key, value, headers());
                 let tail_len = tail::len_of(key, value, headers());
-                prop_assert_eq!((record.tail_len(), record.create_time()), (tail_len, time));
+                prop_assert_eq!((record.tail_len, record.create_time), (tail_len, time));
                 let plan = longer.plan(time, tail_len).expect("it fits");
                 let before = (usual.count(), usual.len());
                 if usual.append_usual(room.min(usual.capacity()), &record, headers()).is_none() {
@@ -170,7 +148,7 @@ mod tests {
         batch.grow_to(1 << 20);
         batch.append(1_000, &[1, 1, 0]);
         let usual = |batch: &mut BatchBuilder, room: usize, time: i64, value: &[u8]| {
-            let record = Usual::new(time, Some(b"key"), Some(value), std::iter::empty())?;
+            let record = Draft::new(time, Some(b"key"), Some(value), std::iter::empty());
             batch.append_usual(room, &record, std::iter::empty())
         };
         let room = batch.capacity();

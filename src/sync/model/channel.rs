@@ -1,6 +1,7 @@
-//! The part of crossbeam-channel that the threads use, under shuttle: a deque under a lock.
+//! The part of crossbeam-channel that the queue and the threads use, under shuttle: a deque under a lock.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Condvar, Mutex};
@@ -19,26 +20,40 @@ struct Shared<T> {
 
 struct State<T> {
     items: VecDeque<T>,
+    slots: usize,
     senders: usize,
     receivers: usize,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TrySendError {
+    Full,
+    Disconnected,
+}
+
 pub(crate) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-    let state = Mutex::new(State { items: VecDeque::new(), senders: 1, receivers: 1 });
+    bounded(usize::MAX)
+}
+
+pub(crate) fn bounded<T>(slots: usize) -> (Sender<T>, Receiver<T>) {
+    let state = Mutex::new(State { items: VecDeque::new(), slots, senders: 1, receivers: 1 });
     let shared = Arc::new(Shared { state, changed: Condvar::new() });
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
-/// The bound is never reached where this is used.
-pub(crate) fn bounded<T>(_: usize) -> (Sender<T>, Receiver<T>) {
-    unbounded()
-}
-
 impl<T> Sender<T> {
+    /// The bound is never reached where this is used.
     pub fn send(&self, item: T) -> Result<(), Disconnected> {
+        self.try_send(item).map_err(|_| Disconnected)
+    }
+
+    pub fn try_send(&self, item: T) -> Result<(), TrySendError> {
         let mut state = self.0.state.lock();
         if state.receivers == 0 {
-            return Err(Disconnected);
+            return Err(TrySendError::Disconnected);
+        }
+        if state.items.len() >= state.slots {
+            return Err(TrySendError::Full);
         }
         state.items.push_back(item);
         drop(state);
@@ -46,8 +61,13 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    pub fn try_send(&self, item: T) -> Result<(), Disconnected> {
-        self.send(item)
+    pub fn len(&self) -> usize {
+        self.0.state.lock().items.len()
+    }
+
+    pub fn is_full(&self) -> bool {
+        let state = self.0.state.lock();
+        state.items.len() >= state.slots
     }
 }
 
@@ -63,6 +83,28 @@ impl<T> Receiver<T> {
             }
             self.0.changed.wait(&mut state);
         }
+    }
+}
+
+impl<T> Receiver<T> {
+    pub fn try_iter(&self) -> impl Iterator<Item = T> {
+        std::iter::from_fn(|| self.0.state.lock().items.pop_front())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.state.lock().items.is_empty()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver")
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender")
     }
 }
 

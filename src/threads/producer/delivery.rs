@@ -13,12 +13,12 @@ use crate::sync::channel::Receiver;
 use crate::threads::spawn::contain;
 
 /// What a user registers to learn the fate of each message.
-pub(crate) type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;
+pub type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;
 
 /// What the worker sends. The channel has no bound of its own: messages keep their buffer place until `places` went
 /// back to the worker.
 #[derive(Debug)]
-pub(super) enum Item {
+pub enum Item {
     Fate(BatchFate),
     /// The fates of all messages with tickets below this came before.
     Finished(u64),
@@ -46,7 +46,7 @@ pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, mut callback: Callba
 }
 
 /// Calls the callback for all that the item holds, and then gives its places back.
-pub(super) fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
+pub fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
     let (messages, bytes) = item.places();
     let mut used = None;
     match item {

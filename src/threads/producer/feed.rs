@@ -17,7 +17,7 @@ use crate::threads::driver::{Driver, Network};
 
 /// What a producer's engine gets to do.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub struct Feed {
     client: Arc<ClientConfig>,
     producer: Arc<ProducerConfig>,
     callbacks: bool,

@@ -27,16 +27,14 @@ use crate::sync::Mutex;
 use crate::sync::channel::{bounded, unbounded};
 use crate::sync::thread::JoinHandle;
 
-pub(crate) mod delivery;
-pub(crate) mod feed;
-pub(crate) mod gate;
-mod outlet;
+pub mod delivery;
+pub mod feed;
+pub mod gate;
+pub mod outlet;
 mod role;
-pub(crate) mod state;
+pub mod state;
 mod timer;
-#[cfg(all(feature = "_internal", not(all(test, shuttle))))]
-pub mod unthreaded;
-mod worker;
+pub mod worker;
 
 /// The running threads of one producer.
 #[derive(Debug)]

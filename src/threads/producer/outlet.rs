@@ -12,7 +12,7 @@ use crate::error::DeliveryErrorKind;
 use crate::sync::channel::Sender;
 use crate::threads::spawn::contain;
 
-pub(super) struct Outlet {
+pub struct Outlet {
     /// To the delivery thread, if there is a callback.
     callbacks: Option<Sender<Item>>,
     failures: Failures,

@@ -5,7 +5,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::gate::Refusal;
 use crate::engine::producer::{BatchFate, Errors, HeldUp, Released};
 use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::Topic;
@@ -14,7 +13,7 @@ use crate::queue::{Full, Phase, Queue};
 use crate::sync::Waker;
 use crate::threads::clock;
 
-pub(super) struct State {
+pub struct State {
     pub queue: Queue,
     pub waker: Option<Arc<Waker>>,
     /// Callers that wait for room.
@@ -43,7 +42,7 @@ pub(super) struct State {
 }
 
 /// How many partitions a topic has is asked.
-pub(super) struct Ask {
+pub struct Ask {
     pub topic: u32,
     pub callers: u32,
     pub answer: Option<i32>,
@@ -52,7 +51,7 @@ pub(super) struct Ask {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub enum Delivery {
     None,
     Running,
     Ended,
@@ -60,7 +59,7 @@ pub(super) enum Delivery {
 
 /// How many messages ended which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
+pub struct Totals {
     pub delivered: u64,
     pub failed: u64,
     pub given_up: u64,
@@ -68,7 +67,7 @@ pub(crate) struct Totals {
 
 /// Messages that nobody has taken when the worker ends.
 #[derive(Debug, Default)]
-pub(crate) struct Remains {
+pub struct Remains {
     pub undelivered: Vec<Errors>,
     pub failures: Vec<Errors>,
     pub failures_dropped: u64,
@@ -76,33 +75,33 @@ pub(crate) struct Remains {
 
 /// Who gets the messages that are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Abandon {
+pub enum Abandon {
     ToReport,
     ToCallback,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     Worker,
     All,
 }
 
 /// What a flush waits for, and what was before it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Flush {
+pub struct Flush {
     upto: u64,
     before: Totals,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Unfinished {
+pub struct Unfinished {
     pub messages: u64,
     pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
 /// What the worker hands in.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub struct Report {
     pub released: Released,
     pub totals: Totals,
     pub spent: Vec<Chunk>,
@@ -123,7 +122,7 @@ pub(super) struct Report {
 
 /// What the worker is asked for.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub struct Orders {
     /// New chunks; what the worker left there stays in front.
     pub chunks: VecDeque<Chunk>,
     /// Topics that the worker was not told before.
@@ -144,7 +143,7 @@ pub(super) struct Orders {
 
 /// What callbacks no longer hold.
 #[derive(Debug, Default)]
-pub(super) struct Called {
+pub struct Called {
     pub messages: usize,
     pub bytes: usize,
     pub fates: Vec<BatchFate>,
@@ -231,7 +230,7 @@ impl State {
         orders.oldest_waiting = self.queue.oldest_waiting();
     }
 
-    pub fn overflow(&self, full: &Full) -> Refusal {
+    pub fn overflow(&self, full: &Full) -> ProduceErrorKind {
         let oldest_age = full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
         let limit = match (full.held_up.is_some(), full.bytes) {
             (false, false) => BufferLimit::QueueSize(full.limit),
@@ -239,12 +238,12 @@ impl State {
             (true, false) => BufferLimit::HalfOfQueueSize(full.limit),
             (true, true) => BufferLimit::HalfOfQueueBytesize(full.limit),
         };
-        Refusal::For(ProduceErrorKind::BufferOverflow(BufferOverflow {
+        ProduceErrorKind::BufferOverflow(BufferOverflow {
             queued: full.queued,
             limit,
             oldest_age,
             last_error: full.held_up.clone().or_else(|| self.last_error.clone()),
-        }))
+        })
     }
 
     pub fn unfinished(&self) -> Unfinished {
@@ -266,6 +265,11 @@ impl State {
     /// What a flush that ends now tells its caller.
     pub fn flushed(&self, flush: &Flush) -> Result<Totals, Unfinished> {
         if self.is_flushed(flush) { Ok(self.totals.since(flush.before)) } else { Err(self.unfinished()) }
+    }
+
+    /// What this purge got, once it is done.
+    pub fn end_purge(&mut self, mine: u64) -> Option<Vec<Errors>> {
+        (self.purges_done >= mine).then(|| mem::take(&mut self.purged))
     }
 
     pub fn ask(&mut self, topic: u32) {

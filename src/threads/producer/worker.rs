@@ -16,11 +16,14 @@ use super::state::{Abandon, Called, Orders, Report};
 use crate::deadline::Deadline;
 use crate::engine::producer::{BatchFate, ProducerEngine};
 use crate::error::{DeliveryErrorKind, FatalError};
+use crate::queue::Sealed;
 use crate::threads::driver::{Driver, Net, Network};
 use crate::threads::spawn::{contain, panic_text};
 
-pub(super) struct Worker<N = Net> {
+pub struct Worker<N = Net> {
     gate: Arc<Gate>,
+    /// What callers have sealed.
+    sealed: Sealed,
     pub driver: Driver<ProducerEngine, N>,
     pub feed: Feed,
     outlet: Outlet,
@@ -86,6 +89,7 @@ impl<N: Network> Worker<N> {
     ) -> Self {
         let look_at_idle = if never_by_itself { Deadline::after(driver.now(), IDLE_AFTER) } else { Deadline::NEVER };
         Self {
+            sealed: gate.sealed(),
             gate,
             driver,
             feed,
@@ -114,7 +118,7 @@ impl<N: Network> Worker<N> {
 
     /// Hands in what happened, and takes what is asked.
     pub fn listen(&mut self) -> Next {
-        let next = self.gate.exchange(&mut self.report, &mut self.orders, self.feed.topic_count());
+        let next = self.gate.exchange(&self.sealed, &mut self.report, &mut self.orders, self.feed.topic_count());
         if let Some(upto) = self.to_mark.take() {
             if !self.outlet.mark_finished(upto) {
                 self.report.finished_upto = Some(upto);
@@ -289,7 +293,7 @@ impl<N: Network> Worker<N> {
         self.outlet.abandon_to(Abandon::ToCallback);
         let given_up = contain(|| {
             self.gate.close();
-            self.gate.exchange(&mut self.report, &mut self.orders, self.feed.topic_count());
+            self.gate.exchange(&self.sealed, &mut self.report, &mut self.orders, self.feed.topic_count());
             self.obey();
             self.driver.engine.abandon(self.driver.now());
             self.collect();

@@ -1,4 +1,4 @@
-//! The gate, the worker and the outlet without their threads: each step that one of the threads or a caller makes is
+//! The gate, the worker and the outlet of ottla without their threads: each step that one of the threads or a caller makes is
 //! a call, so that the simulation can put them in any order, at any time. What runs is the code of the threads. Only
 //! what waits is not here: the sockets (`Wires` keeps what the worker asks of them), the condition variables, and the
 //! clock, which is set by hand.
@@ -10,33 +10,32 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::delivery::{Callback, Item, tell};
-use super::feed::Feed;
-use super::gate::{Gate, Refusal};
-use super::outlet::Outlet;
-use super::state::{Abandon, Ended, Flush};
-use super::worker::Worker;
-use crate::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
-use crate::deadline::Deadline;
-use crate::engine::Action;
-use crate::engine::producer::{BatchFate, Errors, ProducerEngine};
-use crate::error::ProduceErrorKind;
-use crate::fate::slot::{self, Lookout, Slot};
-use crate::message::{Message, Timestamp};
-use crate::net::Event;
-use crate::queue::chunk::Chunk;
-use crate::queue::{Checked, Queue};
-use crate::sync::Waker;
-use crate::sync::channel::{Receiver, TryRecvError, unbounded};
-use crate::threads::clock;
-use crate::threads::driver::{Driver, Network};
-use crate::wire::frame::{ConnId, Frame};
+use crossbeam_channel::{Receiver, TryRecvError, unbounded};
+use mio::Waker;
+use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
+use ottla::deadline::Deadline;
+use ottla::engine::Action;
+use ottla::engine::producer::{BatchFate, Errors, ProducerEngine};
+use ottla::fate::slot::{self, Awaited, Slot};
+use ottla::net::Event;
+use ottla::queue::chunk::Chunk;
+use ottla::queue::{Queue, only_borrows};
+use ottla::threads::clock;
+use ottla::threads::driver::{Driver, Network};
+use ottla::threads::producer::delivery::{Callback, Item, tell};
+use ottla::threads::producer::feed::Feed;
+use ottla::threads::producer::gate::Gate;
+use ottla::threads::producer::outlet::Outlet;
+use ottla::threads::producer::state::{Abandon, Ended};
+pub use ottla::threads::producer::state::{Flush, Remains, Totals};
+use ottla::threads::producer::worker::Worker;
+use ottla::wire::frame::{ConnId, Frame};
+use ottla::{Message, ProduceErrorKind, Timestamp};
 
 /// A producer whose threads are steps.
 pub struct Unthreaded {
     gate: Arc<Gate>,
     worker: Worker<Wires>,
-    max_message_bytes: usize,
     items: Option<Receiver<Item>>,
     callback: Option<Callback>,
     /// When the worker is to look at its sockets next.
@@ -75,34 +74,6 @@ pub enum Asked {
     Renew,
 }
 
-/// What `shutdown` tells its caller.
-#[derive(Debug)]
-pub struct LastReport {
-    /// Messages that were delivered, that failed, and that were given up.
-    pub counts: Counts,
-    /// The messages that were given up.
-    pub undelivered: Vec<Errors>,
-    /// Failures that nobody took.
-    pub failures: Vec<Errors>,
-    /// How many of these did not fit.
-    pub failures_dropped: u64,
-}
-
-/// How many messages ended which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Delivered.
-    pub delivered: u64,
-    /// Failed, or handed back by `purge`.
-    pub failed: u64,
-    /// Given up.
-    pub given_up: u64,
-}
-
-/// A flush that is waited for.
-#[derive(Clone, Copy, Debug)]
-pub struct Flushing(Flush);
-
 impl Unthreaded {
     /// A producer that has started.
     #[must_use]
@@ -116,13 +87,12 @@ impl Unthreaded {
         let gate = Arc::new(Gate::new(queue, &producer));
         let (callbacks, items) = if callback.is_some() { Some(unbounded()).unzip() } else { (None, None) };
         let outlet = Outlet::new(callbacks, queue.max_queue_size, queue.max_queue_bytesize);
-        let max_message_bytes = producer.max_message_bytes;
         let mut feed = Feed::new(Arc::clone(&client), producer, callback.is_some(), seed);
         let driver = Driver::over(Wires::default(), client, feed.new_engine());
         let never_by_itself = queue.delivery_threshold == 0 && queue.delivery_interval.is_zero();
         let worker = Worker::new(Arc::clone(&gate), (driver, feed), outlet, never_by_itself);
         gate.open(None, items.is_some());
-        Self { gate, worker, max_message_bytes, items, callback, next_look: Deadline::NEVER, ended: false }
+        Self { gate, worker, items, callback, next_look: Deadline::NEVER, ended: false }
     }
 
     /// It is this time now, on this thread.
@@ -141,7 +111,7 @@ impl Unthreaded {
         slot: Option<Slot<'_>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
-        let borrows = message.only_borrows();
+        let borrows = only_borrows(&message);
         let accepted = self.offer(&message, slot, time);
         if borrows {
             mem::forget(message);
@@ -160,50 +130,13 @@ impl Unthreaded {
         slot: Option<Slot<'_>>,
         time: Timestamp,
     ) -> Result<u64, ProduceErrorKind> {
-        let quietly = match slot {
-            Some(slot) => self.offer_quietly_with(message, slot, time),
-            None if message.key().is_some() => self.offer_keyed_quietly(message, time),
-            None => self.offer_quietly(message, time),
-        };
-        match quietly {
-            Some(ticket) => Ok(ticket),
-            None => self.offer_checked(message, slot, time),
-        }
-    }
-
-    #[inline(never)]
-    fn offer_quietly(&self, message: &Message<'_>, time: Timestamp) -> Option<u64> {
-        self.gate.offer_quietly(message, || time, None)
-    }
-
-    #[inline(never)]
-    fn offer_keyed_quietly(&self, message: &Message<'_>, time: Timestamp) -> Option<u64> {
-        self.gate.offer_keyed_quietly(message, || time, None)
-    }
-
-    #[inline(never)]
-    fn offer_quietly_with(&self, message: &Message<'_>, slot: Slot<'_>, time: Timestamp) -> Option<u64> {
-        self.gate.offer_quietly(message, || time, Some(slot))
-    }
-
-    #[inline(never)]
-    fn offer_checked(
-        &self,
-        message: &Message<'_>,
-        slot: Option<Slot<'_>>,
-        time: Timestamp,
-    ) -> Result<u64, ProduceErrorKind> {
-        let mut checked = Checked::new(message, self.max_message_bytes, || time)?;
-        self.gate.offer(&mut checked, slot, Duration::ZERO).map_err(|refusal| match refusal {
-            Refusal::For(kind) => kind,
-            Refusal::Idle => ProduceErrorKind::Closed,
-        })
+        self.gate.offer(message, time, slot, Duration::ZERO, &|| unreachable!("it has started"))
     }
 
     /// What a handle is made of.
     #[must_use]
-    pub fn lookout(&self) -> Lookout {
-        slot::lookout(&self.gate)
+    pub fn lookout(&self) -> Awaited {
+        slot::await_fate(&self.gate)
     }
 
     /// A waiting handle makes its message due.
@@ -224,15 +157,15 @@ impl Unthreaded {
 
     /// Begins a flush, if there is anything to wait for.
     #[must_use]
-    pub fn begin_flush(&self) -> Option<Flushing> {
-        self.gate.begin_flush().map(Flushing)
+    pub fn begin_flush(&self) -> Option<Flush> {
+        self.gate.begin_flush()
     }
 
     /// Ends a flush that is finished or must be; says whether it finished, and how many are left if not.
     #[must_use]
-    pub fn end_flush(&self, flush: Flushing, give_up: bool) -> Option<Result<Counts, u64>> {
-        let ended = self.gate.end_flush(&flush.0, give_up)?;
-        Some(ended.map(Counts::from).map_err(|unfinished| unfinished.messages))
+    pub fn end_flush(&self, flush: Flush, give_up: bool) -> Option<Result<Totals, u64>> {
+        let finished = self.gate.look(|state| state.is_flushed(&flush));
+        (finished || give_up).then(|| self.gate.end_flush(&flush).map_err(|unfinished| unfinished.messages))
     }
 
     /// Begins a purge.
@@ -244,7 +177,7 @@ impl Unthreaded {
     /// What a purge handed back, once it is done.
     #[must_use]
     pub fn end_purge(&self, number: u64) -> Option<Vec<Errors>> {
-        self.gate.end_purge(number)
+        self.gate.look(|state| state.end_purge(number))
     }
 
     /// The first half of `shutdown` and of drop; whether this call owns the messages that are left.
@@ -268,20 +201,14 @@ impl Unthreaded {
 
     /// The second half of `shutdown`, for the call that owns the messages.
     #[must_use]
-    pub fn last_report(&self) -> LastReport {
-        let remains = self.gate.take_remains();
-        LastReport {
-            counts: self.counts(),
-            undelivered: remains.undelivered,
-            failures: remains.failures,
-            failures_dropped: remains.failures_dropped,
-        }
+    pub fn remains(&self) -> Remains {
+        self.gate.take_remains()
     }
 
     /// How many messages ended which way until now.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.gate.totals().into()
+    pub fn counts(&self) -> Totals {
+        self.gate.totals()
     }
 
     /// Looks at the queue.
@@ -298,12 +225,12 @@ impl Unthreaded {
     /// Whether the worker waits, and nobody has woken it since.
     #[must_use]
     pub fn is_asleep(&self) -> bool {
-        self.gate.look(|state| state.queue.is_asleep())
+        self.queue(|queue| queue.is_asleep())
     }
 
     /// The timer looks; gives the moment it waits for.
     pub fn tick(&self, now: Instant) -> Deadline {
-        self.gate.look(|state| state.queue.tick(now).0)
+        self.queue(|queue| queue.tick(now).0)
     }
 
     /// The worker hears what happened on the sockets, and makes a turn.
@@ -383,12 +310,6 @@ impl Unthreaded {
 impl fmt::Debug for Unthreaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unthreaded").field("ended", &self.ended).finish_non_exhaustive()
-    }
-}
-
-impl From<super::state::Totals> for Counts {
-    fn from(totals: super::state::Totals) -> Self {
-        Self { delivered: totals.delivered, failed: totals.failed, given_up: totals.given_up }
     }
 }
 

@@ -1,0 +1,181 @@
+//! What is due, and who must be woken for it: the worker, which takes it, or the timer.
+
+use std::collections::VecDeque;
+use std::iter;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::Queue;
+use super::chunk::Chunk;
+use super::filling::Sealed;
+use crate::deadline::Deadline;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worker {
+    Awake,
+    /// It waits for its sockets, and must be woken for anything new.
+    Asleep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// No message waits for it, or there is none.
+    Parked,
+    /// It waits for the moment at which the oldest message becomes due, or will look for a new one then.
+    Armed,
+}
+
+impl Queue {
+    /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the
+    /// worker must be woken.
+    #[must_use = "the worker must be woken"]
+    pub fn due(&mut self, ticket: u64) -> bool {
+        if ticket >= self.taken && ticket < self.accepted {
+            self.all_due();
+        }
+        self.wake()
+    }
+
+    /// Makes every message due. Returns whether the worker must be woken.
+    #[must_use = "the worker must be woken"]
+    pub fn deliver(&mut self) -> bool {
+        self.all_due();
+        self.wake()
+    }
+
+    /// Moves every chunk that holds a due message to `out`, whole: those that were sealed come out of the channel, and
+    /// behind them comes what is open, when the channel is empty. Returns whether there was any.
+    pub fn take_due(&mut self, Sealed(sealed): &Sealed, out: &mut VecDeque<Chunk>) -> bool {
+        if self.taken >= self.due_upto {
+            return false;
+        }
+        out.extend(sealed.try_iter().take(mem::take(&mut self.due_chunks)).map(|chunk| *chunk));
+        if self.open_is_due() {
+            debug_assert!(sealed.is_empty(), "all that was sealed before is due with it");
+            out.extend(iter::from_fn(|| self.filling.take(self.accepted)));
+            self.all_due();
+            self.look_closer();
+        }
+        if let Some(last) = out.back() {
+            self.taken = last.upto;
+        }
+        true
+    }
+
+    /// The worker is about to wait: from now on it must be woken. Not if something is due.
+    pub fn sleep(&mut self) {
+        if self.taken >= self.due_upto {
+            self.worker = Worker::Asleep;
+        }
+    }
+
+    /// Whether the worker must be woken for something that is no message; it counts as woken then.
+    #[must_use = "the worker must be woken"]
+    pub fn rouse(&mut self) -> bool {
+        mem::replace(&mut self.worker, Worker::Awake) == Worker::Asleep
+    }
+
+    /// The timer looks what it should wait for: what became old enough at `now` is due. Returns the next moment,
+    /// *never* if nothing waits, and whether the worker must be woken.
+    #[must_use = "the worker must be woken"]
+    pub fn tick(&mut self, now: Instant) -> (Deadline, bool) {
+        let deadline = self.interval_end();
+        if deadline.passed(now) {
+            self.all_due();
+        }
+        let waits = self.waits();
+        self.timer = if waits { Timer::Armed } else { Timer::Parked };
+        self.look_closer();
+        (if waits { deadline } else { Deadline::NEVER }, self.wake())
+    }
+
+    /// Whether messages are due that the worker has not taken.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        self.taken < self.due_upto
+    }
+
+    /// Whether the worker must be woken for anything new.
+    #[cfg(any(test, feature = "_internal"))]
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.worker == Worker::Asleep
+    }
+
+    /// Whether the timer must look when the oldest message becomes due.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.timer == Timer::Armed
+    }
+
+    /// When the oldest message that is not due came, or an earlier one that leaves with it.
+    #[must_use]
+    pub fn oldest_waiting(&self) -> Option<Instant> {
+        if !self.waits() {
+            return None;
+        }
+        let later = self.arrivals.partition_point(|arrival| arrival.first <= self.due_upto);
+        self.arrivals.get(later.checked_sub(1)?).map(|arrival| arrival.at)
+    }
+
+    /// Chunks that begin so soon after each other share an arrival: where each message is a chunk, there would be as
+    /// many of them.
+    pub(super) fn precision(&self) -> Duration {
+        if self.limits.interval.is_zero() { ARRIVED_TOGETHER } else { ARRIVED_TOGETHER.min(self.limits.interval / 8) }
+    }
+
+    pub(super) fn has_enough(&self) -> bool {
+        let waiting = self.accepted - self.due_upto;
+        (self.limits.threshold > 0 && waiting >= self.limits.threshold as u64)
+            || self.held() >= self.limits.messages
+            || self.waiting_bytes >= self.limits.batch_bytes
+    }
+
+    fn waits(&self) -> bool {
+        self.accepted > self.due_upto
+    }
+
+    pub(super) fn all_due(&mut self) {
+        self.due_upto = self.accepted;
+        self.due_chunks = self.filling.sealed();
+        self.waiting_bytes = 0;
+    }
+
+    pub(super) fn wake(&mut self) -> bool {
+        self.taken < self.due_upto && self.rouse()
+    }
+
+    pub(super) fn arm(&mut self) -> bool {
+        let arm = self.timer == Timer::Parked && !self.limits.interval.is_zero() && self.waits();
+        if arm {
+            self.timer = Timer::Armed;
+        }
+        arm
+    }
+
+    fn interval_end(&self) -> Deadline {
+        match self.oldest_waiting() {
+            Some(since) if !self.limits.interval.is_zero() => Deadline::after(since, self.limits.interval),
+            _ => Deadline::NEVER,
+        }
+    }
+
+    /// Ends what is open, and sends it to the worker. Returns whether there was a slot for it.
+    pub(super) fn seal(&mut self) -> bool {
+        let due = self.open_is_due();
+        let sealed = self.filling.seal(self.accepted);
+        if due {
+            self.all_due();
+        }
+        self.look_closer();
+        sealed
+    }
+
+    /// Whether what is open holds a due message. It leaves as a whole, so the others become due when it ends.
+    fn open_is_due(&self) -> bool {
+        self.filling.first().is_some_and(|first| first < self.due_upto)
+    }
+}
+
+const ARRIVED_TOGETHER: Duration = Duration::from_millis(1);

@@ -1,0 +1,250 @@
+//! The way in: what goes into a queue, and what becomes of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::chunk::To;
+use super::filling::Incoming;
+use super::{Arrival, LEAST_HEAD, Phase, Prepared, Queue};
+use crate::error::{DeliveryErrorKind, InvalidTopic};
+use crate::fate::slot::Slot;
+use crate::message::{Topic, TopicRef};
+use crate::record::batch::BatchBuilder;
+
+/// A message was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its ticket.
+    pub ticket: u64,
+    /// Whether the worker must be woken.
+    pub wake: bool,
+    /// Whether the timer must be woken.
+    pub arm: bool,
+}
+
+/// Why a message was not accepted.
+#[derive(Debug)]
+pub enum Refused {
+    /// No thread runs yet.
+    Idle,
+    /// The queue was closed.
+    Closed,
+    /// No place, or no bytes, are left.
+    Full(Full),
+    /// The topic's name is not allowed.
+    InvalidTopic(InvalidTopic),
+    /// The clock says that this process is another one.
+    Forked,
+}
+
+/// What a full queue holds.
+#[derive(Clone, Debug)]
+pub struct Full {
+    /// Messages that hold a place.
+    pub queued: usize,
+    /// The limit that was reached.
+    pub limit: usize,
+    /// Whether it counts bytes.
+    pub bytes: bool,
+    /// When the oldest message came, to the precision of a chunk.
+    pub oldest: Option<Instant>,
+    /// Why nothing can be sent to the topic, if the limit is that of such topics.
+    pub held_up: Option<Arc<DeliveryErrorKind>>,
+    /// Whether the worker must be woken.
+    pub wake: bool,
+}
+
+/// Where messages like the last one go, and how many of them can follow without anything to be done for them but to
+/// append them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LikeLast {
+    messages: usize,
+    /// To this topic: its index, and its number.
+    topic: u32,
+    number: u64,
+    target: Target,
+    /// Up to so many bytes of a chunk.
+    chunk_bytes: usize,
+}
+
+/// What takes messages like the last one.
+#[derive(Clone, Copy, Debug, Default)]
+enum Target {
+    /// The open chunk, any message.
+    #[default]
+    Mixed,
+    /// The open chunk, which is a run: messages for whichever partition.
+    Run,
+    /// The lanes: messages whose keys choose among so many partitions.
+    Lanes { partitions: u32 },
+}
+
+impl Queue {
+    /// **The fast path**, of almost all messages when many come: appends a message that goes where the last one went, if
+    /// nothing else is to be done for it; gives its ticket. It decides nothing: [`offer`](Self::offer) has counted
+    /// before how far this may go on.
+    #[inline(always)]
+    pub fn append_like_last(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
+        let LikeLast { messages, topic, number, target, chunk_bytes } = self.like_last;
+        if messages == 0 || message.topic.checked()?.number() != number {
+            return None;
+        }
+        let cost = message.cost(slot.is_some());
+        let bytes = self.bytes + cost;
+        let waiting_bytes = self.waiting_bytes + message.record.tail_len + LEAST_HEAD;
+        if waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
+            return None;
+        }
+        let chunk = match target {
+            Target::Run if message.goes_anywhere() => &mut self.filling.open,
+            Target::Lanes { partitions } if message.partition.is_none() => {
+                let partition = self.filling.place(message.partitioned_by(), partitions)?;
+                self.filling.lanes.get_mut(partition)
+            }
+            Target::Mixed => &mut self.filling.open,
+            Target::Run | Target::Lanes { .. } => return None,
+        };
+        chunk.push_behind(chunk_bytes, message, slot, cost)?;
+        if let Target::Mixed = target {
+            let to = To { topic, placed: self.limits.spreads && message.goes_anywhere() };
+            chunk.route(to, message.partition, (message.record.create_time, message.record.tail_len));
+        }
+        let ticket = self.accepted;
+        self.accepted += 1;
+        self.like_last.messages -= 1;
+        (self.bytes, self.waiting_bytes) = (bytes, waiting_bytes);
+        Some(ticket)
+    }
+
+    /// Takes the message, or says why not. `large` is its record, if it [has one](Prepared::encode_large); `clock` is
+    /// asked for the first message of a chunk and every 1,024th behind it, and says nothing in a process that is another
+    /// one.
+    ///
+    /// # Errors
+    /// All of [`Refused`]; the message can be offered again.
+    pub fn offer(
+        &mut self,
+        message: &Prepared<'_, '_>,
+        large: &mut Option<BatchBuilder>,
+        slot: Option<Slot<'_>>,
+        clock: impl FnOnce() -> Option<Instant>,
+    ) -> Result<Accepted, Refused> {
+        let cost = message.cost(slot.is_some());
+        let topic = self.admit(message.topic, cost)?;
+        let anywhere = self.limits.spreads && message.goes_anywhere();
+        let partitions = self.topics.partitions(topic);
+        let incoming = Incoming { message, slot, topic, cost, large: large.take() };
+        let mut way = self.filling.way(&incoming, partitions, anywhere);
+        if let Some(why) = self.filling.is_full_for(&incoming, way) {
+            if why.is_batch {
+                self.all_due();
+            }
+            if (why.cannot_wait || self.filling.has_slot()) && !self.seal() {
+                *large = incoming.large;
+                return Err(self.refuse((self.limits.messages, false), None));
+            }
+            way = self.filling.way(&incoming, partitions, anywhere);
+        }
+        let begins = self.filling.first().is_none();
+        if begins || self.open_len() % LOOKS_AT_CLOCK == 0 {
+            let at = clock().ok_or(Refused::Forked)?;
+            if begins && self.arrivals.back().is_none_or(|last| at >= last.at + self.precision()) {
+                self.arrivals.push_back(Arrival { first: self.accepted, at });
+            }
+        }
+        self.filling.put(incoming, way, self.accepted);
+        let ticket = self.accepted;
+        self.accepted += 1;
+        self.bytes += cost;
+        self.waiting_bytes += message.record.tail_len + LEAST_HEAD;
+        if self.open_len() >= self.chunk_messages() && self.filling.has_slot() {
+            self.seal();
+        }
+        if self.has_enough() {
+            self.all_due();
+        }
+        let accepted = Accepted { ticket, wake: self.wake(), arm: self.arm() };
+        self.filling.sum_up(self.bytes);
+        self.count_like_last(topic, message.topic);
+        Ok(accepted)
+    }
+
+    /// The index of the topic, if there is a place for a message to it that takes so much.
+    fn admit(&mut self, topic: &TopicRef<'_>, cost: usize) -> Result<u32, Refused> {
+        match self.phase {
+            Phase::Idle => return Err(Refused::Idle),
+            Phase::Running => {}
+            Phase::Closed => return Err(Refused::Closed),
+        }
+        if let Some(limit) = self.limit_reached(self.limits.messages, self.limits.bytes, cost) {
+            return Err(self.refuse(limit, None));
+        }
+        let topic = self.topics.seat(topic).map_err(Refused::InvalidTopic)?;
+        if let Some(why) = self.topics.held_up(topic) {
+            if let Some(limit) = self.limit_reached((self.limits.messages / 2).max(1), self.limits.bytes / 2, cost) {
+                let why = Arc::clone(why);
+                if !self.topics.let_pass(topic) {
+                    return Err(self.refuse(limit, Some(why)));
+                }
+            }
+        }
+        Ok(topic)
+    }
+
+    /// Counts how many messages like the last one can follow without anything to be done for them.
+    fn count_like_last(&mut self, topic: u32, name: &TopicRef<'_>) {
+        self.like_last = LikeLast::default();
+        let armed = self.is_armed() || self.limits.interval.is_zero();
+        let Some(number) = name.checked().map(Topic::number) else { return };
+        if !armed || self.filling.first().is_none() || self.topics.held_up(topic).is_some() {
+            return;
+        }
+        let places = self.limits.messages - self.held();
+        let below_threshold = match self.limits.threshold {
+            0 => usize::MAX,
+            threshold => threshold - (self.accepted - self.due_upto) as usize,
+        };
+        let in_chunk = self.chunk_messages().saturating_sub(self.open_len());
+        let until_look = LOOKS_AT_CLOCK - self.open_len() % LOOKS_AT_CLOCK;
+        // The last of each kind has something to be done for it.
+        let messages = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
+        let target = if self.filling.lanes.first().is_some() {
+            Target::Lanes { partitions: self.topics.partitions(topic) }
+        } else if self.filling.open.run() == Some(topic) {
+            Target::Run
+        } else {
+            Target::Mixed
+        };
+        let chunk_bytes = self.filling.until(topic, self.bytes);
+        self.like_last = LikeLast { messages, topic, number, target, chunk_bytes };
+    }
+
+    /// The next message is looked at in every respect.
+    pub fn look_closer(&mut self) {
+        self.like_last = LikeLast::default();
+    }
+
+    #[inline]
+    fn limit_reached(&self, messages: usize, bytes: usize, cost: usize) -> Option<(usize, bool)> {
+        if self.held() >= messages {
+            Some((messages, false))
+        } else if self.held() > 0 && self.bytes.saturating_add(cost) > bytes {
+            Some((bytes, true))
+        } else {
+            None
+        }
+    }
+
+    /// A full queue is a reason to deliver, whichever of its bounds it reached.
+    #[cold]
+    fn refuse(&mut self, (limit, bytes): (usize, bool), held_up: Option<Arc<DeliveryErrorKind>>) -> Refused {
+        // A topic that is held up makes others leave early only where too few are due for it to be heard again.
+        if held_up.is_none() || bytes || self.due_upto - self.released < limit as u64 {
+            self.all_due();
+        }
+        let (queued, oldest) = (self.held(), self.oldest());
+        Refused::Full(Full { queued, limit, bytes, oldest, held_up, wake: self.wake() })
+    }
+}
+
+const LOOKS_AT_CLOCK: usize = 1024;

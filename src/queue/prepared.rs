@@ -1,0 +1,146 @@
+//! A message on its way into the queue: checked and measured, before the lock is taken.
+
+use std::iter;
+
+use super::entry;
+use crate::error::ProduceErrorKind;
+use crate::message::{Header, Message, Timestamp, TopicRef};
+use crate::record::batch::{self, BatchBuilder, Draft, MOST_AROUND};
+
+/// A message that can be queued, with what can be computed without the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared<'m, 'd> {
+    pub(super) topic: &'m TopicRef<'d>,
+    pub(super) record: Draft<'m>,
+    pub(super) headers: &'m [Header<'d>],
+    pub(super) partition: Option<i32>,
+    pub(super) partition_key: Option<&'m [u8]>,
+    pub(super) tag: u64,
+}
+
+impl<'m, 'd> Prepared<'m, 'd> {
+    /// A message that was checked; `now` is the time of one that has none.
+    ///
+    /// # Errors
+    /// `MessageTooLarge` and `InvalidMessage`.
+    pub fn new(message: &'m Message<'d>, max_message_bytes: usize, now: Timestamp) -> Result<Self, ProduceErrorKind> {
+        let this = Self::of(message, now);
+        let size = batch::len_of_one(this.record.tail_len);
+        if this.partition.is_some_and(|partition| partition < 0) {
+            Err(ProduceErrorKind::InvalidMessage("the partition is negative"))
+        } else if size > max_message_bytes {
+            Err(ProduceErrorKind::MessageTooLarge { size, limit: max_message_bytes })
+        } else if this.partition_key.is_some_and(|key| key.len() > max_message_bytes) {
+            Err(ProduceErrorKind::InvalidMessage("the partition key is longer than max_message_bytes"))
+        } else {
+            Ok(this)
+        }
+    }
+
+    /// A message that was not checked: for the fast path, if it [is good](Self::is_good).
+    #[inline(always)]
+    pub fn of(message: &'m Message<'d>, now: Timestamp) -> Self {
+        Self {
+            topic: &message.topic,
+            record: Draft::new(
+                message.create_time.unwrap_or(now).as_millis(),
+                message.key(),
+                message.value(),
+                message.headers(),
+            ),
+            headers: &message.headers,
+            partition: message.partition,
+            partition_key: message.partition_key(),
+            tag: message.tag,
+        }
+    }
+
+    /// As [`of`](Self::of), for a message that [has only](Message::has_only_key_and_value) this key and this value: what
+    /// it has not is known to the compiler, which makes a shorter way for it.
+    #[inline(always)]
+    pub fn of_key_and_value(message: &'m Message<'d>, key: Option<&'m [u8]>, value: &'m [u8], now: Timestamp) -> Self {
+        let create_time = message.create_time.unwrap_or(now).as_millis();
+        let record = Draft::new(create_time, key, Some(value), iter::empty());
+        Self { topic: &message.topic, record, headers: &[], partition: None, partition_key: None, tag: message.tag }
+    }
+
+    /// Bytes of a tail that certainly may be sent, and of a partition key.
+    #[must_use]
+    pub fn good_bytes(max_message_bytes: usize) -> usize {
+        max_message_bytes.saturating_sub(MOST_AROUND).min(ENCODED_BEFORE)
+    }
+
+    /// Whether it is certainly good without a closer look: of so few [bytes](Self::good_bytes), and to a partition that
+    /// there may be.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_good(&self, good_bytes: usize) -> bool {
+        self.record.tail_len <= good_bytes
+            && self.partition.is_none_or(|partition| partition >= 0)
+            && self.partition_key.is_none_or(|key| key.len() <= good_bytes)
+    }
+
+    /// The record of a large message, in a batch of its own: encoded before the lock is taken, so that no caller waits
+    /// for the copy of another.
+    #[must_use]
+    pub fn encode_large(&self) -> Option<BatchBuilder> {
+        if self.record.tail_len <= ENCODED_BEFORE {
+            return None;
+        }
+        let Draft { create_time, key, value, tail_len, .. } = self.record;
+        let mut record = BatchBuilder::new(Vec::with_capacity(batch::len_of_one(tail_len)));
+        record.append_parts(record.plan(create_time, tail_len)?, key, value, self.headers());
+        Some(record)
+    }
+
+    /// Whether it may go to whichever partition, where messages without a key may.
+    #[inline]
+    pub(super) fn goes_anywhere(&self) -> bool {
+        self.record.key.is_none() && self.partition.is_none() && self.partition_key.is_none()
+    }
+
+    /// What a partitioner looks at.
+    #[inline]
+    pub(super) fn partitioned_by(&self) -> Option<&'m [u8]> {
+        self.partition_key.or(self.record.key)
+    }
+
+    #[inline]
+    pub(super) fn headers(&self) -> impl ExactSizeIterator<Item = (&'m str, Option<&'m [u8]>)> + use<'m, 'd> {
+        self.headers.iter().map(Header::parts)
+    }
+
+    /// Bytes of the queue's limit that it takes.
+    #[inline]
+    pub(super) fn cost(&self, has_handle: bool) -> usize {
+        entry::cost_of(self.record.tail_len, self.tag, self.partition_key.map(<[u8]>::len), has_handle)
+    }
+}
+
+/// Whether nothing is to be done when the message is dropped. Who asks before it is queued, where it was just made, has
+/// the answer from the compiler, and forgets it then: to drop it would take 55 instructions of 385.
+#[inline(always)]
+#[must_use]
+pub fn only_borrows(message: &Message<'_>) -> bool {
+    message.only_borrows()
+}
+
+/// A larger tail is encoded before the lock.
+pub(super) const ENCODED_BEFORE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        let kind = |message: &Message<'_>| Prepared::new(message, 1000, Timestamp::from_millis(0)).map(drop);
+        let large = Message::new("orders", vec![0; 1000]);
+        assert!(matches!(kind(&large), Err(ProduceErrorKind::MessageTooLarge { size: 1001.., limit: 1000 })));
+        let negative = Message::new("orders", "v").with_partition(-1);
+        assert!(matches!(kind(&negative), Err(ProduceErrorKind::InvalidMessage(_))));
+        let key = Message::new("orders", "v").with_partition_key(vec![0; 2000]);
+        assert!(matches!(kind(&key), Err(ProduceErrorKind::InvalidMessage(_))));
+        assert!(kind(&Message::new("orders", "v")).is_ok());
+    }
+}

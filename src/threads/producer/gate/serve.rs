@@ -1,0 +1,104 @@
+//! What the producer's own threads call: the worker's exchange, the timer's wait, and what the delivery thread tells.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::super::state::{Delivery, Orders, Remains, Report};
+use super::{Gate, tell_and_leave, wait_until, wake_unlocked};
+use crate::engine::producer::BatchFate;
+use crate::queue::{Phase, Sealed};
+use crate::sync::Waker;
+use crate::threads::clock;
+
+/// What the worker does after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Look,
+    /// Nothing is asked: it may wait, and will be woken.
+    Sleep,
+}
+
+impl Gate {
+    /// Hands in what happened, and takes what is asked, and what is due out of `sealed`. `known_topics` is how many
+    /// topics the worker was told.
+    pub fn exchange(&self, sealed: &Sealed, report: &mut Report, orders: &mut Orders, known_topics: usize) -> Next {
+        let mut state = self.state.lock();
+        let room = (report.released.messages > 0 || !report.held_up.is_empty()) && state.waiters > 0;
+        if state.take_in(report) {
+            self.done.notify_all();
+        }
+        let took = state.queue.take_due(sealed, &mut orders.chunks);
+        let news = mem::take(&mut state.news);
+        if !took && !news {
+            state.queue.sleep();
+        }
+        state.hand_out(orders, known_topics);
+        drop(state);
+        if room {
+            self.room.notify_all();
+        }
+        if took || news { Next::Look } else { Next::Sleep }
+    }
+
+    /// The worker has its new waker.
+    pub fn set_waker(&self, waker: Option<Arc<Waker>>) {
+        self.state.lock().waker = waker;
+    }
+
+    /// The worker's last words.
+    pub fn worker_ended(&self, report: &mut Report, remains: Remains) {
+        let mut state = self.state.lock();
+        state.take_in(report);
+        state.queue.close();
+        state.purges_done = u64::MAX;
+        if state.delivery != Delivery::Running {
+            state.finished_upto = u64::MAX;
+        }
+        state.remains = remains;
+        // It has a descriptor, which would be kept until the last clone of the producer goes.
+        state.waker = None;
+        state.worker_ended = true;
+        self.room.notify_all();
+        self.timer.notify_all();
+        self.done.notify_all();
+    }
+
+    /// The callbacks of a batch have returned: its places, and its fate, for its memory.
+    pub fn called(&self, messages: usize, bytes: usize, fate: Option<BatchFate>) {
+        let mut state = self.state.lock();
+        state.called.messages += messages;
+        state.called.bytes += bytes;
+        state.called.fates.extend(fate);
+        tell_and_leave(state);
+    }
+
+    /// The callbacks of all messages with tickets below this have returned.
+    pub fn finished(&self, upto: u64) {
+        let mut state = self.state.lock();
+        state.finished_upto = state.finished_upto.max(upto);
+        self.done.notify_all();
+    }
+
+    /// No callback runs any more.
+    pub fn delivery_ended(&self) {
+        let mut state = self.state.lock();
+        state.delivery = Delivery::Ended;
+        if state.worker_ended {
+            state.finished_upto = u64::MAX;
+        }
+        self.done.notify_all();
+    }
+
+    /// The timer's whole life: makes messages due when they are old enough. Returns when the queue is closed.
+    pub fn tick_until_closed(&self) {
+        let mut state = self.state.lock();
+        while state.queue.phase() != Phase::Closed {
+            let (next, wake) = state.queue.tick(clock::now());
+            if wake {
+                wake_unlocked(&mut state);
+            } else {
+                wait_until(&self.timer, &mut state, next);
+            }
+        }
+    }
+}

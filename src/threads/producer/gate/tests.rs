@@ -1,0 +1,148 @@
+//! The gate and its waker, without a worker: everything that is asked wakes, and nobody hangs or swaps.
+
+use std::collections::HashMap;
+use std::thread;
+
+use super::super::state::{Abandon, Orders, Report};
+use super::*;
+use crate::engine::producer::Errors;
+use crate::error::{DeliveryErrorKind, Persistence};
+use crate::message::Timestamp;
+use crate::net::Net;
+
+#[test]
+fn everything_that_is_asked_wakes_a_sleeping_worker() {
+    type Ask = (&'static str, fn(&Gate));
+    let asked: [Ask; 8] = [
+        ("due", |gate| gate.due(0)),
+        ("deliver", Gate::deliver),
+        ("flush", |gate| drop(gate.flush(Duration::ZERO))),
+        ("partitions", |gate| drop(gate.partitions("orders", Duration::ZERO))),
+        ("called", |gate| gate.called(1, 1, None)),
+        ("abandon", |gate| gate.abandon(Abandon::ToReport)),
+        ("close", Gate::close),
+        ("a full queue", |gate| (1..10).for_each(|n| drop(put(gate, 0, n, Duration::ZERO)))),
+    ];
+    for (name, ask) in asked {
+        let (gate, mut net) = open(10);
+        put(&gate, 0, 0, Duration::ZERO).expect("accepted");
+        assert_eq!(
+            gate.exchange(&gate.sealed(), &mut Report::default(), &mut Orders::default(), 0),
+            Next::Sleep,
+            "{name}"
+        );
+        ask(&gate);
+        assert!(poll(&mut net) < SLEEP, "{name} did not wake it");
+        let next = gate.exchange(&gate.sealed(), &mut Report::default(), &mut Orders::default(), 0);
+        assert_eq!(next, Next::Look, "{name} has something to look at");
+    }
+}
+
+#[test]
+fn the_worker_is_told_once_that_somebody_began_to_wait_for_a_fate() {
+    let awaited_after = |ask: fn(&Gate)| {
+        let (gate, _net) = open(10);
+        put(&gate, 0, 0, Duration::ZERO).expect("accepted");
+        ask(&gate);
+        let mut orders = Orders::default();
+        [0, 1].map(|known_topics| {
+            gate.exchange(&gate.sealed(), &mut Report::default(), &mut orders, known_topics);
+            orders.awaited
+        })
+    };
+    assert_eq!(awaited_after(|gate| gate.due(0)), [true, false]);
+    assert_eq!(awaited_after(|gate| drop(gate.flush(Duration::ZERO))), [true, false]);
+    assert_eq!(awaited_after(Gate::deliver), [false, false]);
+}
+
+#[test]
+fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
+    let (gate, mut net) = open(10);
+    put(&gate, 0, 0, Duration::ZERO).expect("accepted");
+    let (mut report, mut orders) = (Report::default(), Orders::default());
+    gate.exchange(&gate.sealed(), &mut report, &mut orders, 0);
+    scope(|scope| {
+        let purge = spawn(scope, || gate.purge(SLEEP).expect("in time").len());
+        assert!(poll(&mut net) < SLEEP);
+        gate.exchange(&gate.sealed(), &mut report, &mut orders, 0);
+        assert_eq!((orders.purges, orders.chunks.len()), (1, 1));
+        report.purges_done = Some(1);
+        report.purged.push(Errors::of(&["v"], DeliveryErrorKind::Purged, Persistence::No));
+        gate.exchange(&gate.sealed(), &mut report, &mut orders, 1);
+        assert_eq!(purge.join().expect("no panic"), 1);
+    });
+}
+
+#[test]
+fn eight_callers_and_a_sleepy_worker_never_hang_or_swap() {
+    const EACH: u64 = 20_000;
+    for max_queue_size in [1, 7, 1000] {
+        let (gate, mut net) = open(max_queue_size);
+        let each = if max_queue_size == 1 { EACH / 20 } else { EACH };
+        scope(|scope| {
+            for caller in 0..8 {
+                let gate = &gate;
+                spawn(scope, move || {
+                    for n in 0..each {
+                        put(gate, caller, n, 2 * SLEEP).expect("accepted");
+                    }
+                    gate.deliver();
+                });
+            }
+            let (mut report, mut orders) = (Report::default(), Orders::default());
+            let mut next: HashMap<u64, u64> = HashMap::new();
+            let mut known = 0;
+            while next.values().sum::<u64>() < 8 * each {
+                if gate.exchange(&gate.sealed(), &mut report, &mut orders, known) == Next::Sleep {
+                    assert!(poll(&mut net) < SLEEP, "a wake-up was lost");
+                }
+                known += orders.topics.drain(..).count();
+                assert!(gate.queue_size() <= max_queue_size);
+                for mut chunk in orders.chunks.drain(..) {
+                    for entry in chunk.entries() {
+                        let tag = entry.tag;
+                        let expected = next.entry(tag >> 32).or_default();
+                        assert_eq!(tag & 0xffff_ffff, *expected);
+                        *expected += 1;
+                    }
+                    report.released.messages += chunk.len() as u64;
+                    report.released.bytes += chunk.cost;
+                    report.spent.push(chunk);
+                }
+            }
+        });
+    }
+}
+
+fn put(gate: &Gate, caller: u64, n: u64, wait: Duration) -> Result<u64, ProduceErrorKind> {
+    let message = Message::new("orders", "value").with_tag(caller << 32 | n);
+    gate.offer(&message, Timestamp::from_millis(0), None, wait, &|| unreachable!("it is open"))
+}
+
+fn open(max_queue_size: usize) -> (Gate, Net) {
+    let gate = Gate::new(&QueueConfig { max_queue_size, ..QueueConfig::default() }, &ProducerConfig::default());
+    let net = Net::new().expect("a place to wait");
+    gate.open(Some(net.waker()), false);
+    (gate, net)
+}
+
+/// How long it waited.
+fn poll(net: &mut Net) -> Duration {
+    let began = clock::now();
+    net.poll(Some(SLEEP), &mut Vec::new()).expect("it can wait");
+    clock::now() - began
+}
+
+#[expect(clippy::disallowed_methods, reason = "callers are threads")]
+fn scope<'env, T>(run: impl for<'scope> FnOnce(&'scope thread::Scope<'scope, 'env>) -> T) -> T {
+    thread::scope(run)
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    run: impl FnOnce() -> T + Send + 'scope,
+) -> thread::ScopedJoinHandle<'scope, T> {
+    scope.spawn(run)
+}
+
+const SLEEP: Duration = Duration::from_secs(10);
