@@ -24,6 +24,7 @@ const ASKED_FOR: Duration = Duration::from_secs(5);
 
 impl ProducerEngine {
     /// Makes the engine fetch metadata, whether or not it needs any.
+    #[cfg(any(test, feature = "_internal"))]
     pub fn ask_for_metadata(&mut self) {
         self.cluster.ask_for_metadata();
     }

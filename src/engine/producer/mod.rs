@@ -47,6 +47,7 @@ use self::topic::TopicState;
 use self::waiting::Waiting;
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::engine::backoff::Backoff;
+#[cfg(any(test, feature = "_internal"))]
 use crate::engine::cluster::description::ClusterDescription;
 use crate::engine::cluster::{Cluster, Options};
 use crate::error::{DeliveryErrorKind, FatalError};
@@ -184,6 +185,7 @@ impl ProducerEngine {
     }
 
     /// What the last metadata said of the cluster.
+    #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn cluster(&self) -> Option<&ClusterDescription> {
         self.cluster.description()
