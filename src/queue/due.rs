@@ -5,25 +5,10 @@ use std::iter;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::Queue;
 use super::chunk::Chunk;
 use super::filling::Sealed;
+use super::places::{Queue, Timer, Worker};
 use crate::deadline::Deadline;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Worker {
-    Awake,
-    /// It waits for its sockets, and must be woken for anything new.
-    Asleep,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timer {
-    /// No message waits for it, or there is none.
-    Parked,
-    /// It waits for the moment at which the oldest message becomes due, or will look for a new one then.
-    Armed,
-}
 
 impl Queue {
     /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::chunk::To;
 use super::filling::Incoming;
-use super::{Arrival, LEAST_HEAD, Phase, Prepared, Queue};
+use super::places::{Arrival, LEAST_HEAD, LikeLast, Phase, Queue, Target};
+use super::prepared::Prepared;
 use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::fate::slot::Slot;
 use crate::message::{Topic, TopicRef};
@@ -52,31 +53,6 @@ pub struct Full {
     pub held_up: Option<Arc<DeliveryErrorKind>>,
     /// Whether the worker must be woken.
     pub wake: bool,
-}
-
-/// Where messages like the last one go, and how many of them can follow without anything to be done for them but to
-/// append them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LikeLast {
-    messages: usize,
-    /// To this topic: its index, and its number.
-    topic: u32,
-    number: u64,
-    target: Target,
-    /// Up to so many bytes of a chunk.
-    chunk_bytes: usize,
-}
-
-/// What takes messages like the last one.
-#[derive(Clone, Copy, Debug, Default)]
-enum Target {
-    /// The open chunk, any message.
-    #[default]
-    Mixed,
-    /// The open chunk, which is a run: messages for whichever partition.
-    Run,
-    /// The lanes: messages whose keys choose among so many partitions.
-    Lanes { partitions: u32 },
 }
 
 impl Queue {

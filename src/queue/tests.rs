@@ -9,11 +9,13 @@ use proptest::prelude::*;
 
 use super::chunk::Chunk;
 use super::offer::Accepted;
+use super::places::LEAST_HEAD;
 use super::*;
 use crate::deadline::Deadline;
 use crate::error::DeliveryErrorKind;
 use crate::fate::slot::{Awaited, Slot, testing};
 use crate::message::{Message, Timestamp, Topic};
+use crate::partitioner::Partitioner;
 use crate::queue::entry;
 use crate::queue::filling::{BEHIND, SUMMED_TOGETHER};
 use crate::queue::prepared::ENCODED_BEFORE;

@@ -1,0 +1,282 @@
+//! Which messages hold a place of the queue, and since when. How they get in is in `offer`, how they get out in `due`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::chunk::Chunk;
+use super::filling::{Filling, Sealed};
+use super::topics::Topics;
+use crate::error::{DeliveryErrorKind, InvalidTopic};
+use crate::message::{Topic, TopicRef};
+use crate::partitioner::Partitioner;
+
+/// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
+#[derive(Debug)]
+pub struct Queue {
+    pub(super) number: u32,
+    pub(super) limits: Limits,
+    pub(super) phase: Phase,
+    pub(super) topics: Topics,
+    pub(super) filling: Filling,
+    /// When the first message of each chunk came, for every chunk that still holds places, ascending.
+    pub(super) arrivals: VecDeque<Arrival>,
+    /// Tickets below these were accepted, were taken by the worker, are due, and gave their places back.
+    pub(super) accepted: u64,
+    pub(super) taken: u64,
+    pub(super) due_upto: u64,
+    pub(super) released: u64,
+    /// How many of the sealed chunks are due: all that were there when `due_upto` moved last.
+    pub(super) due_chunks: usize,
+    /// What the messages that hold a place take of the limit (`entry::cost`), and the records' bytes of those among
+    /// them that are not due.
+    pub(super) bytes: usize,
+    pub(super) waiting_bytes: usize,
+    pub(super) worker: Worker,
+    pub(super) timer: Timer,
+    /// For the fast path. Whatever changes more than this allows for sets it to none, and the next `offer` counts anew.
+    pub(super) like_last: LikeLast,
+}
+
+/// What a queue holds, and what makes its messages leave by themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Messages: at least 1.
+    pub messages: usize,
+    /// Bytes; a message alone always fits.
+    pub bytes: usize,
+    /// So many messages that are not due become due; 0 is off.
+    pub threshold: usize,
+    /// A message that is not due becomes due at this age; zero is off.
+    pub interval: Duration,
+    /// Bytes of a batch: a run of messages that fills one becomes due, and so do messages of so many bytes.
+    pub batch_bytes: usize,
+    /// Whether a message without a key may go to whichever partition.
+    pub spreads: bool,
+}
+
+/// Whether messages are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing was accepted yet, and no thread runs.
+    Idle,
+    /// Open.
+    Running,
+    /// Closed: what was accepted leaves, nothing more is accepted.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub first: u64,
+    pub at: Instant,
+}
+
+/// Where messages like the last one go, and how many of them can follow without anything to be done for them but to
+/// append them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LikeLast {
+    pub messages: usize,
+    /// To this topic: its index, and its number.
+    pub topic: u32,
+    pub number: u64,
+    pub target: Target,
+    /// Up to so many bytes of a chunk.
+    pub chunk_bytes: usize,
+}
+
+/// What takes messages like the last one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Target {
+    /// The open chunk, any message.
+    #[default]
+    Mixed,
+    /// The open chunk, which is a run: messages for whichever partition.
+    Run,
+    /// The lanes: messages whose keys choose among so many partitions.
+    Lanes { partitions: u32 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worker {
+    Awake,
+    /// It waits for its sockets, and must be woken for anything new.
+    Asleep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// No message waits for it, or there is none.
+    Parked,
+    /// It waits for the moment at which the oldest message becomes due, or will look for a new one then.
+    Armed,
+}
+
+impl Queue {
+    /// An empty queue that no thread serves yet, and the worker's end of its channel.
+    #[must_use]
+    pub fn new(limits: Limits) -> (Self, Sealed) {
+        let (filling, sealed) = Filling::new(limits.batch_bytes, limits.messages);
+        let queue = Self {
+            number: next_number(),
+            limits,
+            phase: Phase::Idle,
+            topics: Topics::default(),
+            filling,
+            arrivals: VecDeque::new(),
+            accepted: 0,
+            taken: 0,
+            due_upto: 0,
+            released: 0,
+            due_chunks: 0,
+            bytes: 0,
+            waiting_bytes: 0,
+            worker: Worker::Awake,
+            timer: Timer::Parked,
+            like_last: LikeLast::default(),
+        };
+        (queue, sealed)
+    }
+
+    /// Places messages with keys by this from now on, as soon as the number of partitions is
+    /// [told](Self::tell_partitions); else it is left to the engine.
+    pub fn place_by(&mut self, partitioner: &Partitioner) {
+        self.filling.partitioner = Some(partitioner.clone()).filter(|partitioner| !partitioner.is_custom());
+    }
+
+    /// A number that no other queue of this process has; never 0.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether messages are taken.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Takes messages from now on, unless it was closed.
+    pub fn start(&mut self) {
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Running;
+        }
+    }
+
+    /// Takes no more messages, and makes all that it has due.
+    pub fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.look_closer();
+        self.all_due();
+    }
+
+    /// Takes so many bytes more for messages that hold places already; they become free with these.
+    pub fn charge(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Frees the places of so many messages, oldest first.
+    pub fn release(&mut self, messages: u64, bytes: usize) {
+        debug_assert!(self.released + messages <= self.taken, "only what was taken has left");
+        self.released = (self.released + messages).min(self.taken);
+        self.bytes = if self.held() == 0 { 0 } else { self.bytes.saturating_sub(bytes) };
+        while self.arrivals.get(1).is_some_and(|next| next.first <= self.released) {
+            self.arrivals.pop_front();
+        }
+        if self.held() == 0 {
+            self.arrivals.clear();
+        }
+    }
+
+    /// Takes a chunk back whose messages have left it, to use its memory again.
+    pub fn recycle(&mut self, chunk: Chunk) {
+        self.filling.recycle(chunk, self.limits.bytes);
+    }
+
+    /// The topic's index, which it gets if it has none.
+    ///
+    /// # Errors
+    /// The name is not allowed.
+    pub fn topic(&mut self, name: &str) -> Result<u32, InvalidTopic> {
+        self.topics.seat(&TopicRef::from(name))
+    }
+
+    /// How many partitions a topic has; 0 if that is not known any more.
+    pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
+        if self.topics.partitions(topic) != partitions {
+            self.look_closer();
+            if self.filling.lanes.first().is_some() {
+                self.seal();
+            }
+            self.topics.tell_partitions(topic, partitions);
+        }
+    }
+
+    /// Why nothing can be sent to a topic now, or that something can again.
+    pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
+        self.look_closer();
+        self.topics.hold_up(topic, why);
+    }
+
+    /// The topics by index.
+    #[must_use]
+    pub fn topics(&self) -> &[Topic] {
+        self.topics.all()
+    }
+
+    /// How many messages hold a place.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        (self.accepted - self.released) as usize
+    }
+
+    /// Bytes of the messages that hold a place.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many messages were ever accepted.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// How many messages the worker ever took.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// When the oldest message that holds a place came, to the precision of a chunk.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.arrivals.front().map(|arrival| arrival.at)
+    }
+
+    /// How many messages are in what is open.
+    pub(super) fn open_len(&self) -> usize {
+        self.filling.first().map_or(0, |first| (self.accepted - first) as usize)
+    }
+
+    /// How many messages a chunk holds: a small queue has small chunks, so that it can be filled while others are under
+    /// way.
+    #[inline]
+    pub(super) fn chunk_messages(&self) -> usize {
+        (self.limits.messages / 4).max(1)
+    }
+}
+
+fn next_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        if number != 0 {
+            return number;
+        }
+    }
+}
+
+/// Bytes of a record in front of its tail, at least.
+pub(super) const LEAST_HEAD: usize = 4;
