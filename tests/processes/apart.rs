@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ottla::testing::{Cluster, StoredMessage};
+use ottla::testing::{Api, Cluster, Fault, StoredMessage};
 use ottla::{AsyncProducerBuilder, Client, Message};
 
 /// Longer than anything here takes, on the slowest machine.
@@ -28,14 +28,19 @@ pub fn apart(test: &str, program: impl FnOnce(&str)) -> Option<Cluster> {
     Some(cluster)
 }
 
-/// As `apart`, for a program that is stopped again and again, as with the lid of a laptop, each time for `stopped`; and
-/// returns what it wrote, too.
-pub fn apart_with_pauses(test: &str, stopped: Duration, program: impl FnOnce(&str)) -> Option<(Cluster, String)> {
+/// As `apart`, for a program that is stopped again and again, as with the lid of a laptop, each time for `stopped`, while
+/// brokers answer Produce after `late`; and returns what it wrote, too.
+pub fn apart_with_pauses(
+    test: &str,
+    (stopped, late): (Duration, Duration),
+    program: impl FnOnce(&str),
+) -> Option<(Cluster, String)> {
     if let Ok(brokers) = std::env::var(BROKERS) {
         program(&brokers);
         return None;
     }
     let cluster = Cluster::builder().topic("orders", 1).start().unwrap();
+    let late = cluster.inject(Fault::on(Api::Produce).delay(late));
     let child = start(test, &cluster.bootstrap());
     let pid = Pid::from_raw(child.id().try_into().unwrap());
     for _ in 0..PAUSES {
@@ -46,6 +51,7 @@ pub fn apart_with_pauses(test: &str, stopped: Duration, program: impl FnOnce(&st
     }
     let (success, _, told) = watch(child);
     assert!(success && told.contains("1 passed"), "{test}: {told}");
+    drop(late);
     Some((cluster, told))
 }
 
