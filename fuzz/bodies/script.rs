@@ -53,7 +53,7 @@ pub struct Script<'a> {
     told_topics: usize,
     callbacks: bool,
     /// Messages and bytes whose callbacks have not returned.
-    called: VecDeque<(usize, usize)>,
+    called: VecDeque<Freed>,
     /// Fates by ticket.
     fates: Vec<u32>,
     handles: BTreeMap<u64, Awaited>,
@@ -229,8 +229,8 @@ impl<'a> Script<'a> {
     }
 
     fn callbacks_return(&mut self) {
-        if let Some((messages, bytes)) = self.called.pop_front() {
-            self.engine.callbacks_done(messages, bytes);
+        if let Some(held) = self.called.pop_front() {
+            self.engine.callbacks_done(held);
         }
     }
 
@@ -310,14 +310,18 @@ impl<'a> Script<'a> {
     fn note(&mut self, mut fate: BatchFate, holds: bool) {
         assert!(fate.count() > 0, "an empty fate");
         if self.callbacks && holds {
-            self.called.push_back((fate.count(), fate.buffer_bytes()));
+            self.called.push_back(fate.held());
         }
         let ids: Vec<u64> = fate.values().map(id_of).collect();
         fate.tell_handles();
         let mut others = Vec::new();
         let mut unheard = ids.iter().filter(|id| !self.handles.contains_key(id));
-        fate.for_each_delivered(|_| others.push(*unheard.next().expect("who has a handle is not told beside it")));
-        others.extend(fate.into_errors().iter().map(|error| id_of(error.message().value())));
+        match fate.into_delivered() {
+            Ok((batch, _)) => {
+                batch.for_each(|_| others.push(*unheard.next().expect("who has a handle is not told beside it")));
+            }
+            Err(fate) => others.extend(fate.into_errors().iter().map(|error| id_of(error.message().value()))),
+        }
         let mut others = others.into_iter();
         for id in ids {
             self.fates[id as usize] += 1;

@@ -330,8 +330,8 @@ fn step(
         feed.append(&mut driver.engine, now);
         driver.go();
         while let Some(fate) = driver.engine.next_fate() {
-            if let Some(delivered) = settle(fate) {
-                driver.engine.recycle(delivered);
+            if let Some(buffer) = settle(fate).and_then(BatchFate::into_buffer) {
+                driver.engine.recycle(buffer);
             }
         }
         // The buffer counts until the fate, not until the first byte is written.

@@ -14,6 +14,7 @@ use super::batch_reader::{Record, RecordIter, take_body};
 use super::checksum;
 use super::layout::{BEFORE_LENGTH_END, CRC_AT, CRC_START, MAGIC_AT};
 use super::tail;
+use super::times::Times;
 use super::varint::{put_varlong, take_varint, take_varlong, varint_len, varlong_len};
 
 pub use self::usual::{Draft, MOST_AROUND};
@@ -41,8 +42,7 @@ pub fn len_of_one(tail_len: usize) -> usize {
 pub struct BatchBuilder {
     records: Vec<u8>,
     count: i32,
-    base_timestamp: i64,
-    max_timestamp: i64,
+    times: Times,
     summed: Summed,
 }
 
@@ -70,7 +70,7 @@ impl BatchBuilder {
     /// The latest time of its records, in milliseconds.
     #[must_use]
     pub fn max_create_time(&self) -> i64 {
-        self.max_timestamp
+        self.times.max()
     }
 
     /// Whether it has no record.
@@ -123,7 +123,7 @@ impl BatchBuilder {
     pub fn plan(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
         let delta = match self.count {
             0 => 0,
-            _ => create_time.checked_sub(self.base_timestamp)?,
+            _ => create_time.checked_sub(self.times.first())?,
         };
         let body = body_len(delta, self.count, tail_len);
         let len = self.len().checked_add(record_len(body))?;
@@ -172,15 +172,9 @@ impl BatchBuilder {
     fn count_in(&mut self, plan: Plan) {
         debug_assert_eq!(self.len(), plan.len, "it was planned for this batch");
         if self.count == 0 {
-            self.base_timestamp = plan.create_time;
-            self.max_timestamp = plan.create_time;
+            self.times = Times::of_first(plan.create_time);
         }
-        self.count_behind(plan.create_time);
-    }
-
-    #[inline(always)]
-    fn count_behind(&mut self, create_time: i64) {
-        self.max_timestamp = self.max_timestamp.max(create_time);
+        self.times.note(self.count as u32, plan.create_time);
         self.count += 1;
     }
 
@@ -203,7 +197,7 @@ impl BatchBuilder {
     /// If no record begins there.
     #[must_use]
     pub fn record_at(&self, start: usize) -> (i64, Range<usize>) {
-        span(&self.records, start, self.base_timestamp)
+        span(&self.records, start, self.times.first())
     }
 
     /// The records, encoded, without the header.
@@ -248,8 +242,7 @@ impl BatchBuilder {
         Records {
             bytes: Arc::new(self.records),
             count: self.count,
-            base_timestamp: self.base_timestamp,
-            max_timestamp: self.max_timestamp,
+            times: self.times,
             attributes: 0,
             summed: self.summed,
         }
@@ -279,8 +272,7 @@ impl fmt::Debug for BatchBuilder {
 pub struct Records {
     bytes: Arc<Vec<u8>>,
     count: i32,
-    base_timestamp: i64,
-    max_timestamp: i64,
+    times: Times,
     attributes: i16,
     summed: Summed,
 }
@@ -308,7 +300,7 @@ impl Records {
     /// The latest time of its records, in milliseconds.
     #[must_use]
     pub fn max_create_time(&self) -> i64 {
-        self.max_timestamp
+        self.times.max()
     }
 
     /// The encoded records, without the header.
@@ -329,7 +321,7 @@ impl Records {
     /// If no record begins there.
     #[must_use]
     pub fn record_at(&self, start: usize) -> (i64, Range<usize>) {
-        span(&self.bytes, start, self.base_timestamp)
+        span(&self.bytes, start, self.times.first())
     }
 
     /// The header of the batch for this stamp.
@@ -343,8 +335,8 @@ impl Records {
         header[MAGIC_AT] = MAGIC;
         header[21..23].copy_from_slice(&self.attributes.to_be_bytes());
         header[23..27].copy_from_slice(&(self.count - 1).to_be_bytes());
-        header[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
-        header[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
+        header[27..35].copy_from_slice(&self.times.first().to_be_bytes());
+        header[35..43].copy_from_slice(&self.times.max().to_be_bytes());
         header[43..51].copy_from_slice(&stamp.producer_id.to_be_bytes());
         header[51..53].copy_from_slice(&stamp.epoch.to_be_bytes());
         header[53..57].copy_from_slice(&stamp.base_sequence.to_be_bytes());
@@ -358,11 +350,17 @@ impl Records {
 
     /// The records in their order, decoded. Their headers give no error.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
-        RecordIter::plain(&self.bytes, self.count, self.base_timestamp)
+        RecordIter::plain(&self.bytes, self.count, self.times.first())
             .map(|record| record.expect("append wrote every record whole"))
     }
 
-    /// The time of every record in its order, in milliseconds; cheaper than [`iter`](Self::iter).
+    /// The times of the records, without them.
+    #[must_use]
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// The time of every record in its order, in milliseconds, from the records; cheaper than [`iter`](Self::iter).
     pub fn create_times(&self) -> impl Iterator<Item = i64> {
         self.spans().map(|(time, _)| time)
     }
@@ -375,10 +373,16 @@ impl Records {
     fn spans(&self) -> impl Iterator<Item = (i64, Range<usize>)> {
         let mut at = 0;
         (0..self.count).map(move |_| {
-            let (time, tail) = span(&self.bytes, at, self.base_timestamp);
+            let (time, tail) = span(&self.bytes, at, self.times.first());
             at = tail.end;
             (time, tail)
         })
+    }
+
+    /// The times of the records, and the memory for the next batch, if nobody else holds the records any more.
+    #[must_use]
+    pub fn into_times(self) -> (Times, Option<Vec<u8>>) {
+        (self.times, Arc::into_inner(self.bytes))
     }
 
     /// The memory for the next batch, if nobody else holds the records any more.
@@ -590,7 +594,11 @@ mod tests {
             let records = finish(&samples);
             prop_assert_eq!(records.iter().map(Sample::read).collect::<Vec<_>>(), &samples[..]);
             let times: Vec<_> = samples.iter().map(|sample| sample.time).collect();
-            prop_assert_eq!(records.create_times().collect::<Vec<_>>(), times);
+            prop_assert_eq!(records.create_times().collect::<Vec<_>>(), &times[..]);
+            if records.times().is_complete() {
+                let runs = records.times().runs(records.count());
+                prop_assert_eq!(runs.flat_map(|(run, time)| run.map(move |_| time)).collect::<Vec<_>>(), times);
+            }
 
             let bytes = encode(&samples);
             prop_assert_eq!(bytes.len(), records.len());

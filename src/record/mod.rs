@@ -12,6 +12,7 @@ mod layout;
 mod samples;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the in-process cluster reads what others wrote"))]
 pub mod tail;
+pub mod times;
 pub mod varint;
 
 use std::fmt;

@@ -245,8 +245,10 @@ impl Bench {
             }
         }
         while let Some(fate) = self.engine.next_fate() {
-            fate.for_each_delivered(|delivered| self.delivered.push(delivered.clone()));
-            self.failed.extend(fate.into_errors());
+            match fate.into_delivered() {
+                Ok((batch, _)) => batch.for_each(|delivered| self.delivered.push(delivered.clone())),
+                Err(fate) => self.failed.extend(fate.into_errors()),
+            }
         }
     }
 

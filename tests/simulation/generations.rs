@@ -35,8 +35,9 @@ fn a_response_on_a_connection_that_was_replaced_acknowledges_nothing() {
     assert!(late.engine.next_action().is_none(), "and the new connection is as good as before");
     late.engine.response(new, &second, late.now);
     let fate = late.engine.next_fate().expect("it was delivered");
-    fate.for_each_delivered(|delivered| assert_eq!(delivered.offset, Some(0)));
-    assert!(fate.is_delivered() && late.engine.next_fate().is_none());
+    let (batch, _) = fate.into_delivered().expect("it was delivered");
+    batch.for_each(|delivered| assert_eq!(delivered.offset, Some(0)));
+    assert!(late.engine.next_fate().is_none());
     assert_eq!(late.cluster.messages("a").len(), 1);
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::ProducerEngine;
 use super::batch::Batch;
-use super::fate::Ack;
+use super::delivered::Ack;
 use super::partition;
 use super::verdict::{Action, Doubt, FENCED, Verdict};
 use crate::deadline::Deadline;

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::BATCH;
+use super::delivered::{Ack, DeliveredBatch};
+use super::outbox::Freed;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
-use crate::fate::Delivered;
 #[cfg(feature = "_internal")]
 use crate::fate::slot::Slot;
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
@@ -26,15 +27,6 @@ pub struct BatchFate {
 
 /// How a batch ended: what the broker said, or why it failed and whether it may be in the log.
 pub type Outcome = Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>;
-
-/// What the broker said of a delivered batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Ack {
-    /// Offset of the first message.
-    pub base_offset: Option<i64>,
-    /// The broker's time, where the topic is known to store that instead of the message's.
-    pub log_append_time: Option<i64>,
-}
 
 impl BatchFate {
     pub(super) fn new(
@@ -70,10 +62,11 @@ impl BatchFate {
         self.extras.has_slots()
     }
 
-    /// Bytes that the messages hold in the buffer until their callbacks have returned.
+    /// What the messages hold in the buffer until their callbacks have returned: the memory that they have now.
     #[must_use]
-    pub fn buffer_bytes(&self) -> usize {
-        BATCH + self.records.memory() + self.extras.bytes()
+    pub fn held(&self) -> Freed {
+        let bytes = BATCH + self.records.memory() + self.extras.bytes();
+        Freed { messages: self.count(), bytes }
     }
 
     /// Bytes that the messages took of a queue's limit.
@@ -109,29 +102,16 @@ impl BatchFate {
         &mut self.outcome
     }
 
-    /// Calls `f` for each delivered message without a handle, in order; not at all if they failed.
-    #[inline]
-    pub fn for_each_delivered(&self, mut f: impl FnMut(&Delivered)) {
-        let Ok(ack) = &self.outcome else { return };
-        let mut delivered = Delivered {
-            topic: self.topic.clone(),
-            partition: self.partition.unwrap_or(-1),
-            offset: None,
-            timestamp: None,
-            tag: 0,
-        };
-        let mut extras = self.extras.iter().peekable();
-        for (index, create_time) in (0u32..).zip(self.records.create_times()) {
-            let extra = extras.next_if(|extra| extra.index == index);
-            if extra.is_some_and(Extra::has_handle) {
-                continue;
-            }
-            delivered.offset = ack.base_offset.map(|base| base.saturating_add(i64::from(index)));
-            // With acks 0 nobody says what was stored.
-            delivered.timestamp =
-                ack.base_offset.map(|_| Timestamp::from_millis(ack.log_append_time.unwrap_or(create_time)));
-            delivered.tag = extra.map_or(0, |extra| extra.tag);
-            f(&delivered);
+    /// What the callback is told of a delivered batch, and the memory of its records for the next one, if it is free.
+    ///
+    /// # Errors
+    /// The fate, if the batch failed.
+    #[expect(clippy::result_large_err, reason = "a failed fate goes on as it is")]
+    pub fn into_delivered(self) -> Result<(DeliveredBatch, Option<Vec<u8>>), Self> {
+        let held = self.held();
+        match self.outcome {
+            Ok(ack) => Ok(DeliveredBatch::new((self.topic, self.partition), ack, (self.records, self.extras), held)),
+            Err(_) => Err(self),
         }
     }
 
@@ -220,7 +200,7 @@ impl Errors {
     /// Bytes of memory that they hold until the last one was taken.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.fate.buffer_bytes()
+        self.fate.held().bytes
     }
 
     /// Drops so many of those that are still to come, without making messages of them. Returns how many there were.
@@ -303,22 +283,6 @@ fn failure(
 mod tests {
     use super::*;
     use crate::record::batch::BatchBuilder;
-
-    #[test]
-    fn an_offset_at_the_end_of_its_numbers_is_told_without_overflow() {
-        let mut batch = BatchBuilder::new(Vec::new());
-        for time in [i64::MAX, 0] {
-            batch.append(time, &[1, 1, 0]);
-        }
-        let ack = Ack { base_offset: Some(i64::MAX), log_append_time: None };
-        let topic = Topic::new("orders").unwrap();
-        let fate = BatchFate::new(topic, Some(0), (batch.finish(), Extras::default()), Ok(ack));
-        let mut told = Vec::new();
-        fate.for_each_delivered(|delivered| {
-            told.push((delivered.offset.unwrap(), delivered.timestamp.unwrap().as_millis()));
-        });
-        assert_eq!(told, [(i64::MAX, i64::MAX), (i64::MAX, 0)]);
-    }
 
     #[test]
     fn what_is_dropped_is_not_read() {

@@ -11,6 +11,7 @@ mod answers;
 pub mod batch;
 mod buffers;
 mod causes;
+mod delivered;
 mod dispatch;
 mod events;
 mod fate;
@@ -33,7 +34,8 @@ use std::time::Instant;
 use fastrand::Rng;
 
 #[cfg(feature = "_internal")]
-pub use self::fate::Ack;
+pub use self::delivered::Ack;
+pub use self::delivered::DeliveredBatch;
 pub use self::fate::{BatchFate, Errors};
 pub use self::outbox::Freed;
 pub use self::salvage::Salvage;
@@ -202,11 +204,9 @@ impl ProducerEngine {
         &mut self.fates
     }
 
-    /// Takes the buffer of a fate that was passed on.
-    pub fn recycle(&mut self, fate: BatchFate) {
-        if let Some(buffer) = fate.into_buffer() {
-            self.buffers.put(buffer);
-        }
+    /// Takes the memory of a finished batch for the next one.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.buffers.put(buffer);
     }
 
     /// Moves the topics that got another number of partitions since the last call to `out`, and how many; 0 if they are
@@ -234,9 +234,9 @@ impl ProducerEngine {
         std::mem::take(&mut self.released)
     }
 
-    /// The callbacks for so many messages and bytes (see [`BatchFate::buffer_bytes`]) have returned.
-    pub fn callbacks_done(&mut self, messages: usize, bytes: usize) {
-        self.outbox.free(Freed { messages, bytes });
+    /// The callbacks for messages that held this (see [`BatchFate::held`]) have returned.
+    pub fn callbacks_done(&mut self, held: Freed) {
+        self.outbox.free(held);
     }
 
     /// Ticket of the oldest message without a fate, or `None` if every message has its own.
@@ -371,7 +371,7 @@ impl ProducerEngine {
             let fate = fate_of(&self.topics, settled);
             if self.callbacks {
                 // Until its callback has returned; what it held before was freed when it left its partition.
-                self.outbox.hold(Freed { messages: fate.count(), bytes: fate.buffer_bytes() });
+                self.outbox.hold(fate.held());
             }
             self.fates.push_back(fate);
         }

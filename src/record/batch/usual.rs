@@ -67,7 +67,7 @@ impl BatchBuilder {
         } else {
             tail::put_headers(out, headers);
         }
-        self.count_behind(record.create_time);
+        self.count += 1;
         Some(())
     }
 
@@ -79,20 +79,23 @@ impl BatchBuilder {
         head.put(out);
         offset.put(out);
         out.extend_from_slice(tail);
-        self.count_behind(create_time);
+        self.count += 1;
         Some(())
     }
 
-    /// Length, attributes and time of a record of the usual kind, and its offset.
+    /// Length, attributes and time of a record of the usual kind, which follows, and its offset. Notes its time.
     #[inline(always)]
-    fn usual_head(&self, room: usize, create_time: i64, tail_len: usize) -> Option<(Packed, Packed)> {
+    fn usual_head(&mut self, room: usize, create_time: i64, tail_len: usize) -> Option<(Packed, Packed)> {
         if self.count == 0 || self.len() + MOST_HEAD + tail_len > room {
             return None;
         }
-        let delta = Packed::number(create_time.checked_sub(self.base_timestamp)?)?;
+        let delta = Packed::number(create_time.checked_sub(self.times.first())?)?;
         let offset = Packed::length(self.count as usize)?;
         let body = Packed::ZERO.len() + delta.len() + offset.len() + tail_len;
-        Some((Packed::length(body)?.then(Packed::ZERO).then(delta), offset))
+        let head = Packed::length(body)?.then(Packed::ZERO).then(delta);
+        // Nothing is in the way of the record any more. Its time need not be kept until its bytes are there.
+        self.times.note(self.count as u32, create_time);
+        Some((head, offset))
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
                     (usual.count, longer.count) = (usual.count + many, longer.count + many);
                 }
                 prop_assert_eq!(usual.bytes(), longer.bytes());
-                prop_assert_eq!((usual.count, usual.max_timestamp), (longer.count, longer.max_timestamp));
+                prop_assert_eq!((usual.count, &usual.times), (longer.count, &longer.times));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Role;
 use super::gate::Gate;
 use super::role::serve;
-use crate::engine::producer::BatchFate;
+use crate::engine::producer::{BatchFate, DeliveredBatch, Freed};
 use crate::error::DeliveryError;
 use crate::fate::Delivered;
 use crate::sync::channel::Receiver;
@@ -15,21 +15,23 @@ use crate::threads::spawn::contain;
 /// What a user registers to learn the fate of each message.
 pub type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;
 
-/// What the worker sends. The channel has no bound of its own: messages keep their buffer place until `places` went
-/// back to the worker.
+/// What the worker sends. The channel has no bound of its own: messages keep their buffer place until it went back to
+/// the worker.
 #[derive(Debug)]
 pub enum Item {
-    Fate(BatchFate),
+    Delivered(DeliveredBatch),
+    Failed(BatchFate),
     /// The fates of all messages with tickets below this came before.
     Finished(u64),
 }
 
 impl Item {
-    /// Messages and bytes that it holds in the buffer.
-    pub fn places(&self) -> (usize, usize) {
+    /// What it holds in the buffer.
+    fn held(&self) -> Freed {
         match self {
-            Self::Fate(fate) => (fate.count(), fate.buffer_bytes()),
-            Self::Finished(_) => (0, 0),
+            Self::Delivered(batch) => batch.held(),
+            Self::Failed(fate) => fate.held(),
+            Self::Finished(_) => Freed::default(),
         }
     }
 }
@@ -47,18 +49,18 @@ pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, mut callback: Callba
 
 /// Calls the callback for all that the item holds, and then gives its places back.
 pub fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
-    let (messages, bytes) = item.places();
-    let mut used = None;
+    let held = item.held();
+    let mut buffer = None;
     match item {
-        Item::Fate(fate) if fate.is_delivered() => {
-            fate.for_each_delivered(|delivered| call(callback, Ok(delivered)));
-            used = Some(fate);
+        Item::Delivered(batch) => {
+            batch.for_each(|delivered| call(callback, Ok(delivered)));
+            buffer = batch.into_buffer();
         }
-        Item::Fate(fate) => fate.into_errors().for_each(|error| call(callback, Err(error))),
+        Item::Failed(fate) => fate.into_errors().for_each(|error| call(callback, Err(error))),
         Item::Finished(upto) => gate.finished(upto),
     }
-    if messages > 0 {
-        gate.called(messages, bytes, used);
+    if held.messages > 0 {
+        gate.called(held, buffer);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
-use crate::engine::producer::{BatchFate, Errors};
+use crate::engine::producer::{BatchFate, Errors, Freed};
 use crate::error::DeliveryErrorKind;
 use crate::sync::channel::Sender;
 use crate::threads::spawn::contain;
@@ -66,16 +66,16 @@ impl Outlet {
         self.abandon = abandon;
     }
 
-    /// Sends the fates of a batch where they belong. Returns what no callback holds any more.
+    /// Sends the fates of a batch where they belong. Returns what no callback holds.
     pub fn dispatch(&mut self, mut fate: BatchFate, report: &mut Report, now: Instant) -> Called {
-        let (messages, bytes) = (fate.count(), fate.buffer_bytes());
+        let (messages, held) = (fate.count(), fate.held());
         // Failures whose handle was dropped go on, because nobody would ever see them there.
         if fate.has_slots() {
             fate.tell_handles();
         }
         let Some((kind, _)) = fate.error() else {
             report.totals.delivered += messages as u64;
-            return self.delivered(fate);
+            return self.delivered(fate, held);
         };
         let way = match **kind {
             DeliveryErrorKind::Purged => Way::Purged,
@@ -92,7 +92,7 @@ impl Outlet {
         }
         let called = matches!((way, self.abandon), (Way::Failed, _) | (Way::GivenUp, Abandon::ToCallback));
         if called && self.callbacks.is_some() {
-            return self.call(Item::Fate(fate));
+            return self.call(Item::Failed(fate), held);
         }
         let rest = fate.into_errors();
         match way {
@@ -101,7 +101,7 @@ impl Outlet {
             Way::Purged => report.purged.push(rest),
             Way::GivenUp => self.undelivered.push(rest),
         }
-        Called { messages, bytes, fates: Vec::new() }
+        Called { held, buffers: Vec::new() }
     }
 
     /// Tells the delivery thread that the fates of all messages with tickets below `upto` are on their way to it.
@@ -122,21 +122,28 @@ impl Outlet {
         }
     }
 
-    fn delivered(&mut self, fate: BatchFate) -> Called {
-        if self.callbacks.is_some() {
-            return self.call(Item::Fate(fate));
+    fn delivered(&mut self, fate: BatchFate, held: Freed) -> Called {
+        if self.callbacks.is_none() {
+            return Called { held, buffers: fate.into_buffer().into_iter().collect() };
         }
-        Called { messages: fate.count(), bytes: fate.buffer_bytes(), fates: vec![fate] }
+        match fate.into_delivered() {
+            Ok((batch, buffer)) => {
+                let mut called = self.call(Item::Delivered(batch), held);
+                called.buffers.extend(buffer);
+                called
+            }
+            Err(fate) => self.call(Item::Failed(fate), held),
+        }
     }
 
-    fn call(&mut self, item: Item) -> Called {
-        let (messages, bytes) = item.places();
+    /// What the item holds is held until its callbacks have returned.
+    fn call(&mut self, item: Item, held: Freed) -> Called {
         if self.callbacks.as_ref().is_some_and(|callbacks| callbacks.send(item).is_ok()) {
             return Called::default();
         }
         // The delivery thread has ended before its time, which only a fault inside ottla can cause.
         self.callbacks = None;
-        Called { messages, bytes, fates: Vec::new() }
+        Called { held, buffers: Vec::new() }
     }
 }
 

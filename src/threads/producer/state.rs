@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::producer::{BatchFate, Errors, HeldUp, Released};
+use crate::engine::producer::{Errors, Freed, HeldUp, Released};
 use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
@@ -144,9 +144,9 @@ pub struct Orders {
 /// What callbacks no longer hold.
 #[derive(Debug, Default)]
 pub struct Called {
-    pub messages: usize,
-    pub bytes: usize,
-    pub fates: Vec<BatchFate>,
+    pub held: Freed,
+    /// The memory of their records.
+    pub buffers: Vec<Vec<u8>>,
 }
 
 impl State {

@@ -237,11 +237,11 @@ impl<N: Network> Worker<N> {
     }
 
     fn called(&mut self, called: Called) {
-        if self.has_callbacks && called.messages > 0 {
-            self.driver.engine.callbacks_done(called.messages, called.bytes);
+        if self.has_callbacks && called.held.messages > 0 {
+            self.driver.engine.callbacks_done(called.held);
         }
-        for fate in called.fates {
-            self.driver.engine.recycle(fate);
+        for buffer in called.buffers {
+            self.driver.engine.recycle(buffer);
         }
     }
 

@@ -24,7 +24,8 @@ use std::time::Instant;
 pub use self::beginnings::Arrival;
 
 use super::batch::{Batch, Queued, State};
-use super::fate::{Ack, Outcome};
+use super::delivered::Ack;
+use super::fate::Outcome;
 use super::outbox::{Freed, Place};
 use super::verdict::Doubt;
 use crate::deadline::Deadline;

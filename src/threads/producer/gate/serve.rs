@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::state::{Delivery, Orders, Remains, Report};
 use super::{Gate, tell_and_leave, wait_until, wake_unlocked};
-use crate::engine::producer::BatchFate;
+use crate::engine::producer::Freed;
 use crate::queue::{Phase, Sealed};
 use crate::sync::Waker;
 use crate::threads::clock;
@@ -63,12 +63,11 @@ impl Gate {
         self.done.notify_all();
     }
 
-    /// The callbacks of a batch have returned: its places, and its fate, for its memory.
-    pub fn called(&self, messages: usize, bytes: usize, fate: Option<BatchFate>) {
+    /// The callbacks of a batch have returned: what it held, and its memory, if they needed it.
+    pub fn called(&self, held: Freed, buffer: Option<Vec<u8>>) {
         let mut state = self.state.lock();
-        state.called.messages += messages;
-        state.called.bytes += bytes;
-        state.called.fates.extend(fate);
+        state.called.held.add(held);
+        state.called.buffers.extend(buffer);
         tell_and_leave(state);
     }
 

@@ -1,0 +1,149 @@
+//! A delivered batch on its way to the callback: what each of its messages is told, without their records.
+//!
+//! The delivery thread may be far behind. If the records waited for it, each new batch would need new memory, which is
+//! slow and in no cache; so their memory goes to the next batch at once.
+
+use super::outbox::Freed;
+use crate::fate::Delivered;
+use crate::message::{Timestamp, Topic};
+use crate::queue::extras::{Extra, Extras};
+use crate::record::batch::Records;
+use crate::record::times::Times;
+
+/// The messages of a delivered batch.
+#[derive(Debug)]
+pub struct DeliveredBatch {
+    topic: Topic,
+    partition: Option<i32>,
+    ack: Ack,
+    times: CreateTimes,
+    extras: Extras,
+    held: Freed,
+}
+
+/// What the broker said of a delivered batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    /// Offset of the first message.
+    pub base_offset: Option<i64>,
+    /// The broker's time, where the topic is known to store that instead of the message's.
+    pub log_append_time: Option<i64>,
+}
+
+#[derive(Debug)]
+enum CreateTimes {
+    Apart(Times),
+    /// They change too often to be kept apart.
+    InRecords(Records),
+}
+
+impl DeliveredBatch {
+    /// The batch, and the memory of its records, if it is not needed here and nothing else uses it.
+    pub(super) fn new(
+        (topic, partition): (Topic, Option<i32>),
+        ack: Ack,
+        (records, extras): (Records, Extras),
+        held: Freed,
+    ) -> (Self, Option<Vec<u8>>) {
+        let (times, buffer) = if records.times().is_complete() {
+            let (times, buffer) = records.into_times();
+            (CreateTimes::Apart(times), buffer)
+        } else {
+            (CreateTimes::InRecords(records), None)
+        };
+        (Self { topic, partition, ack, times, extras, held }, buffer)
+    }
+
+    /// What it holds in the buffer until its callbacks have returned.
+    #[must_use]
+    pub fn held(&self) -> Freed {
+        self.held
+    }
+
+    /// Calls `f` for each message without a handle, in order.
+    #[inline]
+    pub fn for_each(&self, mut f: impl FnMut(&Delivered)) {
+        let ack = self.ack;
+        let mut delivered = Delivered {
+            topic: self.topic.clone(),
+            partition: self.partition.unwrap_or(-1),
+            offset: None,
+            timestamp: None,
+            tag: 0,
+        };
+        let mut extras = self.extras.iter().peekable();
+        let mut tell = |index: u32, create_time: i64| {
+            let extra = extras.next_if(|extra| extra.index == index);
+            if extra.is_some_and(Extra::has_handle) {
+                return;
+            }
+            delivered.offset = ack.base_offset.map(|base| base.saturating_add(i64::from(index)));
+            // With acks 0 nobody says what was stored.
+            delivered.timestamp =
+                ack.base_offset.map(|_| Timestamp::from_millis(ack.log_append_time.unwrap_or(create_time)));
+            delivered.tag = extra.map_or(0, |extra| extra.tag);
+            f(&delivered);
+        };
+        match &self.times {
+            CreateTimes::Apart(times) => {
+                for (run, time) in times.runs(self.held.messages as u32) {
+                    run.for_each(|index| tell(index, time));
+                }
+            }
+            CreateTimes::InRecords(records) => {
+                (0u32..).zip(records.create_times()).for_each(|(index, time)| tell(index, time));
+            }
+        }
+    }
+
+    /// The memory of its records, after its callbacks, if it had to be kept for them.
+    #[must_use]
+    pub fn into_buffer(self) -> Option<Vec<u8>> {
+        match self.times {
+            CreateTimes::Apart(_) => None,
+            CreateTimes::InRecords(records) => records.into_buffer(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::producer::BatchFate;
+    use crate::record::batch::BatchBuilder;
+
+    #[test]
+    fn an_offset_at_the_end_of_its_numbers_is_told_without_overflow() {
+        let (batch, _) = delivered(&[i64::MAX, 0], Some(i64::MAX));
+        assert_eq!(told(&batch), [(i64::MAX, i64::MAX), (i64::MAX, 0)]);
+    }
+
+    #[test]
+    fn the_memory_goes_on_before_the_callbacks_unless_times_change_too_often() {
+        for (changes, at_once) in [(0, true), (3, true), (200, false)] {
+            let times: Vec<i64> = (0..1000).map(|number| number * changes / 999).collect();
+            let (batch, before) = delivered(&times, Some(5));
+            let expected: Vec<(i64, i64)> = (5..).zip(times).collect();
+            assert_eq!(told(&batch), expected, "{changes} changes");
+            let after = batch.into_buffer();
+            assert_eq!((before.is_some(), after.is_some()), (at_once, !at_once), "{changes} changes");
+        }
+    }
+
+    fn delivered(times: &[i64], base_offset: Option<i64>) -> (DeliveredBatch, Option<Vec<u8>>) {
+        let mut batch = BatchBuilder::new(Vec::new());
+        times.iter().for_each(|time| batch.append(*time, &[1, 1, 0]));
+        let ack = Ack { base_offset, log_append_time: None };
+        let topic = Topic::new("orders").expect("a good name");
+        let fate = BatchFate::new(topic, Some(0), (batch.finish(), Extras::default()), Ok(ack));
+        fate.into_delivered().expect("it was delivered")
+    }
+
+    fn told(batch: &DeliveredBatch) -> Vec<(i64, i64)> {
+        let mut told = Vec::new();
+        batch.for_each(|delivered| {
+            told.push((delivered.offset.expect("known"), delivered.timestamp.expect("known").as_millis()));
+        });
+        told
+    }
+}
