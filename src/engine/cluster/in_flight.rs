@@ -32,24 +32,13 @@ pub struct Request {
     /// The version it was written in.
     pub version: i16,
     /// What it asks for.
-    pub purpose: Purpose,
+    pub api: Api,
+    /// Of Produce, which has one batch for each: partitions, ascending by topic index and number. Else none.
+    pub partitions: Vec<(u32, i32)>,
     /// Whether the broker answers it at all.
     pub answer: Answer,
     /// How many bytes it has.
     pub bytes: usize,
-}
-
-/// What a request asks for.
-#[derive(Debug)]
-pub enum Purpose {
-    /// The handshake.
-    ApiVersions,
-    /// Brokers and topics.
-    Metadata,
-    /// A producer id.
-    InitProducerId,
-    /// One batch for each of these partitions, ascending by topic index and partition.
-    Produce(Vec<(u32, i32)>),
 }
 
 /// Whether a broker answers.
@@ -103,13 +92,7 @@ impl InFlight {
     /// The API of the oldest request.
     #[must_use]
     pub fn oldest_api(&self) -> Option<&'static str> {
-        let api = match self.requests.front()?.purpose {
-            Purpose::ApiVersions => Api::ApiVersions,
-            Purpose::Metadata => Api::Metadata,
-            Purpose::InitProducerId => Api::InitProducerId,
-            Purpose::Produce(_) => Api::Produce,
-        };
-        Some(api.name())
+        Some(self.requests.front()?.api.name())
     }
 
     /// The same if an answer to it is awaited.
@@ -144,7 +127,7 @@ impl InFlight {
         if self.requests.is_empty() {
             self.last_progress = now;
         }
-        if matches!(request.purpose, Purpose::Produce(_)) {
+        if request.api == Api::Produce {
             self.produce += 1;
             self.produce_bytes += request.bytes;
         }
@@ -192,7 +175,7 @@ impl InFlight {
         self.started -= 1;
         self.finished -= 1;
         let request = self.requests.pop_front()?;
-        if matches!(request.purpose, Purpose::Produce(_)) {
+        if request.api == Api::Produce {
             self.produce -= 1;
             self.produce_bytes -= request.bytes;
         }
@@ -211,8 +194,8 @@ mod tests {
     use super::*;
 
     fn request(number: i32, answer: Answer) -> Request {
-        let purpose = Purpose::Produce(vec![(0, number)]);
-        Request { correlation: CorrelationId(number), version: 9, purpose, answer, bytes: 10 }
+        let (correlation, partitions) = (CorrelationId(number), vec![(0, number)]);
+        Request { correlation, version: 9, api: Api::Produce, partitions, answer, bytes: 10 }
     }
 
     fn in_flight(numbers: std::ops::Range<i32>, now: Instant) -> InFlight {

@@ -409,7 +409,8 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cluster::in_flight::{Answer, Purpose, Request};
+    use crate::engine::cluster::in_flight::{Answer, Request};
+    use crate::wire::Api;
 
     fn patience() -> Patience {
         Patience {
@@ -569,8 +570,8 @@ mod tests {
         let live = link.live_mut().unwrap();
         live.versions = Some(Versions::default());
         let correlation = live.next_correlation(start);
-        let (purpose, answer) = (Purpose::Metadata, Answer::Expected);
-        live.in_flight.sent(Request { correlation, version: 9, purpose, answer, bytes: 10 }, start);
+        let (api, partitions, answer) = (Api::Metadata, Vec::new(), Answer::Expected);
+        live.in_flight.sent(Request { correlation, version: 9, api, partitions, answer, bytes: 10 }, start);
         link.mute(Deadline::after(start, Duration::from_secs(50)));
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(link.overdue(after(49), &patience), None);

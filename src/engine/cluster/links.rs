@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::in_flight::{Answer, Purpose, Request};
+use super::in_flight::{Answer, Request};
 use super::link::{Link, Overdue, Patience, Peer};
 use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
@@ -140,14 +140,14 @@ impl Links {
     pub fn send(
         &mut self,
         peer: Peer,
-        version: i16,
-        purpose: Purpose,
+        (api, version): (Api, i16),
         now: Instant,
         write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
     ) -> Option<ConnId> {
         let (conn, correlation) = self.next_correlation(peer, now)?;
         let frame = write(version, correlation, &self.client.client_id);
-        let request = Request { correlation, version, purpose, answer: Answer::Expected, bytes: frame.len() };
+        let request =
+            Request { correlation, version, api, partitions: Vec::new(), answer: Answer::Expected, bytes: frame.len() };
         self.send_frame(peer, request, frame, now);
         Some(conn)
     }
@@ -157,12 +157,11 @@ impl Links {
         &mut self,
         peer: Peer,
         api: Api,
-        purpose: Purpose,
         now: Instant,
         write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
     ) -> Option<ConnId> {
         let version = self.get(peer)?.ready()?.1.choose(api).ok()?;
-        self.send(peer, version, purpose, now, write)
+        self.send(peer, (api, version), now, write)
     }
 
     /// The connection, and the number of the next request on it, which [`send_frame`](Self::send_frame) hands over.

@@ -8,7 +8,6 @@ use super::Cluster;
 use super::causes::{About, Tell};
 use super::demand::Demand;
 use super::description::ClusterDescription;
-use super::in_flight::Purpose;
 use super::link::{Link, Peer};
 use super::news::News;
 use crate::config::BrokerAddress;
@@ -31,7 +30,7 @@ impl Cluster {
         let question = self.refresh.next_question(demand, now);
         let names: Vec<&str> = question.topics.iter().map(Topic::name).collect();
         let create = self.options.creates_topics && !question.all;
-        let sent = self.request(peer, Api::Metadata, Purpose::Metadata, now, |version, correlation, client| {
+        let sent = self.request(peer, Api::Metadata, now, |version, correlation, client| {
             metadata::request(version, correlation, client, &names, create)
         });
         if let Some(conn) = sent {

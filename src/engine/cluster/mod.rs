@@ -29,7 +29,7 @@ use self::causes::{About, Causes, Standing, Tell};
 use self::demand::Demand;
 use self::description::ClusterDescription;
 use self::handshake::Handshake;
-use self::in_flight::{Purpose, Request};
+use self::in_flight::Request;
 use self::link::{Link, Overdue, Peer};
 use self::links::{Links, error_of};
 use self::news::{Answered, Lost, News};
@@ -137,11 +137,10 @@ impl Cluster {
         &mut self,
         peer: Peer,
         api: Api,
-        purpose: Purpose,
         now: Instant,
         write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
     ) -> Option<ConnId> {
-        self.links.request(peer, api, purpose, now, write)
+        self.links.request(peer, api, now, write)
     }
 
     /// The connection, and the number of the next request on it, which [`send`](Self::send) hands over.
@@ -282,9 +281,9 @@ impl Cluster {
             self.fail(peer, why, demand, now);
             return None;
         };
-        let taken = match request.purpose {
-            Purpose::ApiVersions => self.take_api_versions(peer, conn, request.version, frame, now),
-            Purpose::Metadata => match metadata_api::decode(request.version, frame) {
+        let taken = match request.api {
+            Api::ApiVersions => self.take_api_versions(peer, conn, request.version, frame, now),
+            Api::Metadata => match metadata_api::decode(request.version, frame) {
                 Ok(answer) => {
                     self.answered(peer, (Api::Metadata, request.version), answer.throttle, now);
                     self.take_metadata(peer, answer, demand, now);
@@ -292,7 +291,7 @@ impl Cluster {
                 }
                 Err(error) => Err(error.in_response_to(Api::Metadata)),
             },
-            Purpose::InitProducerId | Purpose::Produce(_) => return Some(Answered { peer, conn, request }),
+            _ => return Some(Answered { peer, conn, request }),
         };
         if let Err(why) = taken {
             self.fail(peer, why, demand, now);
@@ -432,7 +431,7 @@ impl Cluster {
     }
 
     fn shake_hands(&mut self, peer: Peer, version: i16, now: Instant) {
-        let _ = self.links.send(peer, version, Purpose::ApiVersions, now, api_versions::request);
+        let _ = self.links.send(peer, (Api::ApiVersions, version), now, api_versions::request);
     }
 
     /// KIP-219: the broker asks for silence. Before that it held the answer back, and the silence is over.

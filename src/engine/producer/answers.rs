@@ -10,7 +10,7 @@ use super::partition;
 use super::verdict::{Action, Doubt, FENCED, Verdict};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{About, Tell};
-use crate::engine::cluster::in_flight::{Purpose, Request};
+use crate::engine::cluster::in_flight::Request;
 use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::Answered;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
@@ -22,38 +22,37 @@ impl ProducerEngine {
     /// Takes in the answer to a request of its own.
     pub(super) fn answer(&mut self, answered: Answered, frame: &[u8], now: Instant) -> Result<(), ConnectionErrorKind> {
         let Answered { peer, conn, request } = answered;
-        let version = request.version;
-        match request.purpose {
-            Purpose::InitProducerId => {
+        let (version, sent) = (request.version, &request.partitions);
+        match request.api {
+            Api::InitProducerId => {
                 let answer = init_producer_id::decode(version, frame)
                     .map_err(|error| error.in_response_to(Api::InitProducerId))?;
                 self.cluster.answered(peer, (Api::InitProducerId, version), answer.throttle, now);
                 self.identity_answer((peer, conn), &answer, now);
             }
-            Purpose::Produce(sent) => match produce::decode(version, frame) {
+            Api::Produce => match produce::decode(version, frame) {
                 Ok(answer) => {
                     self.cluster.answered(peer, (Api::Produce, version), answer.throttle, now);
                     self.cluster.carried(peer, request.bytes);
-                    self.produce_answer(peer, (conn, request.correlation), &sent, answer, now);
+                    self.produce_answer(peer, (conn, request.correlation), sent, answer, now);
                 }
                 Err(error) => {
                     let kind = error.in_response_to(Api::Produce);
                     let why = self.cluster.connection_error(peer, kind.clone());
                     // The connection ends, and has its own pause.
-                    self.unanswered(&sent, (conn, request.correlation), &why, (None, now));
+                    self.unanswered(sent, (conn, request.correlation), &why, (None, now));
                     return Err(kind);
                 }
             },
-            // These are the cluster's.
-            Purpose::ApiVersions | Purpose::Metadata => {}
+            // A producer asks for nothing else by itself.
+            _ => {}
         }
         Ok(())
     }
 
     /// With acks 0 nobody answers: a batch is delivered when its last byte is written.
     pub(super) fn delivered_unanswered(&mut self, conn: ConnId, request: Request, now: Instant) {
-        let Purpose::Produce(sent) = request.purpose else { return };
-        for (topic, number) in sent {
+        for (topic, number) in request.partitions {
             let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
                 continue;
             };

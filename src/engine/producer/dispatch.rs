@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::ProducerEngine;
 use super::outbox::Freed;
 use super::partition::Pick;
-use crate::engine::cluster::in_flight::{Answer, Purpose, Request};
+use crate::engine::cluster::in_flight::{Answer, Request};
 use crate::engine::cluster::link::Peer;
 use crate::wire::Api;
 use crate::wire::produce::{self, ProduceBatch, ProduceRequest};
@@ -129,8 +129,8 @@ impl ProducerEngine {
         drop(batches);
         let again = sent.clone();
         let answer = if acks == 0 { Answer::None } else { Answer::Expected };
-        let (purpose, bytes) = (Purpose::Produce(sent), frame.len());
-        self.cluster.send(peer, Request { correlation, version, purpose, answer, bytes }, frame, now);
+        let (api, bytes) = (Api::Produce, frame.len());
+        self.cluster.send(peer, Request { correlation, version, api, partitions: sent, answer, bytes }, frame, now);
         for (topic, number) in again {
             self.touch(topic, number, now);
         }

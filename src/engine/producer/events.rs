@@ -6,7 +6,6 @@ use super::ProducerEngine;
 use super::partition::Partition;
 use crate::config::RequiredAcks;
 use crate::deadline::Deadline;
-use crate::engine::cluster::in_flight::Purpose;
 use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::{Lost, News};
 use crate::engine::{Action, Engine};
@@ -27,8 +26,7 @@ impl Engine for ProducerEngine {
     fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
         let (topics, released) = (&mut self.topics, &mut self.released);
         let done = self.cluster.wrote(conn, started, finished, now, |request| {
-            let Purpose::Produce(sent) = &request.purpose else { return };
-            for &(topic, number) in sent {
+            for &(topic, number) in &request.partitions {
                 if let Some(partition) = topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) {
                     let queued = partition.started(conn, request.correlation);
                     released.messages += queued.messages;
@@ -122,8 +120,7 @@ impl ProducerEngine {
     /// What was in flight on a connection that ended goes out again.
     fn retry_all(&mut self, conn: ConnId, lost: Lost, now: Instant) {
         for (request, started) in lost.requests {
-            let Purpose::Produce(sent) = request.purpose else { continue };
-            for (topic, number) in sent {
+            for (topic, number) in request.partitions {
                 let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
                     continue;
                 };

@@ -8,7 +8,6 @@ use super::partition::Epoch;
 use super::verdict::{FENCED, IdVerdict};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{About, Tell};
-use crate::engine::cluster::in_flight::Purpose;
 use crate::engine::cluster::link::Peer;
 use crate::error::{BrokerError, DeliveryErrorKind};
 use crate::wire::ErrorCode;
@@ -26,7 +25,7 @@ impl ProducerEngine {
         }
         let Some(peer) = self.cluster.any_ready() else { return };
         let write = init_producer_id::request;
-        let sent = self.cluster.request(peer, Api::InitProducerId, Purpose::InitProducerId, now, write);
+        let sent = self.cluster.request(peer, Api::InitProducerId, now, write);
         self.identity.asked = sent;
     }
 
