@@ -3,6 +3,10 @@
 //! The header goes before the records in the sum. To sum all when the header is there means to read all records again,
 //! which are in no cache any more if many wait. So they are summed while they are written, and the two sums are joined:
 //! in the arithmetic of CRCs, the bytes behind multiply the sum of those before by a power of x.
+//!
+//! Not by `crc32c_combine` of the crate crc32c 0.6.9, which squares a matrix for each bit of the length: it takes 16 us
+//! for 100 bytes behind and 53 us for 1,000,000, where this takes 0.1 to 0.8 us. Each batch is joined once, so that
+//! would be most of what a small batch costs.
 
 /// The sum of some bytes and `len` more behind them, from the sum of each.
 #[must_use]
@@ -59,6 +63,8 @@ mod tests {
             let (before, behind) = bytes.split_at(at.min(bytes.len()));
             let joined = join(crc32c::crc32c(before), crc32c::crc32c(behind), behind.len());
             prop_assert_eq!(joined, crc32c::crc32c(&bytes));
+            let combined = crc32c::crc32c_combine(crc32c::crc32c(before), crc32c::crc32c(behind), behind.len());
+            prop_assert_eq!(joined, combined, "and what the crate makes of them");
         }
     }
 
