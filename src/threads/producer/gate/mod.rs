@@ -120,7 +120,8 @@ impl Gate {
         start: &dyn Fn() -> io::Result<()>,
     ) -> Result<u64, ProduceErrorKind> {
         // Three times the same: the compiler makes shorter ways where it knows what a message has, which it does where
-        // the message was just made. Without: 519 instead of 385 instructions, and 690 instead of 600 with keys.
+        // the message was just made. By `append_any` alone it is 467 instead of 386 instructions, and 641
+        // instead of 564 with keys.
         let like_last = match (message.has_only_key_and_value(), message.key().is_some()) {
             (true, false) => self.append_value(message, now, slot),
             (true, true) => self.append_key_and_value(message, now, slot),
