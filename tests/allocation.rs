@@ -28,7 +28,7 @@ use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::ProducerEngine;
 use ottla::engine::{Action, Engine};
-use ottla::net::inbox::Inbox;
+use ottla::net::receive_buffer::ReceiveBuffer;
 use ottla::net::{Event, Net};
 use ottla::queue::chunk::Chunk;
 use ottla::record::batch::{BatchBuilder, Stamp};
@@ -265,7 +265,7 @@ fn a_size_is_refused_before_memory_is_taken_for_it() {
         for announced in [limit + 1, limit + 5000, 17 * MIB, u32::MAX as usize, 1 << 31] {
             let field = (announced as u32).to_be_bytes();
             let info = measure(|| {
-                let refused = Inbox::new(limit).next(&mut &field[..]);
+                let refused = ReceiveBuffer::new(limit).next(&mut &field[..]);
                 assert!(matches!(refused, Err(ConnectionErrorKind::BadSize { .. })), "{announced}");
             });
             assert_eq!(info.bytes_total, 0, "{announced} bytes above {limit}");
@@ -312,7 +312,7 @@ fn a_connection_takes_512_kib_before_its_handshake_and_16_mib_after_it() {
 fn a_size_within_the_limit_takes_memory_only_as_bytes_come() {
     for sent in [0, 1, 60 * KIB, 70 * KIB, MIB, 5 * MIB] {
         let bytes = [&(16 * MIB as u32).to_be_bytes()[..], &vec![7; sent]].concat();
-        let mut inbox = Inbox::new(16 * MIB);
+        let mut inbox = ReceiveBuffer::new(16 * MIB);
         let info = measure(|| {
             for mut piece in bytes.chunks(64 * KIB) {
                 assert_eq!(inbox.next(&mut piece).map(|body| body.is_some()).ok(), Some(false));

@@ -691,12 +691,12 @@ mod tests {
             ("src/net/tests.rs", up),
             ("src/net/model.rs", up),
             ("src/net/tests/more.rs", up),
-            ("src/net/inbox.rs", up),
+            ("src/net/receive_buffer.rs", up),
             ("src/wire.rs", "#[cfg(test)] mod oracle;"),
             ("src/wire/oracle.rs", up),
         ]);
         let left: Vec<&str> = tree.sources.iter().map(|source| source.path.as_str()).collect();
-        assert_eq!(left, ["src/net/mod.rs", "src/net/inbox.rs", "src/wire.rs"]);
+        assert_eq!(left, ["src/net/mod.rs", "src/net/receive_buffer.rs", "src/wire.rs"]);
         assert_eq!((arrows_up(&tree).len(), naming_kafka_protocol(&tree).len()), (1, 1));
     }
 

@@ -1,7 +1,7 @@
 //! The frame reader, fed with any bytes in any pieces: it must give what the bytes say, whatever the pieces.
 
 use ottla::ConnectionErrorKind;
-use ottla::net::inbox::Inbox;
+use ottla::net::receive_buffer::ReceiveBuffer;
 
 use super::input::Input;
 
@@ -25,7 +25,7 @@ type Read = (Vec<Vec<u8>>, Option<String>);
 
 /// What comes out of the inbox when the stream arrives in pieces of these sizes, in turn.
 fn feed(mut stream: &[u8], sizes: &[usize], limits: [usize; 2], change: usize) -> Read {
-    let mut inbox = Inbox::new(limits[0]);
+    let mut inbox = ReceiveBuffer::new(limits[0]);
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     if change == 0 {
         inbox.set_limit(limits[1]);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::Engine;
 use ottla::engine::producer::batch::BATCH;
-use ottla::engine::producer::{BatchFate, Freed, ProducerEngine, Released};
+use ottla::engine::producer::{Amount, BatchFate, ProducerEngine, Released};
 use ottla::fate::slot::{Awaited, Owner, await_fate};
 use ottla::queue::chunk::Chunk;
 use ottla::queue::extras;
@@ -53,7 +53,7 @@ pub struct Script<'a> {
     told_topics: usize,
     callbacks: bool,
     /// Messages and bytes whose callbacks have not returned.
-    called: VecDeque<Freed>,
+    called: VecDeque<Amount>,
     /// Fates by ticket.
     fates: Vec<u32>,
     handles: BTreeMap<u64, Awaited>,
@@ -388,7 +388,7 @@ impl<'a> Script<'a> {
         // longest silence that a broker can ask for at the latest.
         self.pass(Duration::from_secs(26 * 24 * 60 * 60));
         if !self.salvaged {
-            assert_eq!(self.engine.held(), Freed::default(), "the buffer was not freed");
+            assert_eq!(self.engine.held(), Amount::default(), "the buffer was not freed");
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla::ConnectionErrorKind;
 use ottla::engine::{Action, Engine};
-use ottla::net::inbox::Inbox;
+use ottla::net::receive_buffer::ReceiveBuffer;
 use ottla::testing::requests::{Reply, Then};
 use ottla::wire::Api;
 use ottla::wire::frame::ConnId;
@@ -34,7 +34,7 @@ pub enum Network {
 /// One connection.
 pub struct Wire {
     node: i32,
-    inbox: Inbox,
+    inbox: ReceiveBuffer,
     /// Requests without their sizes that the broker has not answered, and how many of them the socket has taken.
     requests: VecDeque<Vec<u8>>,
     unwritten: usize,
@@ -51,7 +51,7 @@ impl Script<'_> {
                 match self.network {
                     Network::Silent => {}
                     Network::Up | Network::Right | Network::Stuffed if self.cluster.is_up(node) => {
-                        let inbox = Inbox::new(HANDSHAKE_LIMIT);
+                        let inbox = ReceiveBuffer::new(HANDSHAKE_LIMIT);
                         self.wires
                             .insert(conn, Wire { node, inbox, requests: VecDeque::new(), unwritten: 0, begun: false });
                         self.engine.connected(conn, self.now);

@@ -10,16 +10,16 @@ use mio::net::TcpStream;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 use socket2::SockRef;
 
-use super::inbox::Inbox;
-use super::outbox::{Outbox, Progress};
+use super::receive_buffer::ReceiveBuffer;
+use super::send_buffer::{Progress, SendBuffer};
 use crate::error::ConnectionErrorKind;
 use crate::wire::frame::Frame;
 
 #[derive(Debug)]
 pub(super) struct Connection {
     transport: Transport,
-    inbox: Inbox,
-    outbox: Outbox,
+    receive_buffer: ReceiveBuffer,
+    send_buffer: SendBuffer,
     readable: bool,
     writable: bool,
     /// Whether the end may be what is read next: the system said that the peer has ended its side or that the socket
@@ -36,12 +36,19 @@ enum Transport {
 
 impl Connection {
     /// A connection just made; it may hold readable bytes already, whose edge has passed.
-    pub(super) fn new(stream: TcpStream, inbox: Inbox, outbox: Outbox) -> Self {
-        Self { transport: Transport::Plain(stream), inbox, outbox, readable: true, writable: true, ending: true }
+    pub(super) fn new(stream: TcpStream, receive_buffer: ReceiveBuffer, send_buffer: SendBuffer) -> Self {
+        Self {
+            transport: Transport::Plain(stream),
+            receive_buffer,
+            send_buffer,
+            readable: true,
+            writable: true,
+            ending: true,
+        }
     }
 
     pub(super) fn limit_responses(&mut self, limit: usize) {
-        self.inbox.set_limit(limit);
+        self.receive_buffer.set_limit(limit);
     }
 
     /// Notes that the socket became readable, and answers whether it was not before.
@@ -80,7 +87,7 @@ impl Connection {
                 Ok(0) => return Err(ConnectionErrorKind::Closed),
                 Ok(read) => {
                     let mut bytes = &scratch[..read];
-                    while let Some(body) = self.inbox.next(&mut bytes)? {
+                    while let Some(body) = self.receive_buffer.next(&mut bytes)? {
                         response(body);
                     }
                     if SHORT_READ_IS_LAST && read < scratch.len() && !self.ending {
@@ -100,19 +107,19 @@ impl Connection {
     }
 
     pub(super) fn push(&mut self, frame: Frame) {
-        self.outbox.push(frame);
+        self.send_buffer.push(frame);
     }
 
     /// Writes what the socket takes; says what that was, also if it failed then.
     pub(super) fn write(&mut self) -> (Option<Progress>, io::Result<()>) {
         let mut progress = None;
-        while self.writable && !self.outbox.is_empty() {
-            let slices = self.outbox.slices(SLICES_PER_WRITE);
+        while self.writable && !self.send_buffer.is_empty() {
+            let slices = self.send_buffer.slices(SLICES_PER_WRITE);
             let written = if slices.is_empty() { Ok(0) } else { self.transport.write_vectored(&slices) };
             match written {
                 Ok(0) if !slices.is_empty() => return (progress, Err(ErrorKind::WriteZero.into())),
                 Ok(bytes) => {
-                    let more = self.outbox.accept(bytes);
+                    let more = self.send_buffer.accept(bytes);
                     let all = progress.get_or_insert_with(Progress::default);
                     all.started += more.started;
                     all.finished += more.finished;

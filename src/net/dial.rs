@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::inbox::Inbox;
-use super::outbox::Outbox;
-use super::resolve::Answer;
+use super::receive_buffer::ReceiveBuffer;
+use super::resolve::Resolved;
+use super::send_buffer::SendBuffer;
 use crate::config::BrokerAddress;
 use crate::error::ConnectionErrorKind;
 
 #[derive(Debug)]
 pub(super) struct Dial {
     pub(super) token: Token,
-    pub(super) inbox: Inbox,
-    pub(super) outbox: Outbox,
+    pub(super) receive_buffer: ReceiveBuffer,
+    pub(super) send_buffer: SendBuffer,
     port: u16,
     all_addresses: bool,
     within: Duration,
@@ -54,8 +54,8 @@ impl Dial {
     ) -> Self {
         let mut dial = Self {
             token,
-            inbox: Inbox::new(DEFAULT_RESPONSE_BYTES),
-            outbox: Outbox::default(),
+            receive_buffer: ReceiveBuffer::new(DEFAULT_RESPONSE_BYTES),
+            send_buffer: SendBuffer::default(),
             port: address.port,
             all_addresses,
             within,
@@ -91,7 +91,7 @@ impl Dial {
     }
 
     /// The look-up ended.
-    pub(super) fn looked_up(&mut self, answer: &Answer, now: Instant, registry: &Registry) {
+    pub(super) fn looked_up(&mut self, answer: &Resolved, now: Instant, registry: &Registry) {
         match answer {
             Ok(addresses) => {
                 let most = if self.all_addresses { addresses.len() } else { 1 };
@@ -129,9 +129,9 @@ impl Dial {
     }
 
     /// The connected socket with what it carries, or why there is none.
-    pub(super) fn finish(self) -> Result<(TcpStream, Inbox, Outbox), ConnectionErrorKind> {
+    pub(super) fn finish(self) -> Result<(TcpStream, ReceiveBuffer, SendBuffer), ConnectionErrorKind> {
         match self.stage {
-            Stage::Connect { stream, .. } => Ok((stream, self.inbox, self.outbox)),
+            Stage::Connect { stream, .. } => Ok((stream, self.receive_buffer, self.send_buffer)),
             Stage::Failed(kind) => Err(kind),
             Stage::LookUp(_) => Err(ConnectionErrorKind::Closed),
         }

@@ -19,11 +19,11 @@ use crate::wire::frame::{ConnId, Frame};
 
 mod connection;
 mod dial;
-pub mod inbox;
 #[cfg(all(test, shuttle))]
 pub(crate) mod model;
-pub mod outbox;
+pub mod receive_buffer;
 pub mod resolve;
+pub mod send_buffer;
 
 /// All connections of one client, and the place to wait for them.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Net {
         if let Some((_, connection)) = self.open.get_mut(&conn) {
             connection.limit_responses(max);
         } else if let Some(dial) = self.dials.get_mut(&conn) {
-            dial.inbox.set_limit(max);
+            dial.receive_buffer.set_limit(max);
         }
     }
 
@@ -137,7 +137,7 @@ impl Net {
             connection.push(frame);
             self.write(conn, events);
         } else if let Some(dial) = self.dials.get_mut(&conn) {
-            dial.outbox.push(frame);
+            dial.send_buffer.push(frame);
         }
     }
 
@@ -289,10 +289,10 @@ impl Net {
         let Some(dial) = self.dials.remove(&conn) else { return };
         let token = dial.token;
         match dial.finish() {
-            Ok((stream, inbox, outbox)) => {
+            Ok((stream, receive_buffer, send_buffer)) => {
                 // Without it a connection is only slower; if the socket is broken, the next read says so.
                 let _ = stream.set_nodelay(true);
-                self.open.insert(conn, (token, Connection::new(stream, inbox, outbox)));
+                self.open.insert(conn, (token, Connection::new(stream, receive_buffer, send_buffer)));
                 self.readable.push(conn);
                 writable.push(conn);
                 events.push(Event::Connected(conn));

@@ -26,7 +26,7 @@ use crate::wire::frame::{ConnId, Frame};
 
 /// What the broker does with messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broker {
+pub(crate) enum ModelBroker {
     Answers,
     /// It accepts no connection to the end.
     Silent,
@@ -35,11 +35,11 @@ pub(crate) enum Broker {
 std::thread_local! {
     /// How many were made in this execution.
     static MADE: Cell<usize> = const { Cell::new(0) };
-    static CLUSTER: RefCell<Option<(ClusterState, Broker)>> = const { RefCell::new(None) };
+    static CLUSTER: RefCell<Option<(ClusterState, ModelBroker)>> = const { RefCell::new(None) };
 }
 
 /// The first thing in an execution: a new broker with the topic `orders` of one partition.
-pub(crate) fn begin(broker: Broker) {
+pub(crate) fn begin(broker: ModelBroker) {
     let cluster = ClusterState::new(Cluster::builder().topic("orders", 1), &[9000]).expect("a good description");
     CLUSTER.set(Some((cluster, broker)));
     MADE.set(0);
@@ -63,12 +63,12 @@ pub(crate) struct Net {
 #[derive(Default)]
 struct Wires {
     /// Between the worker and the broker's thread.
-    state: Mutex<State>,
+    state: Mutex<WireState>,
     asked: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct WireState {
     open: BTreeSet<ConnId>,
     requests: VecDeque<(ConnId, Option<Bytes>)>,
     events: VecDeque<Event>,
@@ -178,7 +178,7 @@ fn answer(conn: ConnId, request: Option<Bytes>) -> Vec<Event> {
     CLUSTER.with_borrow_mut(|cluster| {
         let (cluster, broker) = cluster.as_mut().expect("begun");
         let Some(request) = request else {
-            return if *broker == Broker::Silent { Vec::new() } else { vec![Event::Connected(conn)] };
+            return if *broker == ModelBroker::Silent { Vec::new() } else { vec![Event::Connected(conn)] };
         };
         let cut = || vec![Event::Closed(conn, ConnectionErrorKind::Closed)];
         let fate = if time() == Time::Runs { thread_rng().gen_range(0..30) } else { 2 };

@@ -54,7 +54,7 @@ pub(super) struct LookUps {
 }
 
 /// What a host name resolved to: never an empty list.
-pub(super) type Answer = Result<Vec<SocketAddr>, Arc<io::Error>>;
+pub(super) type Resolved = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
 struct Mailbox {
     /// Filled by `ottla-resolve` threads, emptied by the thread that polls.
@@ -90,7 +90,7 @@ impl LookUps {
     }
 
     /// What was found out since the last call. Starts look-ups that waited, of those hosts that are still `wanted`.
-    pub(super) fn answers(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Answer)> {
+    pub(super) fn answers(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Resolved)> {
         // A wait that changes nothing, which is nearly every one, costs no lock.
         if self.running.is_empty() {
             return Vec::new();
@@ -113,7 +113,7 @@ impl LookUps {
         let resolver = Arc::clone(&self.resolver);
         let letter = Letter { host, result: Err(unfinished()) };
         // Not the mailbox itself: a look-up that hangs after the loop is gone must hold none of its descriptors.
-        let reply = Reply { letter: Some(letter), mailbox: Arc::downgrade(&self.mailbox) };
+        let reply = Resolving { letter: Some(letter), mailbox: Arc::downgrade(&self.mailbox) };
         let spawned = thread::Builder::new().name("ottla-resolve".into()).spawn(move || reply.look_up(&*resolver));
         // If no thread could start, its closure was dropped, and the reply with it: that has answered already.
         drop(spawned);
@@ -130,12 +130,12 @@ impl fmt::Debug for LookUps {
 }
 
 /// Posts its letter when dropped: also if the resolver panicked, or no thread could be started.
-struct Reply {
+struct Resolving {
     letter: Option<Letter>,
     mailbox: Weak<Mailbox>,
 }
 
-impl Reply {
+impl Resolving {
     fn look_up(mut self, resolver: &dyn Resolve) {
         if let Some(letter) = &mut self.letter {
             letter.result = resolver.resolve(&letter.host);
@@ -143,7 +143,7 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for Resolving {
     fn drop(&mut self) {
         if let (Some(mailbox), Some(letter)) = (self.mailbox.upgrade(), self.letter.take()) {
             mailbox.letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
@@ -153,7 +153,7 @@ impl Drop for Reply {
     }
 }
 
-fn not_empty(result: io::Result<Vec<SocketAddr>>) -> Answer {
+fn not_empty(result: io::Result<Vec<SocketAddr>>) -> Resolved {
     match result {
         Ok(addresses) if addresses.is_empty() => {
             Err(Arc::new(io::Error::new(io::ErrorKind::NotFound, "the look-up found none")))

@@ -15,7 +15,7 @@ use shuttle::{Config, MaxSteps, Runner};
 
 use crate::fate::Receipt;
 use crate::fate::slot::testing::kept_of_nobody;
-use crate::net::model::{self as net, Broker};
+use crate::net::model::{self as net, ModelBroker};
 use crate::sync::model::{self, Time};
 use crate::{
     AsyncProducer, AsyncProducerBuilder, Client, DeliveryError, DeliveryErrorKind, DeliveryHandle, FlushError, Message,
@@ -25,7 +25,7 @@ use crate::{
 
 #[test]
 fn callers_that_wait_for_room_all_get_in_and_keep_their_order() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().max_queue_size(2).build().unwrap();
         each(3, &producer, |caller, producer| {
             for n in 0..3 {
@@ -40,7 +40,7 @@ fn callers_that_wait_for_room_all_get_in_and_keep_their_order() {
 
 #[test]
 fn chunks_leave_in_the_order_in_which_they_were_filled() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         // Chunks of two messages, so that one is sealed while another is open.
         let producer = builder().max_queue_size(8).build().unwrap();
         each(2, &producer, |caller, producer| {
@@ -56,7 +56,7 @@ fn chunks_leave_in_the_order_in_which_they_were_filled() {
 
 #[test]
 fn a_queue_that_is_full_of_bytes_is_emptied_for_who_waits() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().max_message_bytes(128).max_queue_bytesize(128).build().unwrap();
         each(2, &producer, |caller, producer| {
             for n in 0..5 {
@@ -70,7 +70,7 @@ fn a_queue_that_is_full_of_bytes_is_emptied_for_who_waits() {
 
 #[test]
 fn exactly_max_queue_size_messages_are_accepted() {
-    check(Time::Stands, Broker::Silent, || {
+    check(Time::Stands, ModelBroker::Silent, || {
         let producer = builder().max_queue_size(3).build().unwrap();
         let accepted = each(3, &producer, |caller, producer| {
             let accepted = (0..2).filter(|n| match producer.produce(message(caller, *n)) {
@@ -91,7 +91,7 @@ fn exactly_max_queue_size_messages_are_accepted() {
 
 #[test]
 fn who_waits_for_room_gets_in_or_gets_closed_with_its_message() {
-    check(Time::Stands, Broker::Silent, || {
+    check(Time::Stands, ModelBroker::Silent, || {
         let producer = builder().max_queue_size(1).build().unwrap();
         let closer = spawn(&producer, |producer| producer.shutdown_within(Duration::ZERO).unwrap());
         let accepted = each(3, &producer, |caller, producer| {
@@ -113,7 +113,7 @@ fn who_waits_for_room_gets_in_or_gets_closed_with_its_message() {
 
 #[test]
 fn who_waits_for_room_is_told_of_a_shutdown_long_before_its_end() {
-    check(Time::Stands, Broker::Silent, || {
+    check(Time::Stands, ModelBroker::Silent, || {
         let producer = builder().max_queue_size(1).build().unwrap();
         producer.produce(message(0, 0)).unwrap();
         let waiting = spawn(&producer, |producer| producer.produce_timeout(message(1, 0), Duration::MAX));
@@ -129,7 +129,7 @@ fn who_waits_for_room_is_told_of_a_shutdown_long_before_its_end() {
 
 #[test]
 fn flush_returns_only_after_what_preceded_it_and_purge_takes_the_rest() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().delivery_interval(Duration::from_secs(1)).max_queue_size(3).build().unwrap();
         let purging = spawn(&producer, |producer| producer.purge().unwrap());
         let missing = each(2, &producer, |caller, producer| {
@@ -152,7 +152,7 @@ fn flush_returns_only_after_what_preceded_it_and_purge_takes_the_rest() {
 
 #[test]
 fn what_a_partitioner_cannot_wait_for_is_refused_while_others_purge_and_shut_down() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let own: Arc<Mutex<Option<AsyncProducer>>> = Arc::default();
         let inside = Arc::clone(&own);
         let partitioner = Partitioner::custom(move |_| {
@@ -184,7 +184,7 @@ fn what_a_partitioner_cannot_wait_for_is_refused_while_others_purge_and_shut_dow
 
 #[test]
 fn two_callers_purge_at_once_and_each_message_goes_to_one() {
-    check(Time::Stands, Broker::Silent, || {
+    check(Time::Stands, ModelBroker::Silent, || {
         let producer = builder().build().unwrap();
         (0..3).for_each(|n| producer.produce(message(0, n)).unwrap());
         let purged = each(2, &producer, |_, producer| producer.purge().unwrap().len());
@@ -195,7 +195,7 @@ fn two_callers_purge_at_once_and_each_message_goes_to_one() {
 
 #[test]
 fn of_two_shutdowns_one_gets_the_messages_and_both_the_counts() {
-    check(Time::Stands, Broker::Silent, || {
+    check(Time::Stands, ModelBroker::Silent, || {
         let producer = builder().build().unwrap();
         (0..2).for_each(|n| producer.produce(message(9, n)).unwrap());
         let late = spawn(&producer, |producer| (0..2).filter(|n| producer.produce(message(8, *n)).is_ok()).count());
@@ -211,7 +211,7 @@ fn of_two_shutdowns_one_gets_the_messages_and_both_the_counts() {
 
 #[test]
 fn shutdown_delivers_what_was_accepted_while_others_produce() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().max_queue_size(2).delivery_threshold(2).build().unwrap();
         let closing = spawn(&producer, |producer| producer.shutdown().unwrap());
         let accepted = each(2, &producer, |caller, producer| {
@@ -237,7 +237,7 @@ fn shutdown_delivers_what_was_accepted_while_others_produce() {
 
 #[test]
 fn a_handle_gets_one_fate_whoever_waits_tries_or_goes_away() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().build().unwrap();
         let offsets = each(3, &producer, |caller, producer| {
             let handle = producer.produce_with_handle(message(caller, 0)).unwrap();
@@ -257,7 +257,7 @@ fn a_handle_gets_one_fate_whoever_waits_tries_or_goes_away() {
 
 #[test]
 fn handles_learn_of_a_shutdown() {
-    check(Time::Stands, Broker::Silent, || {
+    check(Time::Stands, ModelBroker::Silent, || {
         let producer = builder().build().unwrap();
         let handle = |n| producer.produce_with_handle(message(0, n)).unwrap();
         let (waited, dropped) = (handle(0), handle(1));
@@ -276,7 +276,7 @@ fn handles_learn_of_a_shutdown() {
 
 #[test]
 fn fates_of_one_page_wake_those_who_wait_for_them() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let [(first, mut a), (second, mut b), (third, mut c), (fourth, d)] = kept_of_nobody();
         let delivered = thread::spawn(move || a.wait(None));
         let failed = thread::spawn(move || b.wait(None));
@@ -294,7 +294,7 @@ fn fates_of_one_page_wake_those_who_wait_for_them() {
 
 #[test]
 fn an_error_does_not_stay_behind_when_its_handle_goes_away() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let [(slot, lookout), (other, mut neighbour)] = kept_of_nobody();
         let (error, kind) = error(1);
         let dropping = thread::spawn(move || drop(lookout));
@@ -310,7 +310,7 @@ fn an_error_does_not_stay_behind_when_its_handle_goes_away() {
 
 #[test]
 fn the_last_clone_goes_while_others_shut_down() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().max_queue_size(2).build().unwrap();
         let first = spawn(&producer, |producer| producer.produce_with_handle(message(0, 0)));
         let second = spawn(&producer, |producer| {
@@ -329,7 +329,7 @@ fn the_last_clone_goes_while_others_shut_down() {
 
 #[test]
 fn dropping_the_last_clone_delivers() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().build().unwrap();
         let clone = producer.clone();
         let other = thread::spawn(move || clone.produce(message(1, 0)).unwrap());
@@ -342,7 +342,7 @@ fn dropping_the_last_clone_delivers() {
 
 #[test]
 fn flush_and_shutdown_return_after_the_callbacks() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let called: Arc<Mutex<Vec<u64>>> = Arc::default();
         let seen = Arc::clone(&called);
         let producer = builder()
@@ -374,7 +374,7 @@ fn flush_and_shutdown_return_after_the_callbacks() {
 
 #[test]
 fn a_callback_may_drop_the_last_clone_and_what_is_queued_is_delivered() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let own: Arc<Mutex<Option<AsyncProducer>>> = Arc::default();
         let inside = Arc::clone(&own);
         let producer = builder()
@@ -397,7 +397,7 @@ fn a_callback_may_drop_the_last_clone_and_what_is_queued_is_delivered() {
 
 #[test]
 fn the_threads_start_once_however_many_are_first() {
-    check(Time::Stands, Broker::Answers, || {
+    check(Time::Stands, ModelBroker::Answers, || {
         let producer = builder().build().unwrap();
         let counts = each(3, &producer, |caller, producer| {
             if caller == 0 {
@@ -413,7 +413,7 @@ fn the_threads_start_once_however_many_are_first() {
 
 #[test]
 fn the_timer_makes_messages_leave_by_themselves() {
-    check(Time::Runs, Broker::Answers, || {
+    check(Time::Runs, ModelBroker::Answers, || {
         let producer = builder().delivery_interval(Duration::from_millis(5)).build().unwrap();
         for n in 0..2 {
             let mut handle = Some(producer.produce_with_handle(message(0, n)).unwrap());
@@ -428,7 +428,7 @@ fn the_timer_makes_messages_leave_by_themselves() {
 
 #[test]
 fn the_sums_match_when_time_passes_and_connections_are_cut() {
-    check(Time::Runs, Broker::Answers, || {
+    check(Time::Runs, ModelBroker::Answers, || {
         let producer = builder().max_queue_size(3).delivery_interval(Duration::from_millis(5)).build().unwrap();
         let purging = spawn(&producer, |producer| {
             drop(producer.flush(TIMEOUT));
@@ -474,7 +474,7 @@ fn the_sums_match_when_time_passes_and_connections_are_cut() {
 }
 
 /// Runs `test` in many orders, or in the one that is to be replayed.
-fn check(time: Time, broker: Broker, test: fn()) {
+fn check(time: Time, broker: ModelBroker, test: fn()) {
     let run = move || {
         model::begin(time);
         net::begin(broker);

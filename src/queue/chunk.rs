@@ -94,7 +94,7 @@ impl Chunk {
     /// The messages of a chunk, for tests.
     #[cfg(any(test, feature = "_internal"))]
     pub fn entries(&mut self) -> impl Iterator<Item = Entry<'_>> {
-        self.spell_out();
+        self.expand_routes();
         let chunk = &*self;
         let extra = |index| chunk.extras.iter().find(move |extra| extra.index as usize == index);
         (0..chunk.len()).map(move |index| chunk.entry(index, extra(index)))
@@ -103,7 +103,7 @@ impl Chunk {
     /// Breaks message `index`, so that whoever reads it panics, and returns what [`mend`](Self::mend) puts back.
     #[cfg(feature = "_internal")]
     pub fn break_at(&mut self, index: usize) -> u32 {
-        self.spell_out();
+        self.expand_routes();
         std::mem::replace(&mut self.routes[index].start, u32::MAX)
     }
 
@@ -194,7 +194,7 @@ impl Chunk {
     }
 
     /// Gives every message of a run its route, so that it can be read by its index.
-    pub fn spell_out(&mut self) {
+    pub fn expand_routes(&mut self) {
         if self.routes.is_empty() && !self.is_empty() {
             self.route_run(self.len());
         }

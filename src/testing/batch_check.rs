@@ -46,7 +46,7 @@ impl Refusal {
 
 /// What a partition asks of its batches.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
+pub(super) struct BatchRules<'a> {
     /// The partition, for texts: `orders-7`.
     pub name: &'a str,
     pub max_message_bytes: usize,
@@ -84,7 +84,7 @@ pub(super) fn is_transactional(bytes: &[u8]) -> bool {
 }
 
 /// Checks a batch of sound shape, in the order in which Kafka's brokers do it.
-pub(super) fn check(bytes: &[u8], rules: Rules<'_>) -> Result<(Sound, Option<Numbered>), Refusal> {
+pub(super) fn check(bytes: &[u8], rules: BatchRules<'_>) -> Result<(Sound, Option<Numbered>), Refusal> {
     if !bytes.starts_with(&[0; 8]) {
         return Err(invalid("a base offset from a producer, not 0"));
     }
@@ -122,7 +122,7 @@ fn check_header(batch: &Batch<'_>) -> Result<(), Refusal> {
 }
 
 /// Gives the latest time of a record.
-fn check_records(batch: &Batch<'_>, rules: Rules<'_>) -> Result<i64, Refusal> {
+fn check_records(batch: &Batch<'_>, rules: BatchRules<'_>) -> Result<i64, Refusal> {
     let mut latest = i64::MIN;
     let mut culprits = Vec::new();
     let mut any_too_late = false;

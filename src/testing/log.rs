@@ -18,7 +18,7 @@ pub(super) struct Log {
 
 /// A record that was found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FoundRecord {
     pub offset: i64,
     /// Its time in milliseconds.
     pub timestamp: i64,
@@ -82,16 +82,16 @@ impl Log {
     }
 
     /// The first record that is not older than this.
-    pub fn at_or_after(&self, millis: i64) -> Option<Place> {
+    pub fn at_or_after(&self, millis: i64) -> Option<FoundRecord> {
         self.batches.iter().filter(|batch| batch.max_timestamp >= millis).find_map(|batch| {
             let epoch = batch.batch().partition_leader_epoch;
             let (offset, record) = batch.records().find(|(_, record)| record.timestamp >= millis)?;
-            Some(Place { offset, timestamp: record.timestamp, epoch })
+            Some(FoundRecord { offset, timestamp: record.timestamp, epoch })
         })
     }
 
     /// The first record with the latest time.
-    pub fn latest(&self) -> Option<Place> {
+    pub fn latest(&self) -> Option<FoundRecord> {
         self.batches.iter().map(|batch| batch.max_timestamp).max().and_then(|latest| self.at_or_after(latest))
     }
 

@@ -1,6 +1,6 @@
 //! Topics and their partitions: leaders, logs, and the rules of each topic.
 
-use super::batch_check::{self, Refusal, Rules};
+use super::batch_check::{self, BatchRules, Refusal};
 use super::log::Log;
 use super::producers::{Producers, Turn};
 use crate::message::Timestamp;
@@ -68,7 +68,7 @@ impl Topic {
         let Some(partition) = partition else {
             return Err(Refusal::at_the_door(ResponseError::UnknownTopicOrPartition, "no such partition"));
         };
-        let rules = Rules {
+        let rules = BatchRules {
             name: &format!("{}-{index}", self.name),
             max_message_bytes,
             compacted: kind.compacted,
@@ -91,7 +91,12 @@ impl Partition {
         }
     }
 
-    fn append(&mut self, bytes: &[u8], rules: Rules<'_>, append_time: Option<Timestamp>) -> Result<Appended, Refusal> {
+    fn append(
+        &mut self,
+        bytes: &[u8],
+        rules: BatchRules<'_>,
+        append_time: Option<Timestamp>,
+    ) -> Result<Appended, Refusal> {
         let (sound, numbered) = batch_check::check(bytes, rules)?;
         if let Some(numbered) = numbered {
             match self.producers.judge(numbered) {

@@ -11,7 +11,7 @@ use crate::unthreaded::Unthreaded;
 use fastrand::Rng;
 use ottla::Timestamp;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
-use ottla::engine::producer::Freed;
+use ottla::engine::producer::Amount;
 use ottla::net::Event;
 use ottla::testing::state::ClusterState;
 use ottla::wire::frame::ConnId;
@@ -447,7 +447,7 @@ impl World {
         if (self.auto_create || self.story != Story::Any) && unfinished > 0 {
             self.wrong(Anomaly::NoOutcome, format!("{unfinished} wait for nothing"));
         }
-        if unfinished == 0 && !self.stopped && !self.side.has_calls() && held != Freed::default() {
+        if unfinished == 0 && !self.stopped && !self.side.has_calls() && held != Amount::default() {
             self.wrong(Anomaly::WrongPlaces, format!("{held:?} of the buffer were not freed"));
         }
         let Some(since) = self.side.queue(|queue| queue.oldest_waiting()) else { return };

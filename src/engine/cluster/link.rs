@@ -35,7 +35,7 @@ pub struct Link {
     pub told_by: Option<Arc<str>>,
     /// Whether the last metadata named it. A link that it no longer names is dropped when its connection ends.
     pub listed: bool,
-    state: State,
+    state: LinkState,
     /// What it failed with last, since it last answered.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Whether it failed since something other than the handshake was answered.
@@ -54,7 +54,7 @@ pub struct Link {
 }
 
 #[derive(Debug)]
-enum State {
+enum LinkState {
     Down,
     Connecting { conn: ConnId, until: Deadline },
     Up(Box<Live>),
@@ -128,7 +128,7 @@ impl Link {
             name,
             told_by: None,
             listed: true,
-            state: State::Down,
+            state: LinkState::Down,
             last_error: None,
             failing: false,
             failures: 0,
@@ -143,13 +143,13 @@ impl Link {
     /// Whether a connection may be opened now.
     #[must_use]
     pub fn may_connect(&self, now: Instant) -> bool {
-        matches!(self.state, State::Down) && (self.not_before == Deadline::NEVER || self.not_before.passed(now))
+        matches!(self.state, LinkState::Down) && (self.not_before == Deadline::NEVER || self.not_before.passed(now))
     }
 
     /// When a connection may be opened, if that is what one has to wait for.
     #[must_use]
     pub fn may_connect_at(&self) -> Deadline {
-        if matches!(self.state, State::Down) { self.not_before } else { Deadline::NEVER }
+        if matches!(self.state, LinkState::Down) { self.not_before } else { Deadline::NEVER }
     }
 
     /// Whether it failed since it last answered.
@@ -161,16 +161,16 @@ impl Link {
     /// Whether there is neither a connection nor an attempt at one.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        matches!(self.state, State::Down)
+        matches!(self.state, LinkState::Down)
     }
 
     /// Whether a connection is on its way: connecting, or in its handshake.
     #[must_use]
     pub fn is_starting(&self) -> bool {
         match &self.state {
-            State::Down => false,
-            State::Connecting { .. } => true,
-            State::Up(live) => live.versions.is_none(),
+            LinkState::Down => false,
+            LinkState::Connecting { .. } => true,
+            LinkState::Up(live) => live.versions.is_none(),
         }
     }
 
@@ -184,9 +184,9 @@ impl Link {
     #[must_use]
     pub fn conn(&self) -> Option<ConnId> {
         match &self.state {
-            State::Down => None,
-            State::Connecting { conn, .. } => Some(*conn),
-            State::Up(live) => Some(live.conn),
+            LinkState::Down => None,
+            LinkState::Connecting { conn, .. } => Some(*conn),
+            LinkState::Up(live) => Some(live.conn),
         }
     }
 
@@ -194,7 +194,7 @@ impl Link {
     #[must_use]
     pub fn live(&self) -> Option<&Live> {
         match &self.state {
-            State::Up(live) => Some(live),
+            LinkState::Up(live) => Some(live),
             _ => None,
         }
     }
@@ -202,7 +202,7 @@ impl Link {
     /// The open connection.
     pub fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.state {
-            State::Up(live) => Some(live),
+            LinkState::Up(live) => Some(live),
             _ => None,
         }
     }
@@ -216,15 +216,15 @@ impl Link {
 
     /// Notes that a connection is being opened.
     pub fn connecting(&mut self, conn: ConnId, now: Instant, patience: &Patience) {
-        self.state = State::Connecting { conn, until: Deadline::after(now, patience.connect_timeout) };
+        self.state = LinkState::Connecting { conn, until: Deadline::after(now, patience.connect_timeout) };
         (self.not_before, self.put_off) = (Deadline::NEVER, false);
         self.pace.begin(now);
     }
 
     /// Notes that the connection is open: the handshake begins.
     pub fn opened(&mut self, now: Instant) {
-        if let State::Connecting { conn, until } = self.state {
-            self.state = State::Up(Box::new(Live {
+        if let LinkState::Connecting { conn, until } = self.state {
+            self.state = LinkState::Up(Box::new(Live {
                 conn,
                 in_flight: InFlight::new(now),
                 versions: None,
@@ -292,8 +292,8 @@ impl Link {
 
     /// Notes that the connection was closed in peace: it may be opened again at once.
     pub fn down(&mut self) -> Option<Box<Live>> {
-        match std::mem::replace(&mut self.state, State::Down) {
-            State::Up(live) => Some(live),
+        match std::mem::replace(&mut self.state, LinkState::Down) {
+            LinkState::Up(live) => Some(live),
             _ => None,
         }
     }
@@ -301,10 +301,10 @@ impl Link {
     /// Is not overdue before `until`, if it was not put off before: nobody had looked for what it waits for.
     pub fn put_off(&mut self, until: Instant, patience: &Patience) {
         let start = match &mut self.state {
-            State::Down => return,
-            State::Connecting { until, .. } => until,
-            State::Up(live) if live.versions.is_none() => &mut live.handshake_until,
-            State::Up(live) => return live.in_flight.put_off(until, patience.socket_timeout),
+            LinkState::Down => return,
+            LinkState::Connecting { until, .. } => until,
+            LinkState::Up(live) if live.versions.is_none() => &mut live.handshake_until,
+            LinkState::Up(live) => return live.in_flight.put_off(until, patience.socket_timeout),
         };
         if start.passed(until) && !self.put_off {
             (*start, self.put_off) = (Deadline::at(until), true);
@@ -330,7 +330,7 @@ impl Link {
     /// Takes over the connection of another link that leads to the same address, and the silence that the broker asked
     /// for on it.
     pub fn adopt(&mut self, other: &mut Self) {
-        self.state = std::mem::replace(&mut other.state, State::Down);
+        self.state = std::mem::replace(&mut other.state, LinkState::Down);
         self.mute(std::mem::replace(&mut other.muted_until, Deadline::NEVER));
         self.failing = false;
         (self.failures, self.not_before) = (0, Deadline::NEVER);
@@ -381,15 +381,15 @@ impl Link {
 
     fn next(&self, patience: &Patience) -> Option<(Deadline, Overdue)> {
         match &self.state {
-            State::Down => None,
-            State::Connecting { until, .. } => Some((*until, Overdue::Connect)),
-            State::Up(live) if live.versions.is_none() => Some((live.handshake_until, Overdue::Connect)),
-            State::Up(live) if live.in_flight.is_empty() => {
+            LinkState::Down => None,
+            LinkState::Connecting { until, .. } => Some((*until, Overdue::Connect)),
+            LinkState::Up(live) if live.versions.is_none() => Some((live.handshake_until, Overdue::Connect)),
+            LinkState::Up(live) if live.in_flight.is_empty() => {
                 Some((Deadline::after(live.last_used, patience.max_idle), Overdue::Idle))
             }
             // KIP-219: it may keep what is in flight waiting as long as it keeps us from sending.
-            State::Up(_) if self.is_muted() => Some((self.muted_until, Overdue::Answer)),
-            State::Up(live) => {
+            LinkState::Up(_) if self.is_muted() => Some((self.muted_until, Overdue::Answer)),
+            LinkState::Up(live) => {
                 Some((Deadline::after(live.in_flight.last_progress(), patience.socket_timeout), Overdue::Answer))
             }
         }

@@ -7,7 +7,7 @@ use super::ProducerEngine;
 use super::batch::Batch;
 use super::delivered::Ack;
 use super::partition;
-use super::verdict::{Action, Doubt, FENCED, Verdict};
+use super::verdict::{Doubt, FENCED, Reaction, Verdict};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{About, Tell};
 use crate::engine::cluster::in_flight::Request;
@@ -59,9 +59,9 @@ impl ProducerEngine {
             let Some(index) = partition.find(conn, request.correlation) else { continue };
             let ack = Ack { base_offset: None, log_append_time: None };
             let freed = partition.delivered(index, ack, &mut self.settled);
-            self.outbox.free(freed);
+            self.send_queue.free(freed);
             self.settle();
-            self.touch(topic, number, now);
+            self.reschedule(topic, number, now);
         }
     }
 
@@ -131,7 +131,7 @@ impl ProducerEngine {
         now: Instant,
     ) -> Option<Arc<DeliveryErrorKind>> {
         let verdict = Verdict::of(result.error);
-        if verdict.action != Action::Delivered {
+        if verdict.action != Reaction::Delivered {
             return self.refused((peer, random), topic, request, (result, verdict), now);
         }
         let state = self.topics.get_mut(topic as usize)?;
@@ -144,9 +144,9 @@ impl ProducerEngine {
         let freed = partition.delivered(index, Ack { base_offset, log_append_time }, &mut self.settled);
         state.took_size(len, self.rules.max_batch_bytes, now);
         let held_up = state.held_up.is_some();
-        self.outbox.free(freed);
+        self.send_queue.free(freed);
         self.settle();
-        self.touch(topic, result.index, now);
+        self.reschedule(topic, result.index, now);
         if held_up {
             self.tell_held_up(topic);
         }
@@ -174,7 +174,7 @@ impl ProducerEngine {
                 partition: Some(number),
                 code: result.error,
                 message: message.map(Arc::from),
-                advice: if verdict.action == Action::Fatal { "" } else { verdict.advice },
+                advice: if verdict.action == Reaction::Fatal { "" } else { verdict.advice },
             }))
         };
         let why = broker_error(result.error_message.as_deref());
@@ -184,7 +184,7 @@ impl ProducerEngine {
         let index = partition.find(conn, correlation)?;
         let batch = partition.batch(index)?;
         let (count, len, doubtful) = (batch.count(), batch.len(), batch.doubt != Doubt::None || batch.ghost);
-        if verdict.action == Action::Split && count > 1 {
+        if verdict.action == Reaction::Split && count > 1 {
             self.topics.get_mut(topic as usize)?.refused_size(len, now);
         }
         let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
@@ -192,12 +192,12 @@ impl ProducerEngine {
         let (doubt, mut expected) = (verdict.doubt, partition.is_anew());
         let settled = &mut self.settled;
         let freed = match verdict.action {
-            Action::Delivered => unreachable!("that is no refusal"),
-            Action::Retry => {
+            Reaction::Delivered => unreachable!("that is no refusal"),
+            Reaction::Retry => {
                 let until = partition.pause_after(index, pause);
                 partition.retry(index, doubt, Arc::clone(&why), until, settled)
             }
-            Action::Refresh => {
+            Reaction::Refresh => {
                 let moved = partition.has_moved_since(index);
                 let until = partition.pause_after(index, pause);
                 let freed = partition.retry(index, doubt, Arc::clone(&why), until, settled);
@@ -212,16 +212,16 @@ impl ProducerEngine {
                 }
                 freed
             }
-            Action::RetryOnce => {
+            Reaction::RetryOnce => {
                 let until = partition.pause_after(index, pause);
-                partition.puzzle(index, Arc::clone(&why), until, settled)
+                partition.unknown_code(index, Arc::clone(&why), until, settled)
             }
-            Action::Split if count > 1 && !doubtful => {
+            Reaction::Split if count > 1 && !doubtful => {
                 log::debug!("{why}; a batch of {count} messages and {len} bytes is cut");
                 expected = true;
                 partition.split(index)
             }
-            Action::Records if !doubtful => {
+            Reaction::Records if !doubtful => {
                 let culprits = culprits_in_order(&result, count);
                 if culprits.is_empty() || culprits.len() as u32 >= count {
                     partition.refuse(index, doubt, &why, settled)
@@ -236,21 +236,21 @@ impl ProducerEngine {
                     })
                 }
             }
-            Action::NextEpoch => {
+            Reaction::NextEpoch => {
                 let until = partition.pause_after(index, pause);
                 partition.out_of_order(index, doubt, &why, until, settled)
             }
-            Action::Split | Action::Records | Action::Fail | Action::Fatal => {
+            Reaction::Split | Reaction::Records | Reaction::Fail | Reaction::Fatal => {
                 partition.refuse(index, doubt, &why, settled)
             }
         };
-        self.outbox.free(freed);
+        self.send_queue.free(freed);
         self.settle();
-        self.touch(topic, number, now);
+        self.reschedule(topic, number, now);
         if self.topics[topic as usize].partition(number).is_some_and(|it| it.keeps_failing().is_some()) {
             self.tell_held_up(topic);
         }
-        if verdict.action == Action::Fatal {
+        if verdict.action == Reaction::Fatal {
             self.fail_for_good((*why).clone(), FENCED, now);
         }
         (!expected).then_some(why)
@@ -273,9 +273,9 @@ impl ProducerEngine {
                 state.pause_after(index, |failures| Deadline::after(now, retry.pause(failures, random)))
             });
             let freed = state.lost(number, true, (why, pause), &mut self.settled);
-            self.outbox.free(freed);
+            self.send_queue.free(freed);
             self.settle();
-            self.touch(topic, partition, now);
+            self.reschedule(topic, partition, now);
         }
     }
 }

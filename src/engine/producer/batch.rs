@@ -35,7 +35,7 @@ pub struct Batch {
     /// once they let go.
     pub queued: Queued,
     /// Whether it waits, or for which answer.
-    pub state: State,
+    pub state: BatchState,
     /// Leader and leader epoch that it was last sent to.
     pub sent_to: (i32, i32),
     /// Attempts that were made.
@@ -71,7 +71,7 @@ pub struct Queued {
 
 /// Whether a batch waits to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum BatchState {
     /// It waits for its turn.
     Waiting,
     /// It was handed to this connection with this request.
@@ -98,7 +98,7 @@ impl Batch {
             deadline,
             put_off: false,
             queued: Queued::default(),
-            state: State::Waiting,
+            state: BatchState::Waiting,
             sent_to: (-1, -1),
             attempts: 0,
             written: false,
@@ -212,7 +212,7 @@ impl Batch {
     /// Whether an answer is awaited.
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
-        matches!(self.state, State::InFlight(..))
+        matches!(self.state, BatchState::InFlight(..))
     }
 
     /// Its records; from now on it takes no more.
@@ -251,7 +251,7 @@ impl Batch {
         self.header = None;
         self.restamp = false;
         self.doubt = Doubt::None;
-        self.state = State::Waiting;
+        self.state = BatchState::Waiting;
     }
 
     /// Its records and what only some messages have.

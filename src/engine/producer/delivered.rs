@@ -3,7 +3,7 @@
 //! The delivery thread may be far behind. If the records waited for it, each new batch would need new memory, which is
 //! slow and in no cache; so their memory goes to the next batch at once.
 
-use super::outbox::Freed;
+use super::send_queue::Amount;
 use crate::fate::Delivered;
 use crate::message::{Timestamp, Topic};
 use crate::queue::extras::{Extra, Extras};
@@ -18,7 +18,7 @@ pub struct DeliveredBatch {
     ack: Ack,
     times: CreateTimes,
     extras: Extras,
-    held: Freed,
+    held: Amount,
 }
 
 /// What the broker said of a delivered batch.
@@ -43,7 +43,7 @@ impl DeliveredBatch {
         (topic, partition): (Topic, Option<i32>),
         ack: Ack,
         (records, extras): (Records, Extras),
-        held: Freed,
+        held: Amount,
     ) -> (Self, Option<Vec<u8>>) {
         let (times, buffer) = if records.times().is_complete() {
             let (times, buffer) = records.into_times();
@@ -56,7 +56,7 @@ impl DeliveredBatch {
 
     /// What it holds in the buffer until its callbacks have returned.
     #[must_use]
-    pub fn held(&self) -> Freed {
+    pub fn held(&self) -> Amount {
         self.held
     }
 

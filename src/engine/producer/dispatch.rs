@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::ProducerEngine;
-use super::outbox::Freed;
 use super::partition::Pick;
+use super::send_queue::Amount;
 use crate::engine::cluster::in_flight::{Answer, Request};
 use crate::engine::cluster::link::Peer;
 use crate::wire::Api;
@@ -16,10 +16,10 @@ impl ProducerEngine {
         if self.identity.current().is_err() {
             return;
         }
-        let mut next = self.outbox.node_from(i32::MIN);
+        let mut next = self.send_queue.node_from(i32::MIN);
         while let Some(node) = next {
             while self.send_to(node, now) {}
-            next = node.checked_add(1).and_then(|from| self.outbox.node_from(from));
+            next = node.checked_add(1).and_then(|from| self.send_queue.node_from(from));
         }
     }
 
@@ -45,17 +45,17 @@ impl ProducerEngine {
     fn choose_batches(&mut self, node: i32, version: i16, bound: Bound, now: Instant) -> Option<Chosen> {
         let mut chosen = Chosen { partitions: Vec::new(), ids: true };
         let mut bytes = produce::request_overhead(&self.client.client_id);
-        let mut more = Freed::default();
+        let mut more = Amount::default();
         let most = bound.room.unwrap_or(usize::MAX).min(self.config.max_request_bytes);
         // One batch always goes, however large it is.
         let mut waits = bound.busy && bound.room.is_some();
-        for &(topic, number) in self.outbox.ready_for(node) {
+        for &(topic, number) in self.send_queue.ready_for(node) {
             let Some(state) = self.topics.get_mut(topic as usize) else { continue };
             let has_id = state.id.is_some();
             let overhead = produce::topic_overhead(state.name.name());
             let Some(partition) = state.partition(number) else { continue };
             let Some(pick) = partition.pick(now) else { continue };
-            if pick == Pick::Fresh {
+            if pick == Pick::Unsent {
                 partition.cut_next(bound.batch);
             }
             let (len, holds) = partition.picked(pick);
@@ -63,10 +63,10 @@ impl ProducerEngine {
                 break;
             }
             let mixed = version >= 13 && !chosen.partitions.is_empty() && chosen.ids != has_id;
-            if mixed || (pick == Pick::Fresh && !self.has_room(more, holds)) {
+            if mixed || (pick == Pick::Unsent && !self.has_room(more, holds)) {
                 continue;
             }
-            if pick == Pick::Fresh {
+            if pick == Pick::Unsent {
                 more.add(holds);
             }
             bytes += overhead + len;
@@ -74,15 +74,15 @@ impl ProducerEngine {
             chosen.ids &= has_id;
             chosen.partitions.push((topic, number, pick));
         }
-        self.outbox.hold(more);
+        self.send_queue.hold(more);
         chosen.partitions.sort_unstable_by_key(|(topic, number, _)| (*topic, *number));
         (!chosen.partitions.is_empty()).then_some(chosen)
     }
 
     /// Whether beside what is held, and `more`, so much may be sent. One batch always may, or nothing would ever
     /// leave.
-    fn has_room(&self, more: Freed, batch: Freed) -> bool {
-        let mut held = self.outbox.held();
+    fn has_room(&self, more: Amount, batch: Amount) -> bool {
+        let mut held = self.send_queue.held();
         held.add(more);
         let alone = held.messages == 0;
         held.add(batch);
@@ -91,10 +91,10 @@ impl ProducerEngine {
 
     /// Whether more is held than may be.
     pub(super) fn is_overfull(&self) -> bool {
-        self.is_above_bound(self.outbox.held())
+        self.is_above_bound(self.send_queue.held())
     }
 
-    fn is_above_bound(&self, held: Freed) -> bool {
+    fn is_above_bound(&self, held: Amount) -> bool {
         held.bytes > self.config.max_buffer_bytesize
             || self.config.max_buffer_size.is_some_and(|most| held.messages > most)
     }
@@ -107,7 +107,7 @@ impl ProducerEngine {
         for (topic, number, pick) in partitions {
             let Some(partition) = self.topics[topic as usize].partition(number) else { continue };
             // What it has left goes behind the others.
-            self.outbox.unlist(&mut partition.place);
+            self.send_queue.unlist(&mut partition.place);
             if let Some((header, records)) = partition.send(pick, current, conn, correlation) {
                 sent.push((topic, number));
                 parts.push((header, records));
@@ -132,7 +132,7 @@ impl ProducerEngine {
         let (api, bytes) = (Api::Produce, frame.len());
         self.cluster.send(peer, Request { correlation, version, api, partitions: sent, answer, bytes }, frame, now);
         for (topic, number) in again {
-            self.touch(topic, number, now);
+            self.reschedule(topic, number, now);
         }
     }
 }

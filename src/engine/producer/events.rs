@@ -127,9 +127,9 @@ impl ProducerEngine {
                 // The link has its own pause before it is used again.
                 let why = (&lost.error, Deadline::NEVER);
                 let freed = partition.lost((conn, request.correlation), started, why, &mut self.settled);
-                self.outbox.free(freed);
+                self.send_queue.free(freed);
                 self.settle();
-                self.touch(topic, number, now);
+                self.reschedule(topic, number, now);
             }
         }
     }
@@ -146,7 +146,7 @@ impl ProducerEngine {
                 let partition = &mut self.topics[topic].partitions[number];
                 if leads(partition) {
                     partition.lead_by(-1, partition.leader_epoch);
-                    self.touch(topic as u32, number as i32, now);
+                    self.reschedule(topic as u32, number as i32, now);
                 }
             }
         }

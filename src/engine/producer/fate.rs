@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::batch::BATCH;
 use super::delivered::{Ack, DeliveredBatch};
-use super::outbox::Freed;
+use super::send_queue::Amount;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
 #[cfg(feature = "_internal")]
 use crate::fate::slot::Slot;
@@ -64,9 +64,9 @@ impl BatchFate {
 
     /// What the messages hold in the buffer until their callbacks have returned: the memory that they have now.
     #[must_use]
-    pub fn held(&self) -> Freed {
+    pub fn held(&self) -> Amount {
         let bytes = BATCH + self.records.memory() + self.extras.bytes();
-        Freed { messages: self.count(), bytes }
+        Amount { messages: self.count(), bytes }
     }
 
     /// Bytes that the messages took of a queue's limit.

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use super::ProducerEngine;
 use super::batch::{BATCH, Batch};
 use super::buffers::Loan;
-use super::partition::{Arrival, Partition, Rules, Settled};
+use super::partition::{Arrival, Partition, PartitionRules, Settled};
 use super::topic::TopicState;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -31,7 +31,7 @@ impl ProducerEngine {
             self.unfinished += count;
         } else {
             let anywhere = chunk.run().is_some();
-            chunk.spell_out();
+            chunk.expand_routes();
             let mut next = chunk.extras.partition_point(|extra| (extra.index as usize) < chunk.taken);
             while chunk.taken < chunk.len() {
                 let extra = chunk.extras.get(next).filter(|extra| extra.index as usize == chunk.taken);
@@ -65,7 +65,7 @@ impl ProducerEngine {
         topic.used = true;
         let Some(partition) = topic.partition(number) else { return false };
         if !partition.has_unsent() {
-            self.outbox.fresh(index, number);
+            self.send_queue.fresh(index, number);
         }
         // A large buffer is not spent on few bytes, nor one that leaves much unused where it is soon copied.
         let few = chunk.records.capacity() > MOST_SPARE * len || (len < SOON_COPIED && chunk.records.is_wasteful());
@@ -87,7 +87,7 @@ impl ProducerEngine {
         }
         if topic.parked.is_empty() {
             self.cluster.want_metadata_for(topic.last_error.is_none());
-            self.outbox.fresh(index, -1);
+            self.send_queue.fresh(index, -1);
         }
         topic.parked.push_back((chunk.split_run(), now));
         self.released.charged += BATCH;
@@ -97,7 +97,7 @@ impl ProducerEngine {
     /// Gives the message at the chunk's cursor the fate `Internal`, not written, and moves the cursor behind it: the
     /// engine before this one broke on it.
     pub fn fail_next(&mut self, chunk: &mut Chunk, what: &str, now: Instant) {
-        chunk.spell_out();
+        chunk.expand_routes();
         let index = chunk.taken;
         if index >= chunk.len() {
             return;
@@ -187,7 +187,7 @@ impl ProducerEngine {
         if !topic.is_known() {
             if topic.parked.is_empty() {
                 self.cluster.want_metadata_for(topic.last_error.is_none());
-                self.outbox.fresh(index, -1);
+                self.send_queue.fresh(index, -1);
             }
             let began = park(topic, self.rules, entry, arrival, (lane, anywhere));
             self.released.charged += if began { BATCH } else { 0 };
@@ -198,7 +198,7 @@ impl ProducerEngine {
                 topic.used = true;
                 if let Some(partition) = topic.partition(number) {
                     if !partition.has_unsent() {
-                        self.outbox.fresh(index, number);
+                        self.send_queue.fresh(index, number);
                     }
                     let buffers = &mut self.buffers;
                     if partition.append(entry, arrival, || buffers.take()) {
@@ -228,11 +228,11 @@ impl ProducerEngine {
 
     /// Looks at what got its first message since the last call.
     fn touch_fresh(&mut self, now: Instant) {
-        while let Some((topic, partition)) = self.outbox.next_fresh() {
+        while let Some((topic, partition)) = self.send_queue.next_fresh() {
             if partition < 0 {
                 self.set_topic_alarm(topic, now);
             } else {
-                self.touch(topic, partition, now);
+                self.reschedule(topic, partition, now);
             }
         }
     }
@@ -303,7 +303,7 @@ fn alone(entry: &Entry<'_>, Arrival { ticket, due, queued, slot }: Arrival<'_>) 
 
 /// Calls `act` for each message of a chunk that was parked, in order.
 fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival<'_>)) {
-    chunk.spell_out();
+    chunk.expand_routes();
     let mut extras = chunk.extras.iter().peekable();
     for index in 0..chunk.len() {
         let extra = extras.next_if(|extra| extra.index as usize == index);
@@ -319,7 +319,7 @@ fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival
 /// kept together fails together. Returns whether it is the first of others.
 fn park(
     topic: &mut TopicState,
-    rules: Rules,
+    rules: PartitionRules,
     entry: &Entry<'_>,
     arrival: Arrival<'_>,
     (lane, anywhere): (Option<i32>, bool),

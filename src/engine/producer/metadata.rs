@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
-use super::partition::{Partition, Rules};
+use super::partition::{Partition, PartitionRules};
 use super::verdict::TopicVerdict;
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{About, Tell};
@@ -173,7 +173,7 @@ impl ProducerEngine {
             self.recreate(index, answer.id, count, now);
         }
         let topic = &mut self.topics[index as usize];
-        let rules = Rules { max_batch_bytes: topic.size.most(), ..self.rules };
+        let rules = PartitionRules { max_batch_bytes: topic.size.most(), ..self.rules };
         (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
         topic.used = false;
         if let Some(id) = answer.id {
@@ -214,7 +214,7 @@ impl ProducerEngine {
             self.tell_count(index);
         }
         for number in 0..count as i32 {
-            self.touch(index, number, now);
+            self.reschedule(index, number, now);
         }
         if before == 0 {
             self.unpark(index, now);
@@ -265,7 +265,7 @@ impl ProducerEngine {
                 let gone = DeliveryErrorKind::UnknownPartition { topic: name.clone(), partition, count };
                 self.close_partition(index, number, &Arc::new(gone), &why);
             }
-            self.touch(index, number as i32, now);
+            self.reschedule(index, number as i32, now);
         }
         self.topics[index as usize].partitions.truncate(count);
     }
@@ -298,7 +298,7 @@ impl ProducerEngine {
                 *why = Arc::clone(anew);
             }
         }
-        self.outbox.free(freed);
+        self.send_queue.free(freed);
         self.settle();
     }
 
@@ -310,7 +310,7 @@ impl ProducerEngine {
             self.topics[index].replaced = true;
             for number in 0..self.topics[index].partitions.len() {
                 self.topics[index].partitions[number].lead_by(-1, -1);
-                self.touch(index as u32, number as i32, now);
+                self.reschedule(index as u32, number as i32, now);
             }
         }
     }
@@ -319,9 +319,9 @@ impl ProducerEngine {
     fn fail_topic(&mut self, index: u32, why: &Arc<DeliveryErrorKind>, now: Instant) {
         for number in 0..self.topics[index as usize].partitions.len() {
             let freed = self.topics[index as usize].partitions[number].fail_all(why, &mut self.settled);
-            self.outbox.free(freed);
+            self.send_queue.free(freed);
             self.settle();
-            self.touch(index, number as i32, now);
+            self.reschedule(index, number as i32, now);
         }
         let topic = &mut self.topics[index as usize];
         topic.partitions.clear();

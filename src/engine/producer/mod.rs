@@ -19,9 +19,9 @@ mod identity;
 mod init_producer_id;
 mod intake;
 mod metadata;
-mod outbox;
 pub mod partition;
 mod salvage;
+mod send_queue;
 mod size;
 mod topic;
 pub mod verdict;
@@ -37,14 +37,14 @@ use fastrand::Rng;
 pub use self::delivered::Ack;
 pub use self::delivered::DeliveredBatch;
 pub use self::fate::{BatchFate, Errors};
-pub use self::outbox::Freed;
 pub use self::salvage::Salvage;
+pub use self::send_queue::Amount;
 
 use self::alarms::Alarms;
 use self::buffers::Buffers;
 use self::identity::Identity;
-use self::outbox::Outbox;
-use self::partition::{Rules, Settled};
+use self::partition::{PartitionRules, Settled};
+use self::send_queue::SendQueue;
 use self::topic::TopicState;
 use self::waiting::Waiting;
 use crate::config::{ClientConfig, ProducerConfig};
@@ -61,7 +61,7 @@ use crate::wire::Api;
 pub struct ProducerEngine {
     client: Arc<ClientConfig>,
     config: Arc<ProducerConfig>,
-    rules: Rules,
+    rules: PartitionRules,
     retry: Backoff,
     random: Rng,
     topics: Vec<TopicState>,
@@ -70,7 +70,7 @@ pub struct ProducerEngine {
     by_id: HashMap<[u8; 16], u32>,
     cluster: Cluster,
     identity: Identity,
-    outbox: Outbox,
+    send_queue: SendQueue,
     alarms: Alarms,
     fates: VecDeque<BatchFate>,
     settled: Vec<Settled>,
@@ -118,7 +118,7 @@ impl ProducerEngine {
     /// An engine that knows nothing yet. `seed` feeds jitter and random choices.
     #[must_use]
     pub fn new(client: Arc<ClientConfig>, config: Arc<ProducerConfig>, seed: u64) -> Self {
-        let rules = Rules {
+        let rules = PartitionRules {
             idempotent: config.idempotent,
             max_in_flight: if config.idempotent { config.max_in_flight } else { 1 },
             max_batch_bytes: config.max_batch_bytes,
@@ -135,7 +135,7 @@ impl ProducerEngine {
             retry,
             cluster: Cluster::new(&client, options, random.u64(..)),
             identity: Identity::new(&config),
-            outbox: Outbox::default(),
+            send_queue: SendQueue::default(),
             client,
             config,
             random,
@@ -177,13 +177,13 @@ impl ProducerEngine {
 
     /// The cluster, and what to tell it of messages.
     fn cluster_and_demand(&mut self) -> (&mut Cluster, Waiting<'_>) {
-        let Self { cluster, topics, outbox, identity, unfinished, .. } = self;
-        (cluster, Waiting { topics, outbox, identity, unfinished: *unfinished })
+        let Self { cluster, topics, send_queue, identity, unfinished, .. } = self;
+        (cluster, Waiting { topics, send_queue, identity, unfinished: *unfinished })
     }
 
     fn waiting(&self) -> Waiting<'_> {
-        let Self { topics, outbox, identity, unfinished, .. } = self;
-        Waiting { topics, outbox, identity, unfinished: *unfinished }
+        let Self { topics, send_queue, identity, unfinished, .. } = self;
+        Waiting { topics, send_queue, identity, unfinished: *unfinished }
     }
 
     /// What the last metadata said of the cluster.
@@ -235,8 +235,8 @@ impl ProducerEngine {
     }
 
     /// The callbacks for messages that held this (see [`BatchFate::held`]) have returned.
-    pub fn callbacks_done(&mut self, held: Freed) {
-        self.outbox.free(held);
+    pub fn callbacks_done(&mut self, held: Amount) {
+        self.send_queue.free(held);
     }
 
     /// Ticket of the oldest message without a fate, or `None` if every message has its own.
@@ -257,8 +257,8 @@ impl ProducerEngine {
     /// What was sent and has no fate, or no callback that returned: messages and bytes.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
-    pub fn held(&self) -> Freed {
-        self.outbox.held()
+    pub fn held(&self) -> Amount {
+        self.send_queue.held()
     }
 
     /// Set once the producer cannot go on: all later messages fail with it.
@@ -285,7 +285,7 @@ impl ProducerEngine {
     pub fn extend(&mut self, now: Instant) {
         self.for_each_partition(now, |partition, _| {
             partition.extend(now);
-            Freed::default()
+            Amount::default()
         });
         for topic in &mut self.topics {
             topic.extend(now);
@@ -311,9 +311,9 @@ impl ProducerEngine {
                 partition.unsend();
                 let last = own.or_else(|| partition.last_error().cloned()).or(way);
                 let freed = partition.fail_all(&Arc::new(DeliveryErrorKind::ShutDown { last }), &mut self.settled);
-                self.outbox.free(freed);
+                self.send_queue.free(freed);
                 self.settle();
-                self.touch(topic, number, now);
+                self.reschedule(topic, number, now);
             }
             let (own, way) = self.causes_of(topic, -1);
             self.fail_parked(topic, &Arc::new(DeliveryErrorKind::ShutDown { last: own.or(way) }));
@@ -340,7 +340,7 @@ impl ProducerEngine {
     fn for_each_partition(
         &mut self,
         now: Instant,
-        mut act: impl FnMut(&mut partition::Partition, &mut Vec<Settled>) -> Freed,
+        mut act: impl FnMut(&mut partition::Partition, &mut Vec<Settled>) -> Amount,
     ) {
         for topic in 0..self.topics.len() {
             for number in 0..self.topics[topic].partitions.len() {
@@ -349,9 +349,9 @@ impl ProducerEngine {
                     continue;
                 }
                 let freed = act(partition, &mut self.settled);
-                self.outbox.free(freed);
+                self.send_queue.free(freed);
                 self.settle();
-                self.touch(topic as u32, number as i32, now);
+                self.reschedule(topic as u32, number as i32, now);
             }
         }
     }
@@ -371,7 +371,7 @@ impl ProducerEngine {
             let fate = fate_of(&self.topics, settled);
             if self.callbacks {
                 // Until its callback has returned; what it held before was freed when it left its partition.
-                self.outbox.hold(fate.held());
+                self.send_queue.hold(fate.held());
             }
             self.fates.push_back(fate);
         }
@@ -397,29 +397,29 @@ impl ProducerEngine {
             Arc::new(DeliveryErrorKind::Timeout { after, last: own.as_ref().or(error).or(way.as_ref()).cloned() })
         };
         let freed = partition.expire(now, why, &mut self.settled);
-        self.outbox.free(freed);
+        self.send_queue.free(freed);
         self.settle();
-        self.touch(topic, number, now);
+        self.reschedule(topic, number, now);
     }
 
     /// Brings what depends on a partition up to date, after anything about it has changed: its epoch, its place in
     /// the list of those that have something to send, and its alarm.
-    fn touch(&mut self, topic: u32, number: i32, now: Instant) {
+    fn reschedule(&mut self, topic: u32, number: i32, now: Instant) {
         let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
             return;
         };
-        let mut freed = Freed::default();
+        let mut freed = Amount::default();
         if partition.needs_epoch(&mut freed) {
             let epoch = self.identity.after(partition.epoch());
             freed.add(partition.adopt(epoch, &mut self.settled));
         }
-        self.outbox.free(freed);
+        self.send_queue.free(freed);
         let sends = partition.pick(now).is_some();
         if sends && partition.leader < 0 {
             self.cluster.want_metadata();
         }
         let leader = (sends && partition.leader >= 0).then_some(partition.leader);
-        self.outbox.list((topic, number), leader, &mut partition.place);
+        self.send_queue.list((topic, number), leader, &mut partition.place);
         if let Some(moment) = partition.next_alarm().moment() {
             self.alarms.set(&mut partition.alarm, (moment, topic, number));
         }

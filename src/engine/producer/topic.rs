@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::partition::{Partition, Rules};
+use super::partition::{Partition, PartitionRules};
 use super::size::BatchSize;
 use super::verdict::Doubt;
 use crate::error::DeliveryErrorKind;
@@ -56,7 +56,7 @@ pub struct TopicState {
 impl TopicState {
     /// A topic of which nothing is known.
     #[must_use]
-    pub fn new(name: Topic, rules: &Rules) -> Self {
+    pub fn new(name: Topic, rules: &PartitionRules) -> Self {
         Self {
             name,
             id: None,
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_partition_that_stood_in_the_way_is_asked_first() {
-        let rules = Rules {
+        let rules = PartitionRules {
             idempotent: true,
             max_in_flight: 5,
             max_batch_bytes: 1000,

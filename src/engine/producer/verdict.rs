@@ -8,7 +8,7 @@ use crate::wire::ErrorCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What to do.
-    pub action: Action,
+    pub action: Reaction,
     /// What the code leaves open of this attempt. It says nothing of earlier attempts.
     pub doubt: Doubt,
     /// What the user can do about it.
@@ -28,7 +28,7 @@ pub enum Doubt {
 
 /// What to do with a refused batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Reaction {
     /// It was appended, now or before.
     Delivered,
     /// Send it again after a pause.
@@ -85,9 +85,9 @@ impl Verdict {
     pub fn of(code: ErrorCode) -> Self {
         let (action, doubt) = match code {
             // No current broker answers DUPLICATE_SEQUENCE_NUMBER: a repeat of the last five gets NONE.
-            ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => (Action::Delivered, Doubt::Any),
+            ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => (Reaction::Delivered, Doubt::Any),
 
-            ErrorCode::CORRUPT_MESSAGE | ErrorCode::NOT_ENOUGH_REPLICAS => (Action::Retry, Doubt::None),
+            ErrorCode::CORRUPT_MESSAGE | ErrorCode::NOT_ENOUGH_REPLICAS => (Reaction::Retry, Doubt::None),
             ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
             | ErrorCode::REQUEST_TIMED_OUT
             | ErrorCode::NETWORK_EXCEPTION
@@ -95,13 +95,13 @@ impl Verdict {
             | ErrorCode::COORDINATOR_NOT_AVAILABLE
             | ErrorCode::NOT_COORDINATOR
             | ErrorCode::CONCURRENT_TRANSACTIONS
-            | ErrorCode::THROTTLING_QUOTA_EXCEEDED => (Action::Retry, Doubt::Any),
+            | ErrorCode::THROTTLING_QUOTA_EXCEEDED => (Reaction::Retry, Doubt::Any),
 
             // KIP-516: a broker resolves the id before it appends, and looks for the partition by name afterwards.
-            ErrorCode::UNKNOWN_TOPIC_ID => (Action::Refresh, Doubt::None),
+            ErrorCode::UNKNOWN_TOPIC_ID => (Reaction::Refresh, Doubt::None),
             // These can come after the append: a topic may be deleted while its leader waits for the followers, and a
             // leader may lose its place.
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => (Action::Refresh, Doubt::Deleted),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => (Reaction::Refresh, Doubt::Deleted),
             ErrorCode::LEADER_NOT_AVAILABLE
             | ErrorCode::NOT_LEADER_OR_FOLLOWER
             | ErrorCode::BROKER_NOT_AVAILABLE
@@ -110,32 +110,32 @@ impl Verdict {
             | ErrorCode::LISTENER_NOT_FOUND
             | ErrorCode::FENCED_LEADER_EPOCH
             | ErrorCode::UNKNOWN_LEADER_EPOCH
-            | ErrorCode::INCONSISTENT_TOPIC_ID => (Action::Refresh, Doubt::Any),
+            | ErrorCode::INCONSISTENT_TOPIC_ID => (Reaction::Refresh, Doubt::Any),
 
-            ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => (Action::Split, Doubt::None),
+            ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => (Reaction::Split, Doubt::None),
             // KIP-467: the broker names the records that it refuses.
-            ErrorCode::INVALID_RECORD | ErrorCode::INVALID_TIMESTAMP => (Action::Records, Doubt::None),
+            ErrorCode::INVALID_RECORD | ErrorCode::INVALID_TIMESTAMP => (Reaction::Records, Doubt::None),
 
             // KIP-360: the broker lost or never had the state that the sequence needs.
             // All three are found before the append.
             ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
             | ErrorCode::INVALID_PRODUCER_EPOCH
-            | ErrorCode::UNKNOWN_PRODUCER_ID => (Action::NextEpoch, Doubt::None),
+            | ErrorCode::UNKNOWN_PRODUCER_ID => (Reaction::NextEpoch, Doubt::None),
 
-            code if code.speaks_of_rights() => (Action::Fail, Doubt::None),
+            code if code.speaks_of_rights() => (Reaction::Fail, Doubt::None),
             ErrorCode::UNSUPPORTED_VERSION
             | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
             | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
             | ErrorCode::INVALID_TOPIC_EXCEPTION
             | ErrorCode::INVALID_REQUIRED_ACKS
-            | ErrorCode::INVALID_REQUEST => (Action::Fail, Doubt::None),
+            | ErrorCode::INVALID_REQUEST => (Reaction::Fail, Doubt::None),
             // No code of Kafka's own speaks of a policy here, so nobody says when another broker's would.
-            ErrorCode::POLICY_VIOLATION => (Action::Fail, Doubt::Any),
+            ErrorCode::POLICY_VIOLATION => (Reaction::Fail, Doubt::Any),
 
             // The epoch is compared before the append.
-            ErrorCode::PRODUCER_FENCED => (Action::Fatal, Doubt::None),
+            ErrorCode::PRODUCER_FENCED => (Reaction::Fatal, Doubt::None),
 
-            _ => (Action::RetryOnce, Doubt::Any),
+            _ => (Reaction::RetryOnce, Doubt::Any),
         };
         Self { action, doubt, advice: advice(code) }
     }
@@ -186,34 +186,34 @@ mod tests {
     use super::*;
 
     /// Every code of Kafka's, by what to do with a batch that was answered with it.
-    const BATCHES: [(Action, &str); 9] = [
-        (Action::Delivered, "NONE DUPLICATE_SEQUENCE_NUMBER"),
+    const BATCHES: [(Reaction, &str); 9] = [
+        (Reaction::Delivered, "NONE DUPLICATE_SEQUENCE_NUMBER"),
         (
-            Action::Retry,
+            Reaction::Retry,
             "CORRUPT_MESSAGE NOT_ENOUGH_REPLICAS NOT_ENOUGH_REPLICAS_AFTER_APPEND REQUEST_TIMED_OUT NETWORK_EXCEPTION
              COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE NOT_COORDINATOR CONCURRENT_TRANSACTIONS
              THROTTLING_QUOTA_EXCEEDED",
         ),
         (
-            Action::Refresh,
+            Reaction::Refresh,
             "UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE NOT_LEADER_OR_FOLLOWER BROKER_NOT_AVAILABLE
              REPLICA_NOT_AVAILABLE KAFKA_STORAGE_ERROR LISTENER_NOT_FOUND FENCED_LEADER_EPOCH UNKNOWN_LEADER_EPOCH
              UNKNOWN_TOPIC_ID INCONSISTENT_TOPIC_ID",
         ),
-        (Action::Split, "MESSAGE_TOO_LARGE RECORD_LIST_TOO_LARGE"),
-        (Action::Records, "INVALID_RECORD INVALID_TIMESTAMP"),
-        (Action::NextEpoch, "OUT_OF_ORDER_SEQUENCE_NUMBER INVALID_PRODUCER_EPOCH UNKNOWN_PRODUCER_ID"),
+        (Reaction::Split, "MESSAGE_TOO_LARGE RECORD_LIST_TOO_LARGE"),
+        (Reaction::Records, "INVALID_RECORD INVALID_TIMESTAMP"),
+        (Reaction::NextEpoch, "OUT_OF_ORDER_SEQUENCE_NUMBER INVALID_PRODUCER_EPOCH UNKNOWN_PRODUCER_ID"),
         (
-            Action::Fail,
+            Reaction::Fail,
             "TOPIC_AUTHORIZATION_FAILED GROUP_AUTHORIZATION_FAILED CLUSTER_AUTHORIZATION_FAILED
              TRANSACTIONAL_ID_AUTHORIZATION_FAILED DELEGATION_TOKEN_AUTHORIZATION_FAILED
              UNSUPPORTED_VERSION UNSUPPORTED_FOR_MESSAGE_FORMAT UNSUPPORTED_COMPRESSION_TYPE
              INVALID_TOPIC_EXCEPTION INVALID_REQUIRED_ACKS INVALID_REQUEST POLICY_VIOLATION",
         ),
-        (Action::Fatal, "PRODUCER_FENCED"),
+        (Reaction::Fatal, "PRODUCER_FENCED"),
         // No broker answers a Produce request of this producer with these.
         (
-            Action::RetryOnce,
+            Reaction::RetryOnce,
             "UNKNOWN_SERVER_ERROR OFFSET_OUT_OF_RANGE INVALID_FETCH_SIZE STALE_CONTROLLER_EPOCH
              OFFSET_METADATA_TOO_LARGE ILLEGAL_GENERATION INCONSISTENT_GROUP_PROTOCOL INVALID_GROUP_ID
              UNKNOWN_MEMBER_ID INVALID_SESSION_TIMEOUT REBALANCE_IN_PROGRESS INVALID_COMMIT_OFFSET_SIZE
@@ -317,8 +317,8 @@ mod tests {
 
     #[test]
     fn an_unknown_code_is_tried_once_more() {
-        assert_eq!(Verdict::of(ErrorCode::UNKNOWN_SERVER_ERROR).action, Action::RetryOnce);
-        assert_eq!(Verdict::of(ErrorCode(9999)).action, Action::RetryOnce);
+        assert_eq!(Verdict::of(ErrorCode::UNKNOWN_SERVER_ERROR).action, Reaction::RetryOnce);
+        assert_eq!(Verdict::of(ErrorCode(9999)).action, Reaction::RetryOnce);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::identity::Identity;
-use super::outbox::Outbox;
 use super::partition::Partition;
+use super::send_queue::SendQueue;
 use super::topic::TopicState;
 use crate::engine::cluster::causes::{About, Standing};
 use crate::engine::cluster::demand::{Demand, TopicDemand};
@@ -14,7 +14,7 @@ use crate::message::Topic;
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting<'a> {
     pub(super) topics: &'a [TopicState],
-    pub(super) outbox: &'a Outbox,
+    pub(super) send_queue: &'a SendQueue,
     pub(super) identity: &'a Identity,
     /// How many messages have no fate yet.
     pub(super) unfinished: usize,
@@ -39,12 +39,12 @@ impl Demand for Waiting<'_> {
 
     #[inline]
     fn next_node(&self, from: i32) -> Option<i32> {
-        self.outbox.node_from(from)
+        self.send_queue.node_from(from)
     }
 
     #[inline]
     fn needs_node(&self, node: i32) -> bool {
-        self.outbox.has(node)
+        self.send_queue.has(node)
     }
 
     fn topic_count(&self) -> u32 {

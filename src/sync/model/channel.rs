@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use super::{Condvar, Mutex};
 
-pub(crate) struct Sender<T>(Arc<Shared<T>>);
+pub(crate) struct Sender<T>(Arc<Channel<T>>);
 
-pub(crate) struct Receiver<T>(Arc<Shared<T>>);
+pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Disconnected;
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct Channel<T> {
+    state: Mutex<ChannelState<T>>,
     changed: Condvar,
 }
 
-struct State<T> {
+struct ChannelState<T> {
     items: VecDeque<T>,
     slots: usize,
     senders: usize,
@@ -36,8 +36,8 @@ pub(crate) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 pub(crate) fn bounded<T>(slots: usize) -> (Sender<T>, Receiver<T>) {
-    let state = Mutex::new(State { items: VecDeque::new(), slots, senders: 1, receivers: 1 });
-    let shared = Arc::new(Shared { state, changed: Condvar::new() });
+    let state = Mutex::new(ChannelState { items: VecDeque::new(), slots, senders: 1, receivers: 1 });
+    let shared = Arc::new(Channel { state, changed: Condvar::new() });
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::context::{Asked, Context, Outcome, targets_of};
 use crate::testing::fault::Target;
-use crate::testing::log::Place;
+use crate::testing::log::FoundRecord;
 use crate::testing::state::ClusterState;
 use crate::wire::bounds::{Shape, array, int8, int32, int64, text};
 
@@ -53,7 +53,7 @@ fn one(
     let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
     match found {
         Err(code) => response.with_error_code(code).with_offset(-1).with_timestamp(-1),
-        Ok(Place { offset, timestamp, epoch }) => {
+        Ok(FoundRecord { offset, timestamp, epoch }) => {
             let response = response.with_offset(offset).with_timestamp(timestamp);
             if context.version() >= 4 { response.with_leader_epoch(epoch) } else { response }
         }
@@ -65,17 +65,17 @@ fn find(
     context: &Context<'_>,
     topic: &str,
     asked: &ListOffsetsPartition,
-) -> Result<Place, ResponseError> {
+) -> Result<FoundRecord, ResponseError> {
     if since(asked.timestamp).is_none_or(|since| context.version() < since) {
         return Err(ResponseError::UnsupportedVersion);
     }
     let partition = state.led_partition(context.node, topic, asked.partition_index, asked.current_leader_epoch)?;
     let log = &partition.log;
     let found = match asked.timestamp {
-        LATEST => Some(Place { offset: log.next_offset(), timestamp: -1, epoch: partition.leader_epoch }),
+        LATEST => Some(FoundRecord { offset: log.next_offset(), timestamp: -1, epoch: partition.leader_epoch }),
         EARLIEST | EARLIEST_LOCAL => {
             let epoch = log.first_epoch().unwrap_or(partition.leader_epoch);
-            Some(Place { offset: 0, timestamp: -1, epoch })
+            Some(FoundRecord { offset: 0, timestamp: -1, epoch })
         }
         MAX_TIMESTAMP => log.latest(),
         // Of tiered storage, which is not there.
@@ -97,7 +97,7 @@ fn since(timestamp: i64) -> Option<i16> {
     }
 }
 
-const NOWHERE: Place = Place { offset: -1, timestamp: -1, epoch: -1 };
+const NOWHERE: FoundRecord = FoundRecord { offset: -1, timestamp: -1, epoch: -1 };
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 // KIP-734.

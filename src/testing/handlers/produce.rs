@@ -77,7 +77,7 @@ fn entries(request: &ProduceRequest) -> impl Iterator<Item = (&TopicProduceData,
 }
 
 /// What a producer is told of a batch.
-struct Told {
+struct BatchAnswer {
     code: i16,
     /// Where the batch is in the log, also where an error came after that.
     appended: Option<Appended>,
@@ -86,7 +86,7 @@ struct Told {
     reached_partition: bool,
 }
 
-impl Told {
+impl BatchAnswer {
     fn with(code: i16, appended: Option<Appended>) -> Self {
         let at_the_door = [ResponseError::UnknownTopicOrPartition.code(), ResponseError::UnknownTopicId.code()];
         let reached_partition = !at_the_door.contains(&code);
@@ -99,7 +99,7 @@ impl Told {
     }
 }
 
-impl From<Refusal> for Told {
+impl From<Refusal> for BatchAnswer {
     fn from(refusal: Refusal) -> Self {
         Self {
             code: refusal.error.code(),
@@ -117,16 +117,16 @@ fn one(
     request: &ProduceRequest,
     topic: &TopicProduceData,
     data: &PartitionProduceData,
-) -> Told {
+) -> BatchAnswer {
     let found = state.wanted(&topic.name, topic.topic_id.as_bytes()).map(|topic| topic.name.clone());
     let errors = context.errors_for(found.as_deref().unwrap_or(&topic.name), data.index);
     if let Some(code) = errors.before {
-        return Told::with(code, None);
+        return BatchAnswer::with(code, None);
     }
     match append(state, context, request, found.as_deref(), data) {
         Ok(appended) => match errors.after {
-            Some(code) if !ENDS_A_WAIT.map(|error| error.code()).contains(&code) => Told::with(code, None),
-            after => Told::with(after.unwrap_or(0), Some(appended)),
+            Some(code) if !ENDS_A_WAIT.map(|error| error.code()).contains(&code) => BatchAnswer::with(code, None),
+            after => BatchAnswer::with(after.unwrap_or(0), Some(appended)),
         },
         Err(refusal) => {
             let Refusal { error, why, .. } = &refusal;
@@ -186,7 +186,7 @@ fn has_transactional(request: &ProduceRequest) -> bool {
 fn by_topic(
     state: &ClusterState,
     context: &Context<'_>,
-    told: Vec<(&TopicProduceData, i32, Told)>,
+    told: Vec<(&TopicProduceData, i32, BatchAnswer)>,
 ) -> Vec<TopicProduceResponse> {
     let mut topics: Vec<TopicProduceResponse> = Vec::new();
     for (asked, index, told) in told {
@@ -206,7 +206,7 @@ fn partition_response(
     context: &Context<'_>,
     topic: &TopicProduceData,
     index: i32,
-    told: Told,
+    told: BatchAnswer,
 ) -> PartitionProduceResponse {
     let (log_start, code) = (told.log_start(), told.code);
     let Appended { base_offset, log_append_time } = told.appended.unwrap_or(NOWHERE);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Role;
 use super::gate::Gate;
 use super::role::serve;
-use crate::engine::producer::{BatchFate, DeliveredBatch, Freed};
+use crate::engine::producer::{Amount, BatchFate, DeliveredBatch};
 use crate::error::DeliveryError;
 use crate::fate::Delivered;
 use crate::sync::channel::Receiver;
@@ -27,11 +27,11 @@ pub enum Item {
 
 impl Item {
     /// What it holds in the buffer.
-    fn held(&self) -> Freed {
+    fn held(&self) -> Amount {
         match self {
             Self::Delivered(batch) => batch.held(),
             Self::Failed(fate) => fate.held(),
-            Self::Finished(_) => Freed::default(),
+            Self::Finished(_) => Amount::default(),
         }
     }
 }

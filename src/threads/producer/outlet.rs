@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::delivery::Item;
 use super::state::{Abandon, Called, Remains, Report};
-use crate::engine::producer::{BatchFate, Errors, Freed};
+use crate::engine::producer::{Amount, BatchFate, Errors};
 use crate::error::DeliveryErrorKind;
 use crate::sync::channel::Sender;
 use crate::threads::spawn::contain;
@@ -122,7 +122,7 @@ impl Outlet {
         }
     }
 
-    fn delivered(&mut self, fate: BatchFate, held: Freed) -> Called {
+    fn delivered(&mut self, fate: BatchFate, held: Amount) -> Called {
         if self.callbacks.is_none() {
             return Called { held, buffers: fate.into_buffer().into_iter().collect() };
         }
@@ -137,7 +137,7 @@ impl Outlet {
     }
 
     /// What the item holds is held until its callbacks have returned.
-    fn call(&mut self, item: Item, held: Freed) -> Called {
+    fn call(&mut self, item: Item, held: Amount) -> Called {
         if self.callbacks.as_ref().is_some_and(|callbacks| callbacks.send(item).is_ok()) {
             return Called::default();
         }

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::producer::{Errors, Freed, HeldUp, Released};
+use crate::engine::producer::{Amount, Errors, HeldUp, Released};
 use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
@@ -144,7 +144,7 @@ pub struct Orders {
 /// What callbacks no longer hold.
 #[derive(Debug, Default)]
 pub struct Called {
-    pub held: Freed,
+    pub held: Amount,
     /// The memory of their records.
     pub buffers: Vec<Vec<u8>>,
 }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Partition, Rules};
+use super::{Partition, PartitionRules};
 use crate::deadline::Deadline;
 use crate::engine::producer::batch::{BATCH, Batch};
 use crate::fate::slot::Slot;
@@ -80,7 +80,7 @@ impl Partition {
     }
 }
 
-impl Rules {
+impl PartitionRules {
     /// Until when messages are put together with one that is due since `due`. They fail together: what has waited for a
     /// part of `delivery_timeout` takes no more, or late messages would fail early.
     pub fn takes_until(&self, due: Instant) -> Deadline {

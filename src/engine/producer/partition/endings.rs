@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Batch, Doubt, Freed, Gap, Partition, Settled, State, freed, settled};
+use super::{Amount, Batch, BatchState, Doubt, Gap, Partition, Settled, freed, settled};
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 
@@ -42,8 +42,8 @@ impl Partition {
         now: Instant,
         why: impl Fn(Option<&Arc<DeliveryErrorKind>>) -> Arc<DeliveryErrorKind>,
         out: &mut Vec<Settled>,
-    ) -> Freed {
-        let mut freed_here = Freed::default();
+    ) -> Amount {
+        let mut freed_here = Amount::default();
         let mut index = 0;
         while index < self.flight.len() {
             let batch = &self.flight[index];
@@ -77,8 +77,8 @@ impl Partition {
     }
 
     /// Fails what was never written to a socket, and is not in the hands of a connection.
-    pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
-        let mut freed_here = Freed::default();
+    pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
+        let mut freed_here = Amount::default();
         for index in (0..self.flight.len()).rev() {
             let batch = &self.flight[index];
             if !batch.written && !batch.is_in_flight() && !batch.ghost {
@@ -97,8 +97,8 @@ impl Partition {
     }
 
     /// Fails everything, and forgets what was in flight.
-    pub fn fail_all(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
-        let mut freed_here = Freed::default();
+    pub fn fail_all(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
+        let mut freed_here = Amount::default();
         let unknown_gap = self.gap == Gap::Unknown;
         for batch in std::mem::take(&mut self.flight) {
             freed_here.add(freed(&batch));
@@ -121,7 +121,7 @@ impl Partition {
     /// The connections are closed: of what waits for an answer, that no socket took a byte of never leaves.
     pub fn unsend(&mut self) {
         for batch in self.flight.iter_mut().filter(|batch| !batch.written) {
-            batch.state = State::Waiting;
+            batch.state = BatchState::Waiting;
         }
     }
 

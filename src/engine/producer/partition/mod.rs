@@ -23,10 +23,10 @@ use std::time::Instant;
 
 pub use self::beginnings::Arrival;
 
-use super::batch::{Batch, Queued, State};
+use super::batch::{Batch, BatchState, Queued};
 use super::delivered::Ack;
 use super::fate::Outcome;
-use super::outbox::{Freed, Place};
+use super::send_queue::{Amount, SendPosition};
 use super::verdict::Doubt;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -42,14 +42,14 @@ pub struct Partition {
     /// Epoch of the leader, or -1.
     pub leader_epoch: i32,
     /// Where it stands among the partitions that have something to send, if it has.
-    pub place: Option<Place>,
+    pub place: Option<SendPosition>,
     /// Index of its topic, and its number.
     pub number: (u32, i32),
     /// The earliest moment for which an alarm is set.
     pub alarm: Option<Instant>,
     /// Why brokers say that it has no leader, while messages wait for one.
     pub no_leader: Option<Arc<DeliveryErrorKind>>,
-    rules: Rules,
+    rules: PartitionRules,
     // In boxes, so that a partition that is idle keeps room for some pointers, and not for some batches.
     unsent: VecDeque<Box<Batch>>,
     flight: VecDeque<Box<Batch>>,
@@ -68,7 +68,7 @@ pub struct Partition {
 
 /// What holds for every partition of a producer.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct PartitionRules {
     /// Whether batches carry sequences.
     pub idempotent: bool,
     /// Batches in flight once the order is proven.
@@ -109,7 +109,7 @@ pub enum Pick {
     /// This one in flight, again.
     Again(usize),
     /// The first unsent.
-    Fresh,
+    Unsent,
 }
 
 /// Whether a sequence is missing at the broker.
@@ -125,7 +125,7 @@ enum Gap {
 impl Partition {
     /// A partition without a leader and without messages.
     #[must_use]
-    pub fn new(rules: Rules, number: (u32, i32)) -> Self {
+    pub fn new(rules: PartitionRules, number: (u32, i32)) -> Self {
         Self {
             leader: -1,
             leader_epoch: -1,
@@ -174,18 +174,18 @@ impl Partition {
                 needed.then_some(Pick::Again(index))
             }
             None if self.gap != Gap::None || self.flight.iter().any(|batch| batch.restamp || batch.ghost) => None,
-            None => (!self.unsent.is_empty()).then_some(Pick::Fresh),
+            None => (!self.unsent.is_empty()).then_some(Pick::Unsent),
         }
     }
 
     /// Bytes on the wire of the batch that `pick` chose, and what it holds in the buffer.
     #[must_use]
-    pub fn picked(&self, pick: Pick) -> (usize, Freed) {
+    pub fn picked(&self, pick: Pick) -> (usize, Amount) {
         let batch = match pick {
             Pick::Again(index) => self.flight.get(index),
-            Pick::Fresh => self.unsent.front(),
+            Pick::Unsent => self.unsent.front(),
         };
-        batch.map_or((0, Freed::default()), |batch| (batch.len(), holds(batch)))
+        batch.map_or((0, Amount::default()), |batch| (batch.len(), holds(batch)))
     }
 
     /// Marks the picked batch as handed to a connection, and gives its header and records.
@@ -200,7 +200,7 @@ impl Partition {
     ) -> Option<([u8; 61], Arc<Vec<u8>>)> {
         let index = match pick {
             Pick::Again(index) => index,
-            Pick::Fresh => {
+            Pick::Unsent => {
                 let batch = self.unsent.pop_front()?;
                 self.flight.push_back(batch);
                 self.flight.len() - 1
@@ -219,7 +219,7 @@ impl Partition {
             }
             _ => Stamp::NONE,
         };
-        batch.state = State::InFlight(conn, correlation);
+        batch.state = BatchState::InFlight(conn, correlation);
         batch.sent_to = (self.leader, self.leader_epoch);
         batch.attempts += 1;
         let header = batch.header(stamp);
@@ -240,7 +240,7 @@ impl Partition {
     /// Which batch in flight waits for the answer to this request.
     #[must_use]
     pub fn find(&self, conn: ConnId, correlation: CorrelationId) -> Option<usize> {
-        self.flight.iter().position(|batch| batch.state == State::InFlight(conn, correlation))
+        self.flight.iter().position(|batch| batch.state == BatchState::InFlight(conn, correlation))
     }
 
     /// The batch at this place in flight.
@@ -250,8 +250,8 @@ impl Partition {
     }
 
     /// The batch in flight at `index` was appended.
-    pub fn delivered(&mut self, index: usize, ack: Ack, out: &mut Vec<Settled>) -> Freed {
-        let Some(batch) = self.flight.remove(index) else { return Freed::default() };
+    pub fn delivered(&mut self, index: usize, ack: Ack, out: &mut Vec<Settled>) -> Amount {
+        let Some(batch) = self.flight.remove(index) else { return Amount::default() };
         // By its name a topic that is made anew takes any first sequence: what was let past cannot follow.
         for past in self.flight.iter_mut().take(index).filter(|past| past.doubt == Doubt::Deleted) {
             past.doubt = Doubt::Any;
@@ -274,9 +274,9 @@ impl Partition {
         why: Arc<DeliveryErrorKind>,
         retry_at: Deadline,
         out: &mut Vec<Settled>,
-    ) -> Freed {
-        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
-        batch.state = State::Waiting;
+    ) -> Amount {
+        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+        batch.state = BatchState::Waiting;
         batch.doubt = batch.doubt.max(doubt);
         batch.last_error = Some(Arc::clone(&why));
         let attempts = batch.attempts;
@@ -286,23 +286,23 @@ impl Partition {
         if exhausted {
             return self.give_up(index, &Arc::new(DeliveryErrorKind::RetriesExhausted { attempts, last: why }), out);
         }
-        Freed::default()
+        Amount::default()
     }
 
     /// A broker answered the batch at `index` with a code that nobody knows: as [`retry`](Self::retry) the first
     /// time, then the batch fails.
-    pub fn puzzle(
+    pub fn unknown_code(
         &mut self,
         index: usize,
         why: Arc<DeliveryErrorKind>,
         retry_at: Deadline,
         out: &mut Vec<Settled>,
-    ) -> Freed {
-        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
+    ) -> Amount {
+        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
         if !std::mem::replace(&mut batch.puzzled, true) {
             return self.retry(index, Doubt::Any, why, retry_at, out);
         }
-        batch.state = State::Waiting;
+        batch.state = BatchState::Waiting;
         batch.doubt = Doubt::Any;
         self.proven = false;
         self.retry_at = retry_at;
@@ -340,20 +340,20 @@ impl Partition {
         started: bool,
         (why, retry_at): (&Arc<DeliveryErrorKind>, Deadline),
         out: &mut Vec<Settled>,
-    ) -> Freed {
+    ) -> Amount {
         match self.find(conn, correlation) {
             Some(index) => {
                 let doubt = if started { Doubt::Any } else { Doubt::None };
                 self.retry(index, doubt, Arc::clone(why), retry_at, out)
             }
-            None => Freed::default(),
+            None => Amount::default(),
         }
     }
 
     /// Fails the batch at `index`; if nobody knows whether it was appended it stays as a ghost.
-    pub fn give_up(&mut self, index: usize, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Freed {
+    pub fn give_up(&mut self, index: usize, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
         let unknown_gap = self.gap == Gap::Unknown;
-        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
+        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
         let in_flight = batch.is_in_flight();
         let unknown = in_flight || (batch.doubt != Doubt::None && (!batch.restamp || unknown_gap));
         let persistence = batch.persistence(unknown);
@@ -364,7 +364,7 @@ impl Partition {
             batch.ghost = true;
         }
         if in_flight || (unknown && self.rules.idempotent && !batch.restamp) {
-            return Freed::default();
+            return Amount::default();
         }
         let gap = if unknown { Gap::Unknown } else { Gap::Clean };
         self.leave(index, gap)
@@ -377,9 +377,9 @@ impl Partition {
         doubt: Doubt,
         why: &Arc<DeliveryErrorKind>,
         out: &mut Vec<Settled>,
-    ) -> Freed {
-        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
-        batch.state = State::Waiting;
+    ) -> Amount {
+        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+        batch.state = BatchState::Waiting;
         batch.doubt = batch.doubt.max(doubt);
         let unproven = batch.doubt != Doubt::None;
         if !batch.ghost {
@@ -404,20 +404,20 @@ impl Partition {
         why: &Arc<DeliveryErrorKind>,
         retry_at: Deadline,
         out: &mut Vec<Settled>,
-    ) -> Freed {
+    ) -> Amount {
         if !self.rules.idempotent {
             // It has no sequence that could be wrong.
             return self.retry(index, doubt, Arc::clone(why), retry_at, out);
         }
         let first = self.flight.iter().take(index).all(|batch| batch.is_in_flight());
-        let Some(batch) = self.flight.get_mut(index) else { return Freed::default() };
-        batch.state = State::Waiting;
+        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+        batch.state = BatchState::Waiting;
         batch.last_error = Some(Arc::clone(why));
         batch.doubt = batch.doubt.max(doubt);
         let attempts = batch.attempts;
         self.proven = false;
         if batch.restamp || !first {
-            return Freed::default();
+            return Amount::default();
         }
         self.retry_at = retry_at;
         if batch.doubt != Doubt::None || batch.ghost {
@@ -428,13 +428,13 @@ impl Partition {
             return self.refuse(index, doubt, &why, out);
         }
         self.open_gap(index, Gap::Clean);
-        Freed::default()
+        Amount::default()
     }
 
     /// Puts others in the place of the refused batch at `index`; they go out under the next epoch. The refused one
     /// must be proven not to be appended.
-    pub fn replace(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Freed {
-        let Some(batch) = self.flight.remove(index) else { return Freed::default() };
+    pub fn replace(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Amount {
+        let Some(batch) = self.flight.remove(index) else { return Amount::default() };
         let freed = freed(&batch);
         let pieces = make(*batch);
         if self.rules.idempotent {
@@ -472,7 +472,7 @@ impl Partition {
     /// Whether nothing stands in the way of the next epoch, which the partition needs.
     ///
     /// Ghosts that nothing later needs are dropped here; so are those of a producer without sequences.
-    pub fn needs_epoch(&mut self, freed_here: &mut Freed) -> bool {
+    pub fn needs_epoch(&mut self, freed_here: &mut Amount) -> bool {
         if !self.rules.idempotent {
             self.flight.retain(|batch| {
                 let gone = batch.ghost && !batch.is_in_flight();
@@ -508,12 +508,12 @@ impl Partition {
 
     /// Goes on in another epoch (`None`: the one that comes): sequences begin at 0, and what waited for it is unsent
     /// again, in order.
-    pub fn adopt(&mut self, epoch: Option<Epoch>, out: &mut Vec<Settled>) -> Freed {
+    pub fn adopt(&mut self, epoch: Option<Epoch>, out: &mut Vec<Settled>) -> Amount {
         let unknown = self.gap == Gap::Unknown;
         let anew = self.anew.take();
         // What is at most in the log of a topic that is gone goes to the new one.
         let harmless = if anew.is_some() { Doubt::Deleted } else { Doubt::None };
-        let mut freed_here = Freed::default();
+        let mut freed_here = Amount::default();
         while let Some(mut batch) = self.flight.pop_back() {
             freed_here.add(freed(&batch));
             if batch.ghost {
@@ -585,8 +585,8 @@ impl Partition {
     }
 
     /// Removes the batch at `index`, which nobody needs any more, and minds the gap.
-    fn leave(&mut self, index: usize, gap: Gap) -> Freed {
-        let Some(batch) = self.flight.remove(index) else { return Freed::default() };
+    fn leave(&mut self, index: usize, gap: Gap) -> Amount {
+        let Some(batch) = self.flight.remove(index) else { return Amount::default() };
         let freed = freed(&batch);
         if self.rules.idempotent && !batch.restamp {
             self.open_gap(index, gap);
@@ -606,13 +606,13 @@ impl Partition {
     }
 }
 
-fn freed(batch: &Batch) -> Freed {
+fn freed(batch: &Batch) -> Amount {
     // Only what was sent counts; a piece of a split batch was not.
-    if batch.stamp.is_some() { holds(batch) } else { Freed::default() }
+    if batch.stamp.is_some() { holds(batch) } else { Amount::default() }
 }
 
-fn holds(batch: &Batch) -> Freed {
-    Freed { messages: batch.count() as usize, bytes: batch.buffer_bytes() }
+fn holds(batch: &Batch) -> Amount {
+    Amount { messages: batch.count() as usize, bytes: batch.buffer_bytes() }
 }
 
 /// The end of a batch.

@@ -1,11 +1,11 @@
 //! Makes the batches of a partition smaller, after its broker refused one as too large. `size` learns for the whole
 //! topic how small they must be.
 
-use super::{Freed, Partition};
+use super::{Amount, Partition};
 
 impl Partition {
     /// The broker found the batch at `index` too large: puts smaller ones in its place.
-    pub fn split(&mut self, index: usize) -> Freed {
+    pub fn split(&mut self, index: usize) -> Amount {
         let most = self.rules.max_batch_bytes;
         self.replace(index, |batch| {
             // Whatever batches may have by now, the pieces are smaller than what was refused.

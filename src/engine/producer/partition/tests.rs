@@ -22,8 +22,8 @@ impl Bench {
         Self::with(|_| ())
     }
 
-    fn with(change: impl FnOnce(&mut Rules)) -> Self {
-        let mut rules = Rules {
+    fn with(change: impl FnOnce(&mut PartitionRules)) -> Self {
+        let mut rules = PartitionRules {
             idempotent: true,
             max_in_flight: 5,
             max_batch_bytes: 1,
@@ -75,44 +75,44 @@ impl Bench {
     fn ack(&mut self, request: CorrelationId) {
         let ack = Ack { base_offset: Some(0), log_append_time: None };
         self.partition.delivered(self.at(request), ack, &mut self.settled);
-        self.touch();
+        self.reschedule();
     }
 
     fn retriable(&mut self, request: CorrelationId, doubt: Doubt) {
         let index = self.at(request);
         self.partition.retry(index, doubt, why(), Deadline::NEVER, &mut self.settled);
-        self.touch();
+        self.reschedule();
     }
 
     fn out_of_order(&mut self, request: CorrelationId) {
         self.partition.out_of_order(self.at(request), Doubt::None, &why(), Deadline::NEVER, &mut self.settled);
-        self.touch();
+        self.reschedule();
     }
 
     fn lose(&mut self, request: CorrelationId) {
         self.partition.lost((CONN, request), true, (&why(), Deadline::NEVER), &mut self.settled);
-        self.touch();
+        self.reschedule();
     }
 
     fn refuse(&mut self, request: CorrelationId) {
         self.partition.refuse(self.at(request), Doubt::None, &why(), &mut self.settled);
-        self.touch();
+        self.reschedule();
     }
 
     fn expire(&mut self) {
         self.now += Duration::from_secs(200);
         self.partition.expire(self.now, |_| why(), &mut self.settled);
-        self.touch();
+        self.reschedule();
     }
 
     /// The topic was made anew.
     fn recreate(&mut self) {
         self.partition.recreated(&why());
-        self.touch();
+        self.reschedule();
     }
 
-    fn touch(&mut self) {
-        if self.partition.needs_epoch(&mut Freed::default()) {
+    fn reschedule(&mut self) {
+        if self.partition.needs_epoch(&mut Amount::default()) {
             self.partition.adopt(Some(SECOND), &mut self.settled);
         }
     }
@@ -379,7 +379,7 @@ fn a_split_keeps_the_order_under_the_next_epoch() {
     let len = bench.partition.batch(index).unwrap().len();
     bench.partition.limit_batches(two_of_four(len));
     bench.partition.split(index);
-    bench.touch();
+    bench.reschedule();
     let mut stamps = Vec::new();
     loop {
         let sent = bench.send();
@@ -405,7 +405,7 @@ fn only_the_named_records_fail() {
         refused = out;
         kept
     });
-    bench.touch();
+    bench.reschedule();
     assert_eq!(refused.iter().map(Batch::count).collect::<Vec<_>>(), [1, 1]);
     let again = bench.send();
     bench.ack(again[0]);
@@ -456,7 +456,7 @@ fn a_purge_leaves_what_was_written_under_the_epoch_before() {
     let index = bench.partition.find(CONN, sent[0]).unwrap();
     let why = Arc::new(DeliveryErrorKind::Purged);
     bench.partition.out_of_order(index, Doubt::None, &why, Deadline::NEVER, &mut bench.settled);
-    assert!(bench.partition.needs_epoch(&mut Freed::default()));
+    assert!(bench.partition.needs_epoch(&mut Amount::default()));
     bench.partition.adopt(Some(SECOND), &mut bench.settled);
     bench.partition.purge(&why, &mut bench.settled);
     assert_eq!(bench.settled.len(), 1, "only the second was never written");

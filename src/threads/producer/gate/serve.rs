@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::state::{Delivery, Orders, Remains, Report};
 use super::{Gate, tell_and_leave, wait_until, wake_unlocked};
-use crate::engine::producer::Freed;
+use crate::engine::producer::Amount;
 use crate::queue::{Phase, Sealed};
 use crate::sync::Waker;
 use crate::threads::clock;
@@ -64,7 +64,7 @@ impl Gate {
     }
 
     /// The callbacks of a batch have returned: what it held, and its memory, if they needed it.
-    pub fn called(&self, held: Freed, buffer: Option<Vec<u8>>) {
+    pub fn called(&self, held: Amount, buffer: Option<Vec<u8>>) {
         let mut state = self.state.lock();
         state.called.held.add(held);
         state.called.buffers.extend(buffer);

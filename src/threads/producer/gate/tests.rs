@@ -5,7 +5,7 @@ use std::thread;
 
 use super::super::state::{Abandon, Orders, Report};
 use super::*;
-use crate::engine::producer::{Errors, Freed};
+use crate::engine::producer::{Amount, Errors};
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::message::Timestamp;
 use crate::net::Net;
@@ -18,7 +18,7 @@ fn everything_that_is_asked_wakes_a_sleeping_worker() {
         ("deliver", Gate::deliver),
         ("flush", |gate| drop(gate.flush(Duration::ZERO))),
         ("partitions", |gate| drop(gate.partitions("orders", Duration::ZERO))),
-        ("called", |gate| gate.called(Freed { messages: 1, bytes: 1 }, None)),
+        ("called", |gate| gate.called(Amount { messages: 1, bytes: 1 }, None)),
         ("abandon", |gate| gate.abandon(Abandon::ToReport)),
         ("close", Gate::close),
         ("a full queue", |gate| (1..10).for_each(|n| drop(put(gate, 0, n, Duration::ZERO)))),

@@ -1,5 +1,5 @@
 //! The requests that one connection still has to write, and how far it is. Pure: the socket says how many bytes it
-//! took, and the outbox says which requests that began and finished.
+//! took, and the send_buffer says which requests that began and finished.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -8,7 +8,7 @@ use crate::wire::frame::Frame;
 
 /// Frames in the order they were queued; the first may be written in part.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct SendBuffer {
     frames: VecDeque<Frame>,
     /// Bytes of the first frame that the socket took already.
     taken: usize,
@@ -23,7 +23,7 @@ pub struct Progress {
     pub finished: usize,
 }
 
-impl Outbox {
+impl SendBuffer {
     /// Queues a frame behind the others.
     pub fn push(&mut self, frame: Frame) {
         self.frames.push_back(frame);
@@ -83,16 +83,16 @@ mod tests {
 
     use super::*;
 
-    fn outbox(frames: &[&str]) -> Outbox {
-        let mut outbox = Outbox::default();
+    fn send_buffer(frames: &[&str]) -> SendBuffer {
+        let mut send_buffer = SendBuffer::default();
         for frame in frames {
-            outbox.push(Frame::new(frame.as_bytes().to_vec()));
+            send_buffer.push(Frame::new(frame.as_bytes().to_vec()));
         }
-        outbox
+        send_buffer
     }
 
-    fn next_bytes(outbox: &Outbox) -> Vec<u8> {
-        outbox.slices(usize::MAX).iter().flat_map(|slice| slice.iter().copied()).collect()
+    fn next_bytes(send_buffer: &SendBuffer) -> Vec<u8> {
+        send_buffer.slices(usize::MAX).iter().flat_map(|slice| slice.iter().copied()).collect()
     }
 
     fn progress(started: usize, finished: usize) -> Progress {
@@ -108,57 +108,57 @@ mod tests {
         let ended = [0, 0, 0, 1, 2, 2, 3];
         for first in 0..=6 {
             for second in first..=6 {
-                let mut outbox = outbox(&frames);
+                let mut send_buffer = send_buffer(&frames);
                 let mut from = 0;
                 for to in [first, second, 6] {
-                    assert_eq!(next_bytes(&outbox), all[from..]);
+                    assert_eq!(next_bytes(&send_buffer), all[from..]);
                     let expected = progress(begun[to] - begun[from], ended[to] - ended[from]);
-                    assert_eq!(outbox.accept(to - from), expected, "{from} to {to}");
+                    assert_eq!(send_buffer.accept(to - from), expected, "{from} to {to}");
                     from = to;
                 }
-                assert!(outbox.is_empty());
+                assert!(send_buffer.is_empty());
             }
         }
     }
 
     #[test]
     fn a_frame_queued_behind_a_half_written_one_comes_after_it() {
-        let mut outbox = outbox(&["abc"]);
-        assert_eq!(outbox.accept(2), progress(1, 0));
-        outbox.push(Frame::with_splices(b"12".to_vec(), vec![(1, Arc::new(b"--".to_vec()))]));
-        assert_eq!(next_bytes(&outbox), b"c1--2");
-        assert_eq!(outbox.accept(2), progress(1, 1));
-        assert_eq!(next_bytes(&outbox), b"--2");
-        assert_eq!(outbox.accept(3), progress(0, 1));
+        let mut send_buffer = send_buffer(&["abc"]);
+        assert_eq!(send_buffer.accept(2), progress(1, 0));
+        send_buffer.push(Frame::with_splices(b"12".to_vec(), vec![(1, Arc::new(b"--".to_vec()))]));
+        assert_eq!(next_bytes(&send_buffer), b"c1--2");
+        assert_eq!(send_buffer.accept(2), progress(1, 1));
+        assert_eq!(next_bytes(&send_buffer), b"--2");
+        assert_eq!(send_buffer.accept(3), progress(0, 1));
     }
 
     #[test]
     fn empty() {
-        let mut outbox = outbox(&[]);
-        assert!(outbox.is_empty() && outbox.slices(9).is_empty());
-        assert_eq!(outbox.accept(0), progress(0, 0));
+        let mut send_buffer = send_buffer(&[]);
+        assert!(send_buffer.is_empty() && send_buffer.slices(9).is_empty());
+        assert_eq!(send_buffer.accept(0), progress(0, 0));
     }
 
     #[test]
     fn frames_without_bytes_pass() {
-        let mut outbox = outbox(&["", "a", "", ""]);
-        assert_eq!(outbox.accept(0), progress(1, 1));
-        assert_eq!(outbox.accept(1), progress(3, 3));
-        assert!(outbox.is_empty());
+        let mut send_buffer = send_buffer(&["", "a", "", ""]);
+        assert_eq!(send_buffer.accept(0), progress(1, 1));
+        assert_eq!(send_buffer.accept(1), progress(3, 3));
+        assert!(send_buffer.is_empty());
     }
 
     #[test]
     fn a_write_has_no_more_slices_than_asked_for() {
-        let outbox = outbox(&["a", "b", "c"]);
-        assert_eq!(outbox.slices(2).len(), 2);
+        let send_buffer = send_buffer(&["a", "b", "c"]);
+        assert_eq!(send_buffer.slices(2).len(), 2);
     }
 
     #[test]
     fn a_write_is_not_much_larger_than_a_socket_takes() {
-        let mut outbox = Outbox::default();
+        let mut send_buffer = SendBuffer::default();
         for _ in 0..10 {
-            outbox.push(Frame::new(vec![0; WRITE_BYTES / 2]));
+            send_buffer.push(Frame::new(vec![0; WRITE_BYTES / 2]));
         }
-        assert_eq!(outbox.slices(1024).len(), 2);
+        assert_eq!(send_buffer.slices(1024).len(), 2);
     }
 }

@@ -4,39 +4,39 @@ use std::collections::BTreeMap;
 
 /// Partitions that have something to send, and the account of what was sent and has no fate.
 #[derive(Debug, Default)]
-pub struct Outbox {
-    /// By node id of the leader, first come first served. `ProducerEngine::touch` keeps it exact: a partition stands
+pub struct SendQueue {
+    /// By node id of the leader, first come first served. `ProducerEngine::reschedule` keeps it exact: a partition stands
     /// here once if it may send now, and under its leader, else not at all.
     ready: BTreeMap<i32, BTreeMap<u64, (u32, i32)>>,
     next_place: u64,
     /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
     fresh: Vec<(u32, i32)>,
-    held: Freed,
+    held: Amount,
 }
 
 /// Where a partition stands among those that have something to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SendPosition {
     node: i32,
     number: u64,
 }
 
-impl Outbox {
+impl SendQueue {
     /// Puts a partition where it belongs, behind those that are there: under `leader`, or nowhere.
-    pub(super) fn list(&mut self, (topic, number): (u32, i32), leader: Option<i32>, place: &mut Option<Place>) {
+    pub(super) fn list(&mut self, (topic, number): (u32, i32), leader: Option<i32>, place: &mut Option<SendPosition>) {
         if place.map(|place| place.node) == leader {
             return;
         }
         self.unlist(place);
         if let Some(node) = leader {
-            *place = Some(Place { node, number: self.next_place });
+            *place = Some(SendPosition { node, number: self.next_place });
             self.ready.entry(node).or_default().insert(self.next_place, (topic, number));
             self.next_place += 1;
         }
     }
 
-    pub(super) fn unlist(&mut self, place: &mut Option<Place>) {
-        let Some(Place { node, number }) = place.take() else { return };
+    pub(super) fn unlist(&mut self, place: &mut Option<SendPosition>) {
+        let Some(SendPosition { node, number }) = place.take() else { return };
         if let Some(list) = self.ready.get_mut(&node) {
             list.remove(&number);
             if list.is_empty() {
@@ -53,16 +53,16 @@ impl Outbox {
         self.fresh.pop()
     }
 
-    pub(super) fn hold(&mut self, more: Freed) {
+    pub(super) fn hold(&mut self, more: Amount) {
         self.held.add(more);
     }
 
-    pub(super) fn free(&mut self, less: Freed) {
+    pub(super) fn free(&mut self, less: Amount) {
         self.held.messages = self.held.messages.saturating_sub(less.messages);
         self.held.bytes = self.held.bytes.saturating_sub(less.bytes);
     }
 
-    pub(super) fn held(&self) -> Freed {
+    pub(super) fn held(&self) -> Amount {
         self.held
     }
 
@@ -84,14 +84,14 @@ impl Outbox {
 
 /// What changed in the account of bytes that were sent and have no fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Freed {
+pub struct Amount {
     /// Messages.
     pub messages: usize,
     /// Bytes.
     pub bytes: usize,
 }
 
-impl Freed {
+impl Amount {
     /// Adds another.
     pub fn add(&mut self, other: Self) {
         self.messages += other.messages;

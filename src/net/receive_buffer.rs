@@ -7,7 +7,7 @@ use crate::error::{ConnectionErrorKind, Speaks};
 
 /// The unfinished response of one connection.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct ReceiveBuffer {
     limit: usize,
     /// Whether no response was whole yet: only then can the peer turn out not to be a Kafka broker.
     first: bool,
@@ -20,8 +20,8 @@ enum Part {
     Body { bytes: Vec<u8>, size: usize },
 }
 
-impl Inbox {
-    /// An inbox that takes responses of up to `limit` bytes, their size field not counted.
+impl ReceiveBuffer {
+    /// An receive_buffer that takes responses of up to `limit` bytes, their size field not counted.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit, first: true, part: Part::START }
@@ -125,11 +125,11 @@ mod tests {
 
     /// What comes out when `pieces` arrive one after the other.
     fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Result<(), ConnectionErrorKind>) {
-        let mut inbox = Inbox::new(LIMIT);
+        let mut receive_buffer = ReceiveBuffer::new(LIMIT);
         let mut bodies = Vec::new();
         for mut piece in pieces {
             loop {
-                match inbox.next(&mut piece) {
+                match receive_buffer.next(&mut piece) {
                     Ok(Some(body)) => bodies.push(body),
                     Ok(None) => break,
                     Err(kind) => return (bodies, Err(kind)),
@@ -191,26 +191,26 @@ mod tests {
 
     #[test]
     fn a_size_that_lies_takes_no_memory() {
-        let mut inbox = Inbox::new(usize::MAX);
+        let mut receive_buffer = ReceiveBuffer::new(usize::MAX);
         let mut sent = 0;
         let mut pieces = vec![1_000_000_i32.to_be_bytes().to_vec()];
         pieces.resize(20, vec![0; 50_000]);
         for piece in pieces {
             sent += piece.len();
-            assert!(inbox.next(&mut &*piece).unwrap().is_none());
-            let Part::Body { bytes, .. } = &inbox.part else { panic!("not in the body") };
+            assert!(receive_buffer.next(&mut &*piece).unwrap().is_none());
+            let Part::Body { bytes, .. } = &receive_buffer.part else { panic!("not in the body") };
             assert!(bytes.capacity() <= FIRST_RESERVE_BYTES.max(2 * sent), "{} for {sent}", bytes.capacity());
         }
     }
 
     #[test]
     fn a_body_takes_no_more_memory_than_its_size() {
-        let mut inbox = Inbox::new(usize::MAX);
+        let mut receive_buffer = ReceiveBuffer::new(usize::MAX);
         let size = 150_001;
         let bytes = response(&vec![1; size]);
         let mut body = None;
         for mut piece in bytes.chunks(1000) {
-            body = inbox.next(&mut piece).unwrap();
+            body = receive_buffer.next(&mut piece).unwrap();
         }
         assert_eq!(body.unwrap().capacity(), size);
     }
@@ -244,9 +244,9 @@ mod tests {
 
     #[test]
     fn an_error_stays() {
-        let mut inbox = Inbox::new(LIMIT);
+        let mut receive_buffer = ReceiveBuffer::new(LIMIT);
         for _ in 0..3 {
-            assert!(inbox.next(&mut &b"HTTP/1.1"[..]).is_err());
+            assert!(receive_buffer.next(&mut &b"HTTP/1.1"[..]).is_err());
         }
     }
 }
