@@ -8,7 +8,7 @@ use super::varint::{put_varlong, take_varint, varlong_len};
 // A name length and a value length, one byte each.
 const MIN_HEADER: usize = 2;
 
-/// Appends the tail of a record to `out`: [`len_of`] the same arguments is how many bytes.
+/// Appends the tail of a record to `out`.
 ///
 /// No length may exceed `i32::MAX`, or no reader takes it; who calls checks the size before.
 pub fn put<'a>(
@@ -32,8 +32,7 @@ pub(super) fn put_headers<'a>(out: &mut Vec<u8>, headers: impl ExactSizeIterator
 }
 
 /// How many bytes [`put`] appends.
-#[inline]
-#[must_use]
+#[cfg(test)]
 pub fn len_of<'a>(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
