@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BrokerError, ConnectionError, FatalError, OneLine};
+use super::{BrokerError, ConnectionError, OneLine};
 use crate::message::{Message, Topic};
 
 /// A message that was accepted and not delivered, why, and whether it may be in the log all the same.
@@ -246,6 +246,28 @@ impl Error for DeliveryErrorKind {
             Self::Fatal(error) => Some(&**error),
             _ => None,
         }
+    }
+}
+
+/// Why a producer cannot go on: every message it holds, and every later one, fails with this.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FatalError {
+    /// The broker's or client's error.
+    pub cause: DeliveryErrorKind,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl fmt::Display for FatalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the producer cannot go on: {}; {}", self.cause, self.advice)
+    }
+}
+
+impl Error for FatalError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.cause)
     }
 }
 

@@ -11,13 +11,15 @@ mod config;
 mod connection;
 mod delivery;
 mod produce;
+mod topic;
 
 pub use check::{BrokerInfo, CheckError, ClusterInfo};
 pub use code::ErrorCode;
 pub use config::{ConfigError, ConfigProblem, InvalidAddress};
 pub use connection::{Advertised, ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
-pub use delivery::{DeliveryError, DeliveryErrorKind, Persistence};
-pub use produce::{BufferLimit, BufferOverflow, FatalError, InvalidTopic, ProduceError, ProduceErrorKind};
+pub use delivery::{DeliveryError, DeliveryErrorKind, FatalError, Persistence};
+pub use produce::{BufferLimit, BufferOverflow, ProduceError, ProduceErrorKind};
+pub use topic::InvalidTopic;
 
 /// What to do about an error of the system, which is for `otherwise` to say unless no descriptors are left.
 fn advice<'a>(error: &io::Error, otherwise: &'a str) -> &'a str {

@@ -6,7 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DeliveryErrorKind, NotStarted};
+use super::topic::cut;
+use super::{DeliveryErrorKind, FatalError, InvalidTopic, NotStarted};
 use crate::message::Message;
 
 /// A message that was not accepted, and why. It owns the message, so nothing is lost.
@@ -121,35 +122,6 @@ pub enum BufferLimit {
     BufferBytesize(usize),
 }
 
-/// Why a producer cannot go on: every message it holds, and every later one, fails with this.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct FatalError {
-    /// The broker's or client's error.
-    pub cause: DeliveryErrorKind,
-    /// What to do about it.
-    pub advice: &'static str,
-}
-
-/// A topic name that Kafka does not allow, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidTopic {
-    name: String,
-    why: &'static str,
-}
-
-impl InvalidTopic {
-    pub(crate) fn new(name: &str, why: &'static str) -> Self {
-        Self { name: cut(name), why }
-    }
-
-    /// The name, cut after 300 characters.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
 impl fmt::Display for ProduceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
@@ -230,31 +202,6 @@ impl fmt::Display for BufferOverflow {
             ),
         }
     }
-}
-
-impl fmt::Display for FatalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the producer cannot go on: {}; {}", self.cause, self.advice)
-    }
-}
-
-impl Error for FatalError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.cause)
-    }
-}
-
-impl fmt::Display for InvalidTopic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\" is not a topic name: {}", self.name.escape_debug(), self.why)
-    }
-}
-
-impl Error for InvalidTopic {}
-
-/// The beginning of a name, which may be hostile and huge: enough to recognise it.
-fn cut(name: &str) -> String {
-    name.chars().take(300).collect()
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DeliveryCallback;
 use super::delivery::DeliveryHandle;
 use super::report::{FlushError, FlushReport, MetadataError, PurgeError, ShutdownError, ShutdownReport};
 use super::undelivered::Undelivered;
+use super::{AsyncProducerBuilder, DeliveryCallback};
 use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig};
 use crate::deadline::Deadline;
-use crate::error::{DeliveryErrorKind, ProduceError, ProduceErrorKind};
+use crate::error::{ConfigError, DeliveryErrorKind, ProduceError, ProduceErrorKind};
 use crate::fate::slot::{self, Slot};
 use crate::message::Message;
 use crate::queue::only_borrows;
@@ -49,6 +49,19 @@ struct Shared {
     /// Between callers that start the threads with their first message and those that join them at the end. Locked
     /// before the gate where both are, at the start only.
     threads: Mutex<Option<Threads>>,
+}
+
+impl AsyncProducerBuilder {
+    /// Checks the options and makes the producer. Opens no connection and starts no thread: the first
+    /// `produce` does.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists everything that is wrong: options outside their limits or that contradict each
+    /// other or the client's.
+    pub fn build(self) -> Result<AsyncProducer, ConfigError> {
+        let (client, producer, queue, callback) = self.check()?;
+        Ok(AsyncProducer::new(client, Arc::new(producer), queue, callback))
+    }
 }
 
 impl AsyncProducer {

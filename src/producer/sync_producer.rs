@@ -10,12 +10,12 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AsyncProducerBuilder, DeliveryFailed, Undelivered};
+use super::{AsyncProducerBuilder, DeliveryFailed, ProducerBuilder, Undelivered};
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::deadline::Deadline;
 use crate::engine::producer::{BatchFate, Errors, ProducerEngine};
 use crate::error::{
-    BufferLimit, BufferOverflow, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ProduceError,
+    BufferLimit, BufferOverflow, ConfigError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ProduceError,
     ProduceErrorKind,
 };
 use crate::message::Message;
@@ -44,6 +44,18 @@ pub struct Producer {
     running: Option<Box<Running>>,
     /// The process in which the first message was produced.
     pid: Option<u32>,
+}
+
+impl ProducerBuilder {
+    /// Checks the options and makes the producer. Opens no connection: the first `deliver_messages` does.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists everything that is wrong: options outside their limits or that contradict each
+    /// other or the client's.
+    pub fn build(self) -> Result<Producer, ConfigError> {
+        let (client, producer) = self.check()?;
+        Ok(Producer::new(client, Arc::new(producer)))
+    }
 }
 
 impl Producer {

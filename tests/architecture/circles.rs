@@ -11,17 +11,13 @@ use std::ops::Range;
 use super::tests::tree;
 use super::{Source, Tree, assert_none, is_in_word, leaves, occurrences};
 
-/// The modules at the top of `src` that still have circles. The list may only become shorter: the test fails for a
-/// module that has none.
-const WITH_CIRCLES: [&str; 3] = ["error", "message", "producer"];
-
 #[test]
 fn no_file_names_one_that_names_it_back() {
-    assert_none(&in_circles(&Tree::of_this_crate(), &WITH_CIRCLES));
+    assert_none(&in_circles(&Tree::of_this_crate()));
 }
 
-/// The circles between files, without those inside of `tolerated`, and what of `tolerated` has none.
-fn in_circles(tree: &Tree, tolerated: &[&str]) -> Vec<String> {
+/// The circles between files, in words.
+fn in_circles(tree: &Tree) -> Vec<String> {
     let names = Names::of(tree);
     let arrows: Arrows = names.sources.iter().map(|(file, source)| (file.clone(), names.named_by(source))).collect();
     // Each once, from the first of its files.
@@ -31,15 +27,7 @@ fn in_circles(tree: &Tree, tolerated: &[&str]) -> Vec<String> {
         .filter_map(|file| shortest_circle(file, &arrows))
         .map(|circle| (circle.iter().copied().collect(), circle))
         .collect();
-    let is_tolerated = |file: &&str| tolerated.contains(&room(file));
-    let wrong = circles.values().filter(|circle| !circle.iter().all(is_tolerated));
-    let clean = tolerated.iter().filter(|listed| !circles.keys().flatten().any(|file| room(file) == **listed));
-    let clean = clean.map(|listed| format!("{listed} has no circles: take it from the list"));
-    wrong.map(|circle| in_words(circle, &arrows)).chain(clean).collect()
-}
-
-fn room(file: &str) -> &str {
-    file.split("::").next().unwrap_or(file)
+    circles.values().map(|circle| in_words(circle, &arrows)).collect()
 }
 
 fn in_words(circle: &[&str], arrows: &Arrows) -> String {
@@ -194,7 +182,7 @@ mod tests {
 
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
         let root = ("src/lib.rs", "mod a; mod b; mod room; pub use room::Room; pub use b::B;");
-        in_circles(&tree(&[&[root], files].concat()), &[])
+        in_circles(&tree(&[&[root], files].concat()))
     }
 
     #[test]
@@ -266,22 +254,5 @@ mod tests {
             ]);
             assert_eq!(found, [""; 0], "{path}: {text}");
         }
-    }
-
-    #[test]
-    fn a_listed_module_may_have_circles_and_must_leave_the_list_without_them() {
-        let files = [
-            ("src/lib.rs", ""),
-            ("src/a/x.rs", "use super::y::Y;"),
-            ("src/a/y.rs", "use super::x::X;"),
-            ("src/b.rs", ""),
-        ];
-        assert_eq!(in_circles(&tree(&files), &["a"]), [""; 0]);
-        assert_eq!(in_circles(&tree(&files), &["a", "b"]), ["b has no circles: take it from the list"]);
-        assert_eq!(in_circles(&tree(&files), &[]).len(), 1);
-        // A circle that leaves the listed modules is not tolerated.
-        let out = [files[0], ("src/a/x.rs", "use crate::b::B;"), ("src/b.rs", "use crate::a::x::X;")];
-        let found = in_circles(&tree(&out), &["a"]);
-        assert_eq!(found, ["a circle: a::x names b::B, b names a::x::X"]);
     }
 }

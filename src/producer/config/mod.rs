@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::{Options, producer_options};
-use super::{AsyncProducer, Producer};
 use crate::config::{ClientConfig, OnOverflow, ProducerConfig, QueueConfig, RequiredAcks};
 use crate::error::{ConfigError, DeliveryError};
 use crate::fate::Delivered;
@@ -46,16 +45,6 @@ impl ProducerBuilder {
     }
 
     producer_options!();
-
-    /// Checks the options and makes the producer. Opens no connection: the first `deliver_messages` does.
-    ///
-    /// # Errors
-    /// [`ConfigError`] lists everything that is wrong: options outside their limits or that contradict each
-    /// other or the client's.
-    pub fn build(self) -> Result<Producer, ConfigError> {
-        let (client, producer) = self.check()?;
-        Ok(Producer::new(client, Arc::new(producer)))
-    }
 
     /// The checked options as plain data.
     pub(crate) fn check(self) -> Result<(Arc<ClientConfig>, ProducerConfig), ConfigError> {
@@ -219,17 +208,6 @@ impl AsyncProducerBuilder {
     }
 
     producer_options!();
-
-    /// Checks the options and makes the producer. Opens no connection and starts no thread: the first
-    /// `produce` does.
-    ///
-    /// # Errors
-    /// [`ConfigError`] lists everything that is wrong: options outside their limits or that contradict each
-    /// other or the client's.
-    pub fn build(self) -> Result<AsyncProducer, ConfigError> {
-        let (client, producer, queue, callback) = self.check()?;
-        Ok(AsyncProducer::new(client, Arc::new(producer), queue, callback))
-    }
 
     /// The checked options as plain data.
     pub(crate) fn check(self) -> Result<AsyncParts, ConfigError> {
