@@ -113,9 +113,11 @@ fn stalled_with<'a>(message: impl Fn(u64) -> Message<'a> + Sync) -> u64 {
     let cluster = cluster(20);
     // Full batches leave, so that the five requests that may be under way are large ones.
     let producer = producer(&cluster.bootstrap()).max_queue_size(MANY).build().unwrap();
-    // A partition that has delivered may have five batches under way, one that has not only one.
+    // A partition that has delivered may have five batches under way, one that has not only one. A link that has
+    // carried 16 MiB may have any number of bytes under way.
+    let value = "x".repeat(900_000);
     for partition in 0..20 {
-        producer.produce(Message::new("orders", "v").with_partition(partition)).unwrap();
+        producer.produce(Message::new("orders", &value).with_partition(partition)).unwrap();
     }
     assert_eq!(producer.flush(LONG).unwrap().failed, 0);
     let stalled = cluster.inject(Fault::on(Api::Produce).stall());
