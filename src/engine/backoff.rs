@@ -30,12 +30,12 @@ impl Backoff {
 
 /// When something was begun, to bound how often that happens: at most five times in a second.
 #[derive(Clone, Debug, Default)]
-pub struct Pace {
+pub struct RateLimit {
     /// The last times, the newest at the end.
     begun: VecDeque<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     /// Notes that it begins.
     pub fn begin(&mut self, now: Instant) {
         self.begun.push_back(now);
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_pace_allows_five_times_in_any_second() {
         let (start, apart) = (crate::engine::test_clock(), Duration::from_millis(30));
-        let (mut pace, mut begun) = (Pace::default(), Vec::new());
+        let (mut pace, mut begun) = (RateLimit::default(), Vec::new());
         for millis in 0..3000 {
             let now = start + Duration::from_millis(millis);
             if begun.is_empty() || pace.next(apart).passed(now) {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::cluster::causes::{About, Standing};
+use super::cluster::causes::{Standing, Subject};
 use super::cluster::demand::{Demand, TopicDemand};
 use super::cluster::link::Peer;
 use super::cluster::news::News;
-use super::cluster::{Cluster, Options};
+use super::cluster::{Cluster, ClusterOptions};
 use super::{Action, Engine};
 use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
@@ -157,8 +157,8 @@ impl Engine for CheckEngine {
         self.heed_news();
     }
 
-    fn put_off(&mut self, until: Instant) {
-        self.cluster.put_off(until);
+    fn extend_timeouts(&mut self, until: Instant) {
+        self.cluster.extend_timeouts(until);
     }
 
     fn advance(&mut self, now: Instant) {
@@ -211,13 +211,13 @@ impl Demand for Nothing {
         false
     }
 
-    fn standing(&self, _: About, _: Instant) -> Standing {
+    fn standing(&self, _: Subject, _: Instant) -> Standing {
         Standing::Over
     }
 }
 
 /// As a producer, without options of its own: it says whether one could work.
-const OPTIONS: Options = Options {
+const OPTIONS: ClusterOptions = ClusterOptions {
     needed: &[Api::Metadata, Api::Produce, Api::InitProducerId],
     creates_topics: false,
     retry: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) },

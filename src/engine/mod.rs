@@ -33,7 +33,7 @@ pub trait Engine {
 
     /// Nobody has looked at the sockets for long: what their other ends are asked for is not given up before `until`.
     /// What waits here is, because no answer can be under way. Each connection and batch is put off once.
-    fn put_off(&mut self, until: Instant);
+    fn extend_timeouts(&mut self, until: Instant);
 
     /// Judges deadlines and decides what to send. Call it after inputs, and when
     /// [`next_deadline`](Self::next_deadline) has come.

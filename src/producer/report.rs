@@ -248,7 +248,7 @@ const AFTER_FORK: &str = "the process forked after the producer had started; mak
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::producer::Errors;
+    use crate::engine::producer::FailedMessages;
     use crate::error::Persistence;
     use crate::error::tests::assert_text;
 
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn delivery_failed_counts_and_says_why() {
-        let purged = Errors::of(&["v"], DeliveryErrorKind::Purged, Persistence::No);
+        let purged = FailedMessages::of(&["v"], DeliveryErrorKind::Purged, Persistence::No);
         let mut failed = DeliveryFailed { failed: vec![purged].into(), remaining: 2, last_error: None };
         assert_text(
             &failed,

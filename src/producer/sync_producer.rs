@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{AsyncProducerBuilder, DeliveryFailed, ProducerBuilder, Undelivered};
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::deadline::Deadline;
-use crate::engine::producer::{BatchFate, Errors, ProducerEngine};
+use crate::engine::producer::{BatchFate, FailedMessages, ProducerEngine};
 use crate::error::{
     BufferLimit, BufferOverflow, ConfigError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ProduceError,
     ProduceErrorKind,
@@ -231,7 +231,7 @@ impl Producer {
     }
 
     /// Delivers until each message has its fate or the time is up, and returns what is in the way of those left.
-    fn deliver(&mut self, failed: &mut Vec<Errors>) -> Option<Arc<DeliveryErrorKind>> {
+    fn deliver(&mut self, failed: &mut Vec<FailedMessages>) -> Option<Arc<DeliveryErrorKind>> {
         let mut running = match self.ready() {
             Ok(running) => running,
             Err(error) => return Some(Arc::new(self.io_error(error))),
@@ -298,7 +298,7 @@ impl Producer {
     }
 
     /// Gives a delivered batch back, for its memory.
-    fn settle(&mut self, fate: BatchFate, failed: &mut Vec<Errors>) -> Option<BatchFate> {
+    fn settle(&mut self, fate: BatchFate, failed: &mut Vec<FailedMessages>) -> Option<BatchFate> {
         self.queue.release(fate.count() as u64, fate.queue_bytes());
         if fate.is_delivered() {
             return Some(fate);

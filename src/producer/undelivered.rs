@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
 
-use crate::engine::producer::Errors;
+use crate::engine::producer::FailedMessages;
 use crate::error::{DeliveryError, DeliveryErrorKind};
 
 /// Messages that were not delivered, handed back: an iterator that makes each one as it goes, with why it was not
@@ -33,7 +33,7 @@ use crate::error::{DeliveryError, DeliveryErrorKind};
 #[must_use = "these messages will not be delivered"]
 pub struct Undelivered {
     /// In their order; each has at least one message left.
-    batches: VecDeque<Errors>,
+    batches: VecDeque<FailedMessages>,
     len: usize,
 }
 
@@ -52,7 +52,7 @@ impl Undelivered {
 
     /// Copies of the messages that are left, made as it goes; they stay.
     pub fn iter(&self) -> impl Iterator<Item = DeliveryError> {
-        self.batches.iter().flat_map(Errors::iter)
+        self.batches.iter().flat_map(FailedMessages::iter)
     }
 
     /// All that are left as owned messages.
@@ -89,10 +89,10 @@ impl ExactSizeIterator for Undelivered {}
 
 impl FusedIterator for Undelivered {}
 
-impl From<Vec<Errors>> for Undelivered {
-    fn from(batches: Vec<Errors>) -> Self {
-        let batches: VecDeque<Errors> = batches.into_iter().filter(|batch| batch.len() > 0).collect();
-        let len = batches.iter().map(Errors::len).sum();
+impl From<Vec<FailedMessages>> for Undelivered {
+    fn from(batches: Vec<FailedMessages>) -> Self {
+        let batches: VecDeque<FailedMessages> = batches.into_iter().filter(|batch| batch.len() > 0).collect();
+        let len = batches.iter().map(FailedMessages::len).sum();
         Self { batches, len }
     }
 }
@@ -110,8 +110,8 @@ mod tests {
     use crate::error::Persistence;
 
     fn undelivered() -> Undelivered {
-        let purged = |values: &[&str]| Errors::of(values, DeliveryErrorKind::Purged, Persistence::No);
-        let failed = Errors::of(&["c"], DeliveryErrorKind::Internal("boom".into()), Persistence::Possibly);
+        let purged = |values: &[&str]| FailedMessages::of(values, DeliveryErrorKind::Purged, Persistence::No);
+        let failed = FailedMessages::of(&["c"], DeliveryErrorKind::Internal("boom".into()), Persistence::Possibly);
         vec![purged(&[]), purged(&["a", "b"]), failed, purged(&["d"]), purged(&[])].into()
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn the_debug_form_says_how_many_and_why_and_not_what() {
         let text = format!(
             "{:?}",
-            Undelivered::from(vec![Errors::of(&["secret"], DeliveryErrorKind::Purged, Persistence::No)])
+            Undelivered::from(vec![FailedMessages::of(&["secret"], DeliveryErrorKind::Purged, Persistence::No)])
         );
         assert_eq!(text, "Undelivered { len: 1, first: Some(Purged), .. }");
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::chunk::Chunk;
 use super::filling::Sealed;
-use super::places::{Queue, Timer, Worker};
+use super::places::{Queue, TimerState, WorkerState};
 use crate::deadline::Deadline;
 
 impl Queue {
@@ -39,7 +39,7 @@ impl Queue {
             debug_assert!(sealed.is_empty(), "all that was sealed before is due with it");
             out.extend(iter::from_fn(|| self.filling.take(self.accepted)));
             self.all_due();
-            self.look_closer();
+            self.leave_fast_path();
         }
         if let Some(last) = out.back() {
             self.taken = last.upto;
@@ -50,14 +50,14 @@ impl Queue {
     /// The worker is about to wait: from now on it must be woken. Not if something is due.
     pub fn sleep(&mut self) {
         if self.taken >= self.due_upto {
-            self.worker = Worker::Asleep;
+            self.worker = WorkerState::Asleep;
         }
     }
 
     /// Whether the worker must be woken for something that is no message; it counts as woken then.
     #[must_use = "the worker must be woken"]
     pub fn rouse(&mut self) -> bool {
-        mem::replace(&mut self.worker, Worker::Awake) == Worker::Asleep
+        mem::replace(&mut self.worker, WorkerState::Awake) == WorkerState::Asleep
     }
 
     /// The timer looks what it should wait for: what became old enough at `now` is due. Returns the next moment,
@@ -69,8 +69,8 @@ impl Queue {
             self.all_due();
         }
         let waits = self.waits();
-        self.timer = if waits { Timer::Armed } else { Timer::Parked };
-        self.look_closer();
+        self.timer = if waits { TimerState::Armed } else { TimerState::Parked };
+        self.leave_fast_path();
         (if waits { deadline } else { Deadline::NEVER }, self.wake())
     }
 
@@ -85,13 +85,13 @@ impl Queue {
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn is_asleep(&self) -> bool {
-        self.worker == Worker::Asleep
+        self.worker == WorkerState::Asleep
     }
 
     /// Whether the timer must look when the oldest message becomes due.
     #[must_use]
     pub fn is_armed(&self) -> bool {
-        self.timer == Timer::Armed
+        self.timer == TimerState::Armed
     }
 
     /// When the oldest message that is not due came, or an earlier one that leaves with it.
@@ -132,9 +132,9 @@ impl Queue {
     }
 
     pub(super) fn arm(&mut self) -> bool {
-        let arm = self.timer == Timer::Parked && !self.limits.interval.is_zero() && self.waits();
+        let arm = self.timer == TimerState::Parked && !self.limits.interval.is_zero() && self.waits();
         if arm {
-            self.timer = Timer::Armed;
+            self.timer = TimerState::Armed;
         }
         arm
     }
@@ -153,7 +153,7 @@ impl Queue {
         if due {
             self.all_due();
         }
-        self.look_closer();
+        self.leave_fast_path();
         sealed
     }
 

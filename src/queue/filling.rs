@@ -32,7 +32,7 @@ pub(super) struct Filling {
     /// To the worker. Boxed, so that a slot takes little memory.
     sealed: Sender<Box<Chunk>>,
     /// Slots for chunks that could wait.
-    slots: usize,
+    capacity: usize,
     spare: Spare,
 }
 
@@ -65,10 +65,10 @@ impl Filling {
     /// For batches of so many bytes, and at most so many messages at a time; and the worker's end of the channel.
     pub fn new(batch_bytes: usize, messages: usize) -> (Self, Sealed) {
         // Each chunk has a message, so a queue of few messages never has more chunks.
-        let slots = messages.min(MOST_SEALED);
-        let (sealed, received) = bounded(slots + KEPT_SLOTS);
+        let capacity = messages.min(MOST_SEALED);
+        let (sealed, received) = bounded(capacity + KEPT_CAPACITY);
         let (open, lanes, spare) = (Chunk::default(), Lanes::default(), Spare::default());
-        (Self { batch_bytes, partitioner: None, open, lanes, sealed, slots, spare }, Sealed(received))
+        (Self { batch_bytes, partitioner: None, open, lanes, sealed, capacity, spare }, Sealed(received))
     }
 
     /// Ticket of the first message in what takes messages.
@@ -90,9 +90,9 @@ impl Filling {
     pub fn way(&self, incoming: &Incoming<'_, '_, '_>, partitions: u32, anywhere: bool) -> Way {
         let Incoming { message, topic, .. } = *incoming;
         let begun = self.lanes.first().is_some();
-        let free = self.open.is_empty() && self.lanes.take(topic) && incoming.large.is_none();
+        let free = self.open.is_empty() && self.lanes.accepts(topic) && incoming.large.is_none();
         let suit = !anywhere && free && Lanes::suit(partitions) && message.partition.is_none();
-        let suit = suit && (begun || self.has_slot());
+        let suit = suit && (begun || self.has_capacity());
         match suit.then(|| self.place(message.partitioned_by(), partitions)).flatten() {
             Some(partition) => Way::Lane { partition, partitions },
             None if anywhere => Way::Run,
@@ -104,7 +104,7 @@ impl Filling {
     pub fn is_full_for(&self, incoming: &Incoming<'_, '_, '_>, way: Way) -> Option<NoRoom> {
         // Behind the lanes comes what some of their partitions may get, too.
         let past_lanes = !matches!(way, Way::Lane { .. }) && self.lanes.first().is_some();
-        if past_lanes || (incoming.large.is_some() && self.has_slot()) {
+        if past_lanes || (incoming.large.is_some() && self.has_capacity()) {
             return Some(NoRoom { is_batch: false, cannot_wait: past_lanes });
         }
         let chunk = match way {
@@ -130,7 +130,7 @@ impl Filling {
     pub fn put(&mut self, incoming: Incoming<'_, '_, '_>, way: Way, ticket: u64) {
         let Incoming { message, slot, topic, cost, large } = incoming;
         let to = To { topic, placed: way != Way::Mixed };
-        if let Some(records) = large.filter(|_| self.has_slot()) {
+        if let Some(records) = large.filter(|_| self.has_capacity()) {
             let mut chunk = Chunk::of_one(records, message, slot, to, cost);
             (chunk.first, chunk.upto) = (ticket, ticket + 1);
             self.send(chunk);
@@ -187,8 +187,8 @@ impl Filling {
     }
 
     /// Whether there is a slot for a chunk that could wait.
-    pub fn has_slot(&self) -> bool {
-        self.sealed.len() < self.slots
+    pub fn has_capacity(&self) -> bool {
+        self.sealed.len() < self.capacity
     }
 
     /// How many chunks are on their way to the worker.
@@ -265,7 +265,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// So many chunks wait for the worker; those that come then grow.
 const MOST_SEALED: usize = 1024;
 /// For all lanes, and for open chunks that cannot wait.
-const KEPT_SLOTS: usize = 2 * lanes::MOST as usize;
+const KEPT_CAPACITY: usize = 2 * lanes::MOST as usize;
 /// A longer key is hashed by the engine: nobody else can produce meanwhile.
 const HASHED_HERE: usize = 256;
 /// What a chunk takes first. Bytes of two or four steps more are one mebibyte.

@@ -29,7 +29,7 @@ impl Lanes {
     }
 
     /// Whether they take messages to this topic.
-    pub fn take(&self, topic: u32) -> bool {
+    pub fn accepts(&self, topic: u32) -> bool {
         self.first.is_none() || self.topic == topic
     }
 

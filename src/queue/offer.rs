@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::chunk::To;
 use super::filling::Incoming;
-use super::places::{Arrival, LEAST_HEAD, LikeLast, Phase, Queue, Target};
+use super::places::{ChunkTime, LEAST_HEAD, LikeLast, Phase, Queue, Target};
 use super::prepared::Prepared;
 use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::fate::slot::Slot;
@@ -116,7 +116,7 @@ impl Queue {
             if why.is_batch {
                 self.all_due();
             }
-            if (why.cannot_wait || self.filling.has_slot()) && !self.seal() {
+            if (why.cannot_wait || self.filling.has_capacity()) && !self.seal() {
                 *large = incoming.large;
                 return Err(self.refuse((self.limits.messages, false), None));
             }
@@ -126,7 +126,7 @@ impl Queue {
         if begins || self.open_len() % LOOKS_AT_CLOCK == 0 {
             let at = clock().ok_or(Refused::Forked)?;
             if begins && self.arrivals.back().is_none_or(|last| at >= last.at + self.precision()) {
-                self.arrivals.push_back(Arrival { first: self.accepted, at });
+                self.arrivals.push_back(ChunkTime { first: self.accepted, at });
             }
         }
         self.filling.put(incoming, way, self.accepted);
@@ -134,7 +134,7 @@ impl Queue {
         self.accepted += 1;
         self.bytes += cost;
         self.waiting_bytes += message.record.tail_len + LEAST_HEAD;
-        if self.open_len() >= self.chunk_messages() && self.filling.has_slot() {
+        if self.open_len() >= self.chunk_messages() && self.filling.has_capacity() {
             self.seal();
         }
         if self.has_enough() {
@@ -197,7 +197,7 @@ impl Queue {
     }
 
     /// The next message is looked at in every respect.
-    pub fn look_closer(&mut self) {
+    pub fn leave_fast_path(&mut self) {
         self.like_last = LikeLast::default();
     }
 

@@ -21,7 +21,7 @@ pub struct Queue {
     pub(super) topics: Topics,
     pub(super) filling: Filling,
     /// When the first message of each chunk came, for every chunk that still holds places, ascending.
-    pub(super) arrivals: VecDeque<Arrival>,
+    pub(super) arrivals: VecDeque<ChunkTime>,
     /// Tickets below these were accepted, were taken by the worker, are due, and gave their places back.
     pub(super) accepted: u64,
     pub(super) taken: u64,
@@ -33,8 +33,8 @@ pub struct Queue {
     /// them that are not due.
     pub(super) bytes: usize,
     pub(super) waiting_bytes: usize,
-    pub(super) worker: Worker,
-    pub(super) timer: Timer,
+    pub(super) worker: WorkerState,
+    pub(super) timer: TimerState,
     /// For the fast path. Whatever changes more than this allows for sets it to none, and the next `offer` counts anew.
     pub(super) like_last: LikeLast,
 }
@@ -68,7 +68,7 @@ pub enum Phase {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+pub(super) struct ChunkTime {
     pub first: u64,
     pub at: Instant,
 }
@@ -99,14 +99,14 @@ pub(super) enum Target {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Worker {
+pub(super) enum WorkerState {
     Awake,
     /// It waits for its sockets, and must be woken for anything new.
     Asleep,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timer {
+pub(super) enum TimerState {
     /// No message waits for it, or there is none.
     Parked,
     /// It waits for the moment at which the oldest message becomes due, or will look for a new one then.
@@ -132,8 +132,8 @@ impl Queue {
             due_chunks: 0,
             bytes: 0,
             waiting_bytes: 0,
-            worker: Worker::Awake,
-            timer: Timer::Parked,
+            worker: WorkerState::Awake,
+            timer: TimerState::Parked,
             like_last: LikeLast::default(),
         };
         (queue, sealed)
@@ -167,7 +167,7 @@ impl Queue {
     /// Takes no more messages, and makes all that it has due.
     pub fn close(&mut self) {
         self.phase = Phase::Closed;
-        self.look_closer();
+        self.leave_fast_path();
         self.all_due();
     }
 
@@ -205,7 +205,7 @@ impl Queue {
     /// How many partitions a topic has; 0 if that is not known any more.
     pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
         if self.topics.partitions(topic) != partitions {
-            self.look_closer();
+            self.leave_fast_path();
             if self.filling.lanes.first().is_some() {
                 self.seal();
             }
@@ -215,7 +215,7 @@ impl Queue {
 
     /// Why nothing can be sent to a topic now, or that something can again.
     pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
-        self.look_closer();
+        self.leave_fast_path();
         self.topics.hold_up(topic, why);
     }
 

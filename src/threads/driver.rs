@@ -143,7 +143,7 @@ impl<E: Engine, N: Network> Driver<E, N> {
         self.now = now;
         self.feed();
         if late {
-            self.put_off();
+            self.extend_timeouts();
         }
     }
 
@@ -155,9 +155,9 @@ impl<E: Engine, N: Network> Driver<E, N> {
 
     /// The last look was late: what is under way has a while from now, because what was sent just before this process
     /// was stopped, or after, could not be answered yet, nor could a request that is half written.
-    fn put_off(&mut self) {
+    fn extend_timeouts(&mut self) {
         let until = self.now + ANSWERED_WITHIN;
-        self.engine.put_off(until);
+        self.engine.extend_timeouts(until);
         if self.until.passed(until) && !self.put_off {
             (self.until, self.put_off) = (Deadline::at(until), true);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::unthreaded::{Flush, Totals};
 use ottla::deadline::Deadline;
-use ottla::engine::producer::Errors;
+use ottla::engine::producer::FailedMessages;
 use ottla::fate::slot::Awaited;
 use ottla::{BufferLimit, Message, ProduceErrorKind};
 
@@ -316,8 +316,8 @@ impl World {
         }
     }
 
-    fn purged(&mut self, caller: usize, purged: Vec<Errors>) {
-        self.tell(|| format!("{caller} has purged {} messages", purged.iter().map(Errors::len).sum::<usize>()));
+    fn purged(&mut self, caller: usize, purged: Vec<FailedMessages>) {
+        self.tell(|| format!("{caller} has purged {} messages", purged.iter().map(FailedMessages::len).sum::<usize>()));
         for error in purged.into_iter().flatten() {
             self.say(id_of(error.message().value()), (Said::Failed(error.persistence()), None));
         }

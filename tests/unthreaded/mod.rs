@@ -15,7 +15,7 @@ use mio::Waker;
 use ottla::config::{BrokerAddress, ClientConfig, ProducerConfig, QueueConfig};
 use ottla::deadline::Deadline;
 use ottla::engine::Action;
-use ottla::engine::producer::{BatchFate, Errors, ProducerEngine};
+use ottla::engine::producer::{BatchFate, FailedMessages, ProducerEngine};
 use ottla::fate::slot::{self, Awaited, Slot};
 use ottla::net::Event;
 use ottla::queue::chunk::Chunk;
@@ -176,7 +176,7 @@ impl Unthreaded {
 
     /// What a purge handed back, once it is done.
     #[must_use]
-    pub fn end_purge(&self, number: u64) -> Option<Vec<Errors>> {
+    pub fn end_purge(&self, number: u64) -> Option<Vec<FailedMessages>> {
         self.gate.look(|state| state.end_purge(number))
     }
 

@@ -17,7 +17,7 @@ use crate::error::DeliveryErrorKind;
 
 /// What an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum About {
+pub enum Subject {
     /// Metadata as a whole.
     Metadata,
     /// The producer's id.
@@ -36,7 +36,7 @@ pub enum About {
 
 /// When the log speaks of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tell {
+pub enum LogPolicy {
     /// Now.
     AtOnce,
     /// Not before a second: topics that are just made and leaders that are just chosen end it by themselves.
@@ -66,7 +66,7 @@ pub struct Causes {
 
 #[derive(Debug)]
 struct Cause {
-    about: About,
+    about: Subject,
     error: Arc<DeliveryErrorKind>,
     /// When it was met first, and last.
     since: Instant,
@@ -86,7 +86,7 @@ struct Lines {
 
 impl Causes {
     /// Remembers an error that keeps messages from being delivered, and logs it unless that was done not long ago.
-    pub fn note(&mut self, about: About, error: Arc<DeliveryErrorKind>, now: Instant, tell: Tell) {
+    pub fn note(&mut self, about: Subject, error: Arc<DeliveryErrorKind>, now: Instant, tell: LogPolicy) {
         if let Some(line) = self.line(about, error, now, tell) {
             log::warn!("{line}");
         }
@@ -94,7 +94,7 @@ impl Causes {
 
     /// Keeps an error in mind. Returns the line to log for it, or `None` if the log has spoken of it not long ago, or
     /// of many others.
-    fn line(&mut self, about: About, error: Arc<DeliveryErrorKind>, now: Instant, tell: Tell) -> Option<String> {
+    fn line(&mut self, about: Subject, error: Arc<DeliveryErrorKind>, now: Instant, tell: LogPolicy) -> Option<String> {
         let before = self.all.iter().rposition(|cause| cause.about == about).map(|at| self.all.remove(at));
         let (since, mut told) = before.map_or((now, None), |cause| (cause.since, cause.told));
         if self.all.len() >= MOST {
@@ -103,9 +103,9 @@ impl Causes {
             youngest.map(|at| self.all.remove(at));
         }
         let due = match tell {
-            Tell::AtOnce => true,
-            Tell::IfItLasts => now.saturating_duration_since(since) >= LASTS,
-            Tell::Never => false,
+            LogPolicy::AtOnce => true,
+            LogPolicy::IfItLasts => now.saturating_duration_since(since) >= LASTS,
+            LogPolicy::Never => false,
         };
         let line = if due { self.lines.line(&error, &mut told, now) } else { None };
         self.all.push(Cause { about, error, since, at: now, told });
@@ -125,12 +125,12 @@ impl Causes {
     }
 
     /// The one that was met last of those about this.
-    pub fn last_of(&self, is_meant: impl Fn(About) -> bool) -> Option<&Arc<DeliveryErrorKind>> {
+    pub fn last_of(&self, is_meant: impl Fn(Subject) -> bool) -> Option<&Arc<DeliveryErrorKind>> {
         self.all.iter().rfind(|cause| is_meant(cause.about)).map(|cause| &cause.error)
     }
 
     /// What these errors were about is well again.
-    pub fn end(&mut self, is_well: impl Fn(About) -> bool) {
+    pub fn end(&mut self, is_well: impl Fn(Subject) -> bool) {
         self.all.retain(|cause| !is_well(cause.about));
     }
 
@@ -138,14 +138,14 @@ impl Causes {
     pub fn rename(&mut self, old: Peer, new: Peer) {
         for cause in &mut self.all {
             match &mut cause.about {
-                About::Broker(peer) | About::Quota(peer) if *peer == old => *peer = new,
+                Subject::Broker(peer) | Subject::Quota(peer) if *peer == old => *peer = new,
                 _ => {}
             }
         }
     }
 
     /// Forgets what is over, and what nothing waits for any more since some time.
-    pub fn forget(&mut self, now: Instant, standing: impl Fn(About) -> Standing) {
+    pub fn forget(&mut self, now: Instant, standing: impl Fn(Subject) -> Standing) {
         self.all.retain(|cause| match standing(cause.about) {
             Standing::Waiting => true,
             Standing::Idle => now.saturating_duration_since(cause.at) < BETWEEN_LINES,
@@ -200,7 +200,8 @@ mod tests {
         let start = crate::engine::test_clock();
         let mut causes = Causes::default();
         let at = |tenth: u32| start + Duration::from_millis(100) * tenth;
-        let mut note = |tenth: u32| causes.line(About::Topic(0), error(&tenth.to_string()), at(tenth), Tell::AtOnce);
+        let mut note =
+            |tenth: u32| causes.line(Subject::Topic(0), error(&tenth.to_string()), at(tenth), LogPolicy::AtOnce);
         let lines: Vec<String> = (0..250).filter_map(&mut note).collect();
         assert_eq!(
             lines,
@@ -210,8 +211,8 @@ mod tests {
                 "the partitioner 200 (and 99 more errors since the last line)"
             ]
         );
-        causes.end(|about| about == About::Topic(0));
-        let line = causes.line(About::Topic(0), error("is another"), at(251), Tell::AtOnce);
+        causes.end(|about| about == Subject::Topic(0));
+        let line = causes.line(Subject::Topic(0), error("is another"), at(251), LogPolicy::AtOnce);
         assert_eq!(line.as_deref(), Some("the partitioner is another (and 49 more errors since the last line)"));
     }
 
@@ -222,10 +223,10 @@ mod tests {
         let mut lines = |quarters: std::ops::Range<u32>| {
             let mut note = |quarter| {
                 let now = start + Duration::from_millis(250) * quarter;
-                causes.line(About::Leader(0, 3), error("waits"), now, Tell::IfItLasts)
+                causes.line(Subject::Leader(0, 3), error("waits"), now, LogPolicy::IfItLasts)
             };
             let lines = quarters.filter_map(&mut note).count();
-            causes.end(|about| about == About::Leader(0, 3));
+            causes.end(|about| about == Subject::Leader(0, 3));
             lines
         };
         assert_eq!(lines(0..4), 0);
@@ -237,20 +238,24 @@ mod tests {
     fn each_ends_alone_and_the_one_that_was_met_last_is_told() {
         let now = crate::engine::test_clock();
         let mut causes = Causes::default();
-        let abouts =
-            [About::Topic(1), About::Partition(1, 0), About::Broker(Peer::Node(1)), About::Quota(Peer::Seed(0))];
+        let abouts = [
+            Subject::Topic(1),
+            Subject::Partition(1, 0),
+            Subject::Broker(Peer::Node(1)),
+            Subject::Quota(Peer::Seed(0)),
+        ];
         for about in abouts {
-            let _ = causes.line(about, error(&format!("met {about:?}")), now, Tell::Never);
+            let _ = causes.line(about, error(&format!("met {about:?}")), now, LogPolicy::Never);
         }
-        let _ = causes.line(About::Partition(1, 0), error("again"), now, Tell::Never);
+        let _ = causes.line(Subject::Partition(1, 0), error("again"), now, LogPolicy::Never);
         assert_eq!(last(&causes), "the partitioner again");
-        causes.end(|about| about == About::Partition(1, 0));
+        causes.end(|about| about == Subject::Partition(1, 0));
         assert_eq!(last(&causes), "the partitioner met Quota(Seed(0))");
         causes.rename(Peer::Seed(0), Peer::Node(2));
-        causes.end(|about| about == About::Quota(Peer::Node(2)));
+        causes.end(|about| about == Subject::Quota(Peer::Node(2)));
         assert_eq!(last(&causes), "the partitioner met Broker(Node(1))");
         let later = now + Duration::from_secs(11);
-        causes.forget(later, |about| if about == About::Topic(1) { Standing::Waiting } else { Standing::Idle });
+        causes.forget(later, |about| if about == Subject::Topic(1) { Standing::Waiting } else { Standing::Idle });
         assert_eq!(last(&causes), "the partitioner met Topic(1)");
         causes.forget(later, |_| Standing::Over);
         assert!(causes.is_empty());
@@ -260,11 +265,11 @@ mod tests {
     fn ten_thousand_bad_topics_take_little_memory_and_few_lines() {
         let now = crate::engine::test_clock();
         let mut causes = Causes::default();
-        let note = |topic| causes.line(About::Topic(topic), error("is bad"), now, Tell::AtOnce);
+        let note = |topic| causes.line(Subject::Topic(topic), error("is bad"), now, LogPolicy::AtOnce);
         assert_eq!((0..10_000).filter_map(note).count(), MOST_LINES as usize);
         assert_eq!(causes.all.len(), MOST);
         let later = now + BETWEEN_LINES;
-        let line = causes.line(About::Topic(0), error("is bad"), later, Tell::AtOnce);
+        let line = causes.line(Subject::Topic(0), error("is bad"), later, LogPolicy::AtOnce);
         assert_eq!(line.as_deref(), Some("the partitioner is bad (and 9990 more errors since the last line)"));
     }
 }

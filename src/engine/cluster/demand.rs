@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::causes::{About, Standing};
+use super::causes::{Standing, Subject};
 use crate::message::Topic;
 
 /// What an engine waits for. The cluster asks whenever it decides something, so nothing of it is kept twice.
@@ -32,7 +32,7 @@ pub trait Demand {
     fn is_topic(&self, topic: u32, standing: TopicDemand, now: Instant) -> bool;
 
     /// Whether an error that is about something of the engine's own still matters.
-    fn standing(&self, about: About, now: Instant) -> Standing;
+    fn standing(&self, about: Subject, now: Instant) -> Standing;
 }
 
 /// What may be so of a topic.

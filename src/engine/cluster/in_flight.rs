@@ -20,8 +20,8 @@ pub struct InFlight {
     /// Bytes of the Produce requests.
     produce_bytes: usize,
     last_progress: Instant,
-    /// Where the patience began instead, if nobody had looked for the answer.
-    put_off: Option<Instant>,
+    /// Where the timeout began instead, if nobody had looked for the answer.
+    was_extended: Option<Instant>,
 }
 
 /// One request.
@@ -61,7 +61,7 @@ impl InFlight {
             produce: 0,
             produce_bytes: 0,
             last_progress: now,
-            put_off: None,
+            was_extended: None,
         }
     }
 
@@ -102,23 +102,23 @@ impl InFlight {
     }
 
     /// The later of the last byte written and the last answer: a broker serves one request of a connection at a
-    /// time, so its patience begins anew with each answer.
+    /// time, so its timeout begins anew with each answer.
     #[must_use]
     pub fn last_progress(&self) -> Instant {
         self.last_progress
     }
 
-    /// Begins the patience anew, after a silence that was agreed on.
+    /// Begins the timeout anew, after a silence that was agreed on.
     pub fn resume(&mut self, now: Instant) {
         self.last_progress = now;
     }
 
-    /// Waits at least until `until` for the next answer, for which the patience is this, but not twice for the same
+    /// Waits at least until `until` for the next answer, for which the timeout is this, but not twice for the same
     /// one.
-    pub fn put_off(&mut self, until: Instant, patience: Duration) {
-        let Some(since) = until.checked_sub(patience) else { return };
-        if since > self.last_progress && self.put_off != Some(self.last_progress) {
-            (self.last_progress, self.put_off) = (since, Some(since));
+    pub fn extend_timeouts(&mut self, until: Instant, timeout: Duration) {
+        let Some(since) = until.checked_sub(timeout) else { return };
+        if since > self.last_progress && self.was_extended != Some(self.last_progress) {
+            (self.last_progress, self.was_extended) = (since, Some(since));
         }
     }
 
@@ -252,17 +252,17 @@ mod tests {
     #[test]
     fn an_answer_is_put_off_once_and_the_next_one_again() {
         let (start, second) = (crate::engine::test_clock(), Duration::from_secs(1));
-        let (mut in_flight, patience) = (in_flight(0..2, start), 30 * second);
+        let (mut in_flight, timeout) = (in_flight(0..2, start), 30 * second);
         in_flight.wrote(2, 2, start, |_| ());
-        in_flight.put_off(start + 20 * second, patience);
+        in_flight.extend_timeouts(start + 20 * second, timeout);
         assert_eq!(in_flight.last_progress(), start, "it has as much time anyway");
-        in_flight.put_off(start + 40 * second, patience);
-        assert_eq!(in_flight.last_progress() + patience, start + 40 * second);
-        in_flight.put_off(start + 50 * second, patience);
-        assert_eq!(in_flight.last_progress() + patience, start + 40 * second, "not twice");
+        in_flight.extend_timeouts(start + 40 * second, timeout);
+        assert_eq!(in_flight.last_progress() + timeout, start + 40 * second);
+        in_flight.extend_timeouts(start + 50 * second, timeout);
+        assert_eq!(in_flight.last_progress() + timeout, start + 40 * second, "not twice");
         assert!(in_flight.answered(CorrelationId(0), start + 35 * second).is_some());
-        in_flight.put_off(start + 70 * second, patience);
-        assert_eq!(in_flight.last_progress() + patience, start + 70 * second);
+        in_flight.extend_timeouts(start + 70 * second, timeout);
+        assert_eq!(in_flight.last_progress() + timeout, start + 70 * second);
     }
 
     #[test]

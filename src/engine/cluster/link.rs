@@ -10,7 +10,7 @@ use super::in_flight::InFlight;
 use super::window::Window;
 use crate::config::BrokerAddress;
 use crate::deadline::Deadline;
-use crate::engine::backoff::{Backoff, Pace};
+use crate::engine::backoff::{Backoff, RateLimit};
 use crate::error::{ConnectionErrorKind, DeliveryErrorKind, Speaks};
 use crate::wire::api_versions::Versions;
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -43,14 +43,14 @@ pub struct Link {
     /// Attempts in a row that came to no finished handshake.
     failures: u32,
     /// When connections were begun.
-    pace: Pace,
+    pace: RateLimit,
     /// How much may be on its way.
     pub window: Window,
     /// Whether the time for the start of this connection was put off.
-    put_off: bool,
+    was_extended: bool,
     not_before: Deadline,
     /// KIP-219: the broker asked for silence until then.
-    muted_until: Deadline,
+    throttled_until: Deadline,
 }
 
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct Live {
 
 /// How patient links are.
 #[derive(Clone, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// From the start of a look-up to the end of the handshake.
     pub connect_timeout: Duration,
     /// For an answer, or for a byte to be accepted.
@@ -122,7 +122,7 @@ impl Link {
     #[must_use]
     pub fn new(address: BrokerAddress) -> Self {
         let name = address.to_string().into();
-        let (not_before, muted_until) = (Deadline::NEVER, Deadline::NEVER);
+        let (not_before, throttled_until) = (Deadline::NEVER, Deadline::NEVER);
         Self {
             address,
             name,
@@ -132,11 +132,11 @@ impl Link {
             last_error: None,
             failing: false,
             failures: 0,
-            pace: Pace::default(),
+            pace: RateLimit::default(),
             window: Window::default(),
-            put_off: false,
+            was_extended: false,
             not_before,
-            muted_until,
+            throttled_until,
         }
     }
 
@@ -215,9 +215,9 @@ impl Link {
     }
 
     /// Notes that a connection is being opened.
-    pub fn connecting(&mut self, conn: ConnId, now: Instant, patience: &Patience) {
-        self.state = LinkState::Connecting { conn, until: Deadline::after(now, patience.connect_timeout) };
-        (self.not_before, self.put_off) = (Deadline::NEVER, false);
+    pub fn connecting(&mut self, conn: ConnId, now: Instant, timeouts: &Timeouts) {
+        self.state = LinkState::Connecting { conn, until: Deadline::after(now, timeouts.connect_timeout) };
+        (self.not_before, self.was_extended) = (Deadline::NEVER, false);
         self.pace.begin(now);
     }
 
@@ -276,16 +276,16 @@ impl Link {
     /// The pauses grow from one attempt to the next that comes to no handshake. After one that did there is a pause
     /// only if it began not long ago, or too many have: a bad link is used as long as it lasts each time, and a
     /// broker that only shakes hands is not stormed. Returns the connection as it was, with what was in flight.
-    pub fn failed(&mut self, now: Instant, patience: &Patience, random: u64) -> Option<Box<Live>> {
+    pub fn failed(&mut self, now: Instant, timeouts: &Timeouts, random: u64) -> Option<Box<Live>> {
         self.failing = true;
         if self.live().is_some_and(|live| live.in_flight.produce_requests() > 0) {
             self.window.lost();
         }
         self.not_before = if self.ready().is_some() {
-            self.pace.next(patience.backoff.pause(1, random))
+            self.pace.next(timeouts.backoff.pause(1, random))
         } else {
             self.failures = self.failures.saturating_add(1);
-            Deadline::after(now, patience.backoff.pause(self.failures, random))
+            Deadline::after(now, timeouts.backoff.pause(self.failures, random))
         };
         self.down()
     }
@@ -299,15 +299,15 @@ impl Link {
     }
 
     /// Is not overdue before `until`, if it was not put off before: nobody had looked for what it waits for.
-    pub fn put_off(&mut self, until: Instant, patience: &Patience) {
+    pub fn extend_timeouts(&mut self, until: Instant, timeouts: &Timeouts) {
         let start = match &mut self.state {
             LinkState::Down => return,
             LinkState::Connecting { until, .. } => until,
             LinkState::Up(live) if live.versions.is_none() => &mut live.handshake_until,
-            LinkState::Up(live) => return live.in_flight.put_off(until, patience.socket_timeout),
+            LinkState::Up(live) => return live.in_flight.extend_timeouts(until, timeouts.socket_timeout),
         };
-        if start.passed(until) && !self.put_off {
-            (*start, self.put_off) = (Deadline::at(until), true);
+        if start.passed(until) && !self.was_extended {
+            (*start, self.was_extended) = (Deadline::at(until), true);
         }
     }
 
@@ -331,7 +331,7 @@ impl Link {
     /// for on it.
     pub fn adopt(&mut self, other: &mut Self) {
         self.state = std::mem::replace(&mut other.state, LinkState::Down);
-        self.mute(std::mem::replace(&mut other.muted_until, Deadline::NEVER));
+        self.throttle(std::mem::replace(&mut other.throttled_until, Deadline::NEVER));
         self.failing = false;
         (self.failures, self.not_before) = (0, Deadline::NEVER);
         self.pace = std::mem::take(&mut other.pace);
@@ -339,14 +339,14 @@ impl Link {
 
     /// Sends no more until `until`, or until the end of a longer silence that was asked for before: with several
     /// requests in flight a later answer may ask for less.
-    pub fn mute(&mut self, until: Deadline) {
-        self.muted_until = self.muted_until.max(until);
+    pub fn throttle(&mut self, until: Deadline) {
+        self.throttled_until = self.throttled_until.max(until);
     }
 
     /// Ends the silence that the broker asked for, once it is over.
-    pub fn end_silence(&mut self, now: Instant) {
-        if self.muted_until.passed(now) {
-            self.muted_until = Deadline::NEVER;
+    pub fn end_throttle(&mut self, now: Instant) {
+        if self.throttled_until.passed(now) {
+            self.throttled_until = Deadline::NEVER;
             if let Some(live) = self.live_mut() {
                 live.in_flight.resume(now);
             }
@@ -355,42 +355,42 @@ impl Link {
 
     /// Whether nothing is to be sent, because the broker asked for silence.
     #[must_use]
-    pub fn is_muted(&self) -> bool {
-        self.muted_until != Deadline::NEVER
+    pub fn is_throttled(&self) -> bool {
+        self.throttled_until != Deadline::NEVER
     }
 
     /// When it may be sent to again after a pause that it asked for; never if there is none.
     #[must_use]
-    pub fn mute_deadline(&self) -> Deadline {
-        self.muted_until
+    pub fn throttle_deadline(&self) -> Deadline {
+        self.throttled_until
     }
 
     /// What is overdue, if anything is.
     #[must_use]
-    pub fn overdue(&self, now: Instant, patience: &Patience) -> Option<Overdue> {
-        let (deadline, meaning) = self.next(patience)?;
-        let silent = meaning == Overdue::Answer && self.is_muted();
+    pub fn overdue(&self, now: Instant, timeouts: &Timeouts) -> Option<Overdue> {
+        let (deadline, meaning) = self.next(timeouts)?;
+        let silent = meaning == Overdue::Answer && self.is_throttled();
         (deadline.passed(now) && !silent).then_some(meaning)
     }
 
     /// The next moment at which something can be overdue.
     #[must_use]
-    pub fn next_deadline(&self, patience: &Patience) -> Deadline {
-        self.next(patience).map_or(Deadline::NEVER, |(deadline, _)| deadline)
+    pub fn next_deadline(&self, timeouts: &Timeouts) -> Deadline {
+        self.next(timeouts).map_or(Deadline::NEVER, |(deadline, _)| deadline)
     }
 
-    fn next(&self, patience: &Patience) -> Option<(Deadline, Overdue)> {
+    fn next(&self, timeouts: &Timeouts) -> Option<(Deadline, Overdue)> {
         match &self.state {
             LinkState::Down => None,
             LinkState::Connecting { until, .. } => Some((*until, Overdue::Connect)),
             LinkState::Up(live) if live.versions.is_none() => Some((live.handshake_until, Overdue::Connect)),
             LinkState::Up(live) if live.in_flight.is_empty() => {
-                Some((Deadline::after(live.last_used, patience.max_idle), Overdue::Idle))
+                Some((Deadline::after(live.last_used, timeouts.max_idle), Overdue::Idle))
             }
             // KIP-219: it may keep what is in flight waiting as long as it keeps us from sending.
-            LinkState::Up(_) if self.is_muted() => Some((self.muted_until, Overdue::Answer)),
+            LinkState::Up(_) if self.is_throttled() => Some((self.throttled_until, Overdue::Answer)),
             LinkState::Up(live) => {
-                Some((Deadline::after(live.in_flight.last_progress(), patience.socket_timeout), Overdue::Answer))
+                Some((Deadline::after(live.in_flight.last_progress(), timeouts.socket_timeout), Overdue::Answer))
             }
         }
     }
@@ -412,8 +412,8 @@ mod tests {
     use crate::engine::cluster::in_flight::{Answer, Request};
     use crate::wire::Api;
 
-    fn patience() -> Patience {
-        Patience {
+    fn timeouts() -> Timeouts {
+        Timeouts {
             connect_timeout: Duration::from_secs(10),
             socket_timeout: Duration::from_secs(30),
             max_idle: Duration::from_secs(540),
@@ -427,14 +427,14 @@ mod tests {
 
     #[test]
     fn a_dead_broker_is_tried_at_most_fifteen_times_in_ten_seconds() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let (mut link, mut connects) = (link(), 0);
         for millis in 0..10_000 {
             let now = start + Duration::from_millis(millis);
             if link.may_connect(now) {
                 connects += 1;
-                link.connecting(ConnId(connects), now, &patience);
-                link.failed(now, &patience, 0);
+                link.connecting(ConnId(connects), now, &timeouts);
+                link.failed(now, &timeouts, 0);
             }
         }
         assert!((5..=15).contains(&connects), "{connects}");
@@ -442,32 +442,32 @@ mod tests {
 
     #[test]
     fn a_start_that_nobody_looked_at_is_put_off_once() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let seconds = |seconds| start + Duration::from_secs(seconds);
         for opened in [false, true] {
             let mut link = link();
-            link.put_off(seconds(60), &patience);
-            link.connecting(ConnId(1), start, &patience);
+            link.extend_timeouts(seconds(60), &timeouts);
+            link.connecting(ConnId(1), start, &timeouts);
             if opened {
                 link.opened(start);
             }
-            link.put_off(seconds(5), &patience);
-            assert_eq!(link.next_deadline(&patience), Deadline::at(seconds(10)), "it has as much time anyway");
-            link.put_off(seconds(60), &patience);
-            assert_eq!((link.overdue(seconds(59), &patience), link.is_down()), (None, false));
-            link.put_off(seconds(90), &patience);
-            assert_eq!(link.overdue(seconds(60), &patience), Some(Overdue::Connect));
+            link.extend_timeouts(seconds(5), &timeouts);
+            assert_eq!(link.next_deadline(&timeouts), Deadline::at(seconds(10)), "it has as much time anyway");
+            link.extend_timeouts(seconds(60), &timeouts);
+            assert_eq!((link.overdue(seconds(59), &timeouts), link.is_down()), (None, false));
+            link.extend_timeouts(seconds(90), &timeouts);
+            assert_eq!(link.overdue(seconds(60), &timeouts), Some(Overdue::Connect));
         }
     }
 
     #[test]
     fn a_broker_that_accepts_and_closes_is_not_a_working_one() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let mut link = link();
         for _ in 0..5 {
-            link.connecting(ConnId(1), start, &patience);
+            link.connecting(ConnId(1), start, &timeouts);
             link.opened(start);
-            link.failed(start, &patience, u64::MAX / 2);
+            link.failed(start, &timeouts, u64::MAX / 2);
         }
         assert!(!link.may_connect(start + Duration::from_secs(1)), "backoff keeps growing");
         assert!(link.may_connect(start + Duration::from_secs(2)));
@@ -476,16 +476,16 @@ mod tests {
 
     #[test]
     fn a_broker_that_only_shakes_hands_is_tried_at_most_five_times_a_second() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let (mut link, mut begun) = (link(), Vec::new());
         for millis in 0..10_000 {
             let now = start + Duration::from_millis(millis);
             if link.may_connect(now) {
                 begun.push(millis);
-                link.connecting(ConnId(millis), now, &patience);
+                link.connecting(ConnId(millis), now, &timeouts);
                 link.opened(now);
                 link.greeted(Versions::default());
-                link.failed(now, &patience, 0);
+                link.failed(now, &timeouts, 0);
                 assert!(link.is_down_for_a_moment());
             }
         }
@@ -496,36 +496,36 @@ mod tests {
 
     #[test]
     fn a_handshake_ends_the_growth_of_pauses_and_a_connection_that_lasted_is_opened_again_at_once() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let mut link = link();
         let mut now = start;
         for round in 0..5 {
             for _ in 0..8 {
-                link.connecting(ConnId(1), now, &patience);
+                link.connecting(ConnId(1), now, &timeouts);
                 link.opened(now);
-                link.failed(now, &patience, 0);
+                link.failed(now, &timeouts, 0);
             }
             now += Duration::from_secs(60);
-            link.connecting(ConnId(1), now, &patience);
+            link.connecting(ConnId(1), now, &timeouts);
             link.opened(now);
             link.greeted(Versions::default());
             now += Duration::from_millis(200);
-            link.failed(now, &patience, 0);
+            link.failed(now, &timeouts, 0);
             assert!(link.may_connect(now), "round {round}");
-            link.connecting(ConnId(1), now, &patience);
-            link.failed(now, &patience, 0);
+            link.connecting(ConnId(1), now, &timeouts);
+            link.failed(now, &timeouts, 0);
             assert!(link.may_connect(now + Duration::from_millis(100)), "round {round}: the first of its kind");
         }
     }
 
     #[test]
     fn the_handshake_counts_towards_the_connect_timeout() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let mut link = link();
-        link.connecting(ConnId(1), start, &patience);
+        link.connecting(ConnId(1), start, &timeouts);
         link.opened(start + Duration::from_secs(9));
-        assert_eq!(link.overdue(start + Duration::from_secs(9), &patience), None);
-        assert_eq!(link.overdue(start + Duration::from_secs(10), &patience), Some(Overdue::Connect));
+        assert_eq!(link.overdue(start + Duration::from_secs(9), &timeouts), None);
+        assert_eq!(link.overdue(start + Duration::from_secs(10), &timeouts), Some(Overdue::Connect));
     }
 
     #[test]
@@ -533,50 +533,50 @@ mod tests {
         let (start, mut link) = (crate::engine::test_clock(), link());
         let after = |millis| start + Duration::from_millis(millis);
         for millis in [5000, 100, 0] {
-            link.mute(Deadline::at(after(millis)));
-            link.end_silence(after(4999));
-            assert!(link.is_muted(), "the last answer asked for {millis} ms");
+            link.throttle(Deadline::at(after(millis)));
+            link.end_throttle(after(4999));
+            assert!(link.is_throttled(), "the last answer asked for {millis} ms");
         }
-        link.mute(Deadline::at(after(6000)));
-        link.end_silence(after(5999));
-        assert!(link.is_muted(), "a longer one goes on");
-        link.end_silence(after(6000));
-        assert!(!link.is_muted());
+        link.throttle(Deadline::at(after(6000)));
+        link.end_throttle(after(5999));
+        assert!(link.is_throttled(), "a longer one goes on");
+        link.end_throttle(after(6000));
+        assert!(!link.is_throttled());
     }
 
     #[test]
     fn a_silence_goes_with_the_connection_that_is_taken_over() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let (mut seed, mut node) = (link(), link());
-        seed.connecting(ConnId(1), start, &patience);
+        seed.connecting(ConnId(1), start, &timeouts);
         seed.opened(start);
-        seed.mute(Deadline::after(start, Duration::from_secs(5)));
+        seed.throttle(Deadline::after(start, Duration::from_secs(5)));
         node.adopt(&mut seed);
-        assert!(node.is_muted());
-        assert!(!seed.is_muted(), "it has no connection any more");
+        assert!(node.is_throttled());
+        assert!(!seed.is_throttled(), "it has no connection any more");
         let mut longer = link();
-        longer.mute(Deadline::after(start, Duration::from_secs(9)));
+        longer.throttle(Deadline::after(start, Duration::from_secs(9)));
         longer.adopt(&mut node);
-        longer.end_silence(start + Duration::from_secs(5));
-        assert!(longer.is_muted(), "it was asked for more");
+        longer.end_throttle(start + Duration::from_secs(5));
+        assert!(longer.is_throttled(), "it was asked for more");
     }
 
     #[test]
     fn a_broker_that_asked_for_silence_is_not_overdue_in_it() {
-        let (start, patience) = (crate::engine::test_clock(), patience());
+        let (start, timeouts) = (crate::engine::test_clock(), timeouts());
         let mut link = link();
-        link.connecting(ConnId(1), start, &patience);
+        link.connecting(ConnId(1), start, &timeouts);
         link.opened(start);
         let live = link.live_mut().unwrap();
         live.versions = Some(Versions::default());
         let correlation = live.next_correlation(start);
         let (api, partitions, answer) = (Api::Metadata, Vec::new(), Answer::Expected);
         live.in_flight.sent(Request { correlation, version: 9, api, partitions, answer, bytes: 10 }, start);
-        link.mute(Deadline::after(start, Duration::from_secs(50)));
+        link.throttle(Deadline::after(start, Duration::from_secs(50)));
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(link.overdue(after(49), &patience), None);
-        link.end_silence(after(50));
-        assert_eq!(link.overdue(after(79), &patience), None, "its patience begins anew");
-        assert_eq!(link.overdue(after(80), &patience), Some(Overdue::Answer));
+        assert_eq!(link.overdue(after(49), &timeouts), None);
+        link.end_throttle(after(50));
+        assert_eq!(link.overdue(after(79), &timeouts), None, "its timeouts begins anew");
+        assert_eq!(link.overdue(after(80), &timeouts), Some(Overdue::Answer));
     }
 }

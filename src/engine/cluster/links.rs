@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::in_flight::{Answer, Request};
-use super::link::{Link, Overdue, Patience, Peer};
+use super::link::{Link, Overdue, Peer, Timeouts};
 use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
 use crate::engine::action::Action;
@@ -21,7 +21,7 @@ use crate::wire::frame::{ConnId, CorrelationId, Frame};
 #[derive(Debug)]
 pub struct Links {
     links: BTreeMap<Peer, Link>,
-    patience: Patience,
+    timeouts: Timeouts,
     client: Arc<ClientConfig>,
     /// Which link a connection belongs to. A connection that is not here is closed already.
     conns: BTreeMap<ConnId, Peer>,
@@ -35,14 +35,14 @@ impl Links {
     pub fn new(client: Arc<ClientConfig>, first_conn: u64) -> Self {
         let links =
             client.seeds.iter().enumerate().map(|(at, seed)| (Peer::Seed(at), Link::new(seed.clone()))).collect();
-        let patience = Patience {
+        let timeouts = Timeouts {
             connect_timeout: client.connect_timeout,
             socket_timeout: client.socket_timeout,
             max_idle: client.connections_max_idle,
             backoff: Backoff { first: client.reconnect_backoff, max: client.reconnect_backoff_max },
         };
         let (conns, actions) = (BTreeMap::new(), VecDeque::new());
-        Self { links, patience, client, conns, next_conn: first_conn, actions }
+        Self { links, timeouts, client, conns, next_conn: first_conn, actions }
     }
 
     /// The link to this broker.
@@ -101,8 +101,8 @@ impl Links {
 
     /// How patient they are.
     #[must_use]
-    pub fn patience(&self) -> &Patience {
-        &self.patience
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
     }
 
     /// The next thing to do for them.
@@ -126,8 +126,8 @@ impl Links {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         self.conns.insert(conn, peer);
-        link.connecting(conn, now, &self.patience);
-        let (address, within) = (link.address.clone(), self.patience.connect_timeout);
+        link.connecting(conn, now, &self.timeouts);
+        let (address, within) = (link.address.clone(), self.timeouts.connect_timeout);
         log::debug!("broker {address}: connecting");
         if !address.is_sound() {
             return Err(conn);
@@ -211,22 +211,22 @@ impl Links {
     }
 
     /// Nobody has looked at the sockets for long: no link is given up before `until`, each once.
-    pub fn put_off(&mut self, until: Instant) {
-        let patience = &self.patience;
-        self.links.values_mut().for_each(|link| link.put_off(until, patience));
+    pub fn extend_timeouts(&mut self, until: Instant) {
+        let timeouts = &self.timeouts;
+        self.links.values_mut().for_each(|link| link.extend_timeouts(until, timeouts));
     }
 
     /// Ends the silences that are over; returns the links whose time is up.
     pub fn overdue(&mut self, now: Instant) -> Vec<(Peer, Overdue)> {
-        self.links.values_mut().for_each(|link| link.end_silence(now));
-        let patience = &self.patience;
-        self.links.iter().filter_map(|(peer, link)| Some((*peer, link.overdue(now, patience)?))).collect()
+        self.links.values_mut().for_each(|link| link.end_throttle(now));
+        let timeouts = &self.timeouts;
+        self.links.iter().filter_map(|(peer, link)| Some((*peer, link.overdue(now, timeouts)?))).collect()
     }
 
     /// The next moment at which something about a link changes by itself.
     #[must_use]
     pub fn next_deadline(&self, link: &Link) -> Deadline {
-        link.next_deadline(&self.patience).min(link.mute_deadline())
+        link.next_deadline(&self.timeouts).min(link.throttle_deadline())
     }
 
     /// A connection that is ready for a request that any broker can answer: the one with the least to do. None to a
@@ -234,7 +234,7 @@ impl Links {
     #[must_use]
     pub fn any_ready(&self) -> Option<Peer> {
         // What is not listed any more may be of a cluster that another one has replaced.
-        let is_ready = |link: &Link| link.listed && link.ready().is_some() && !link.is_muted();
+        let is_ready = |link: &Link| link.listed && link.ready().is_some() && !link.is_throttled();
         let ready = self.links.iter().filter(|(_, link)| is_ready(link));
         ready.min_by_key(|(_, link)| link.live().map_or(0, |live| live.in_flight.len())).map(|(peer, _)| *peer)
     }

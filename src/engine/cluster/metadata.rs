@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Cluster;
-use super::causes::{About, Tell};
+use super::causes::{LogPolicy, Subject};
 use super::demand::Demand;
 use super::description::ClusterDescription;
 use super::link::{Link, Peer};
@@ -24,7 +24,7 @@ impl Cluster {
             return;
         }
         if self.refresh.is_fruitless(now) {
-            self.begin_anew("nobody has answered with metadata for minutes", demand, now);
+            self.rebootstrap("nobody has answered with metadata for minutes", demand, now);
         }
         let Some(peer) = self.any_ready() else { return };
         let question = self.refresh.next_question(demand, now);
@@ -53,13 +53,13 @@ impl Cluster {
             } else {
                 Arc::new(DeliveryErrorKind::Broker(self.broker_error(peer, Api::Metadata, answer.error)))
             };
-            self.note(About::Metadata, why, now, Tell::AtOnce);
+            self.note(Subject::Metadata, why, now, LogPolicy::AtOnce);
             if answer.error == ErrorCode::REBOOTSTRAP_REQUIRED {
-                self.begin_anew("a broker asks for it", demand, now);
+                self.rebootstrap("a broker asks for it", demand, now);
             }
             return self.refresh.ask_again(now, self.random.u64(..));
         }
-        self.causes.end(|about| matches!(about, About::Metadata | About::Broker(Peer::Seed(_))));
+        self.causes.end(|about| matches!(about, Subject::Metadata | Subject::Broker(Peer::Seed(_))));
         self.take_brokers(peer, &answer.brokers, demand, now);
         let brokers: Vec<(i32, BrokerAddress)> = answer.brokers.iter().map(address_of).collect();
         self.drop_others(&brokers);
@@ -128,7 +128,7 @@ impl Cluster {
     /// Leaves all brokers that the cluster told of for the addresses that the user gave (KIP-899, KIP-1102).
     ///
     /// Leaders keep their node ids: what is for them waits until metadata says again where they are.
-    fn begin_anew(&mut self, why: &str, demand: &impl Demand, now: Instant) {
+    fn rebootstrap(&mut self, why: &str, demand: &impl Demand, now: Instant) {
         log::info!("asking the bootstrap addresses again: {why}");
         let peers: Vec<Peer> = self.links.iter().map(|(peer, _)| peer).collect();
         for peer in peers {

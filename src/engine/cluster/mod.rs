@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use self::causes::{About, Causes, Standing, Tell};
+use self::causes::{Causes, LogPolicy, Standing, Subject};
 use self::demand::Demand;
 use self::description::ClusterDescription;
 use self::handshake::Handshake;
@@ -48,7 +48,7 @@ use crate::wire::{Api, api_versions, metadata as metadata_api};
 /// What one engine knows of a cluster, and its connections.
 #[derive(Debug)]
 pub struct Cluster {
-    options: Options,
+    options: ClusterOptions,
     links: Links,
     routes: Routes,
     refresh: Refresh,
@@ -60,7 +60,7 @@ pub struct Cluster {
 
 /// What an engine uses a cluster for.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct ClusterOptions {
     /// What a broker must be able to do.
     pub needed: &'static [Api],
     /// Whether topics that something waits for are made by being asked for.
@@ -72,7 +72,7 @@ pub struct Options {
 impl Cluster {
     /// A cluster of which only the bootstrap addresses are known. `seed` feeds jitter and random choices.
     #[must_use]
-    pub fn new(client: &Arc<ClientConfig>, options: Options, seed: u64) -> Self {
+    pub fn new(client: &Arc<ClientConfig>, options: ClusterOptions, seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         let first = random.u64(..);
         Self {
@@ -198,7 +198,7 @@ impl Cluster {
     }
 
     /// Remembers an error that keeps messages from being delivered, and logs it unless that was done not long ago.
-    pub fn note(&mut self, about: About, error: Arc<DeliveryErrorKind>, now: Instant, tell: Tell) {
+    pub fn note(&mut self, about: Subject, error: Arc<DeliveryErrorKind>, now: Instant, tell: LogPolicy) {
         self.causes.note(about, error, now, tell);
     }
 
@@ -207,14 +207,14 @@ impl Cluster {
         let Some(peer) = self.links.peer_of(conn) else { return };
         let Some(link) = self.links.get_mut(peer) else { return };
         link.opened(now);
-        self.shake_hands(peer, handshake::first_version(), now);
+        self.send_api_versions(peer, handshake::first_version(), now);
     }
 
     /// A connection could not be opened, or ended.
     pub fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, demand: &impl Demand, now: Instant) {
         let Some(peer) = self.links.forget_conn(conn) else { return };
         let is_wanted = self.wants_any_answer(demand) || peer.is_node_of(|node| demand.needs_node(node));
-        let patience = self.links.patience().clone();
+        let timeouts = self.links.timeouts().clone();
         let Some(link) = self.links.get_mut(peer) else { return };
         let why = link.explain(why);
         if link.is_at_rest() && matches!(why, ConnectionErrorKind::Closed) {
@@ -225,7 +225,7 @@ impl Cluster {
             return self.links.drop_unlisted(peer);
         }
         let again = link.is_failing();
-        let live = link.failed(now, &patience, self.random.u64(..));
+        let live = link.failed(now, &timeouts, self.random.u64(..));
         let error = error_of(peer, link, why);
         let requests = live.map_or_else(Vec::new, |live| live.in_flight.into_rest().collect());
         match requests.len() {
@@ -236,7 +236,7 @@ impl Cluster {
         }
         let error = Arc::new(DeliveryErrorKind::Connection(error));
         link.last_error = Some(Arc::clone(&error));
-        self.causes.note(About::Broker(peer), Arc::clone(&error), now, Tell::Never);
+        self.causes.note(Subject::Broker(peer), Arc::clone(&error), now, LogPolicy::Never);
         self.refresh.lost(conn);
         if demand.is_busy() {
             // KIP-899: what is unreachable may have moved; ask where the partitions are now.
@@ -335,8 +335,8 @@ impl Cluster {
     }
 
     /// Nobody has looked at the sockets for long: no link is given up before `until`, each once.
-    pub fn put_off(&mut self, until: Instant) {
-        self.links.put_off(until);
+    pub fn extend_timeouts(&mut self, until: Instant) {
+        self.links.extend_timeouts(until);
     }
 
     /// Fails the links whose time is up, and closes those that were idle for long.
@@ -347,11 +347,11 @@ impl Cluster {
                     self.links.hang_up(peer);
                     continue;
                 }
-                Overdue::Connect => ConnectionErrorKind::ConnectTimeout(self.links.patience().connect_timeout),
+                Overdue::Connect => ConnectionErrorKind::ConnectTimeout(self.links.timeouts().connect_timeout),
                 Overdue::Answer => {
                     let live = self.links.get(peer).and_then(Link::live);
                     let api = live.and_then(|live| live.in_flight.awaited_api());
-                    ConnectionErrorKind::SocketTimeout { api, after: self.links.patience().socket_timeout }
+                    ConnectionErrorKind::SocketTimeout { api, after: self.links.timeouts().socket_timeout }
                 }
             };
             self.fail(peer, why, demand, now);
@@ -417,7 +417,7 @@ impl Cluster {
         let answer = api_versions::decode(version, frame).map_err(|error| error.in_response_to(Api::ApiVersions))?;
         let throttle = answer.throttle;
         match handshake::judge(answer, version, self.options.needed)? {
-            Handshake::Again(version) => self.shake_hands(peer, version, now),
+            Handshake::Again(version) => self.send_api_versions(peer, version, now),
             Handshake::Done(versions) => {
                 if let Some(link) = self.links.get_mut(peer) {
                     link.greeted(versions);
@@ -430,7 +430,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn shake_hands(&mut self, peer: Peer, version: i16, now: Instant) {
+    fn send_api_versions(&mut self, peer: Peer, version: i16, now: Instant) {
         let _ = self.links.send(peer, (Api::ApiVersions, version), now, api_versions::request);
     }
 
@@ -438,18 +438,18 @@ impl Cluster {
     fn throttled(&mut self, peer: Peer, (api, version): (Api, i16), throttle: Duration, now: Instant) {
         let Some(link) = self.links.get_mut(peer) else { return };
         if throttle.is_zero() {
-            if !self.causes.is_empty() && !link.is_muted() {
-                self.causes.end(|about| about == About::Quota(peer));
+            if !self.causes.is_empty() && !link.is_throttled() {
+                self.causes.end(|about| about == Subject::Quota(peer));
             }
             return;
         }
         let why = Arc::new(DeliveryErrorKind::Throttled { address: Arc::clone(&link.name), throttle });
         if api.leaves_silence_to_clients(version) {
-            link.mute(Deadline::after(now, throttle));
+            link.throttle(Deadline::after(now, throttle));
         }
         // With a quota in force, every answer may say so: nothing for the log of operators.
         log::debug!("{why}");
-        self.note(About::Quota(peer), why, now, Tell::Never);
+        self.note(Subject::Quota(peer), why, now, LogPolicy::Never);
     }
 
     /// Whether there is, or waits, a request that any broker can answer.
@@ -463,17 +463,17 @@ impl Cluster {
     }
 
     /// Whether an error still matters.
-    fn standing(&self, about: About, demand: &impl Demand, now: Instant) -> Standing {
+    fn standing(&self, about: Subject, demand: &impl Demand, now: Instant) -> Standing {
         let waits = match about {
-            About::Metadata | About::Identity => demand.is_busy(),
-            About::Broker(peer) => {
+            Subject::Metadata | Subject::Identity => demand.is_busy(),
+            Subject::Broker(peer) => {
                 if self.links.get(peer).is_some_and(|link| link.last_error.is_none()) {
                     return Standing::Over;
                 }
                 peer.is_node_of(|node| demand.needs_node(node)) || self.needs_any_broker(demand)
             }
-            About::Quota(peer) => self.links.get(peer).is_some_and(Link::is_muted),
-            About::Topic(_) | About::Leader(..) | About::Partition(..) => return demand.standing(about, now),
+            Subject::Quota(peer) => self.links.get(peer).is_some_and(Link::is_throttled),
+            Subject::Topic(_) | Subject::Leader(..) | Subject::Partition(..) => return demand.standing(about, now),
         };
         if waits { Standing::Waiting } else { Standing::Idle }
     }

@@ -234,7 +234,7 @@ fn awaits_topics(demand: &impl Demand, now: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cluster::causes::{About, Standing};
+    use crate::engine::cluster::causes::{Standing, Subject};
 
     /// Topics, each with what is so of it.
     struct Topics(Vec<(Topic, Vec<TopicDemand>)>);
@@ -270,7 +270,7 @@ mod tests {
             self.0[topic as usize].1.contains(&demand)
         }
 
-        fn standing(&self, _: About, _: Instant) -> Standing {
+        fn standing(&self, _: Subject, _: Instant) -> Standing {
             Standing::Over
         }
     }

@@ -103,6 +103,6 @@ fn is_one_on_its_way(links: &Links, demand: &impl Demand) -> bool {
 /// Whether this is a bootstrap address, and that of a broker's own link, too, which is enough unless it must not be
 /// used for long.
 fn is_led_to_twice(links: &Links, peer: Peer, link: &Link) -> bool {
-    let same = |node: &Link| node.listed && node.address == link.address && !node.is_muted();
+    let same = |node: &Link| node.listed && node.address == link.address && !node.is_throttled();
     matches!(peer, Peer::Seed(_)) && links.to_nodes().any(same)
 }

@@ -9,7 +9,7 @@ use super::delivered::Ack;
 use super::partition;
 use super::verdict::{Doubt, FENCED, Reaction, Verdict};
 use crate::deadline::Deadline;
-use crate::engine::cluster::causes::{About, Tell};
+use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::in_flight::Request;
 use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::Answered;
@@ -96,8 +96,8 @@ impl ProducerEngine {
                 if let Some(why) = self.judge((peer, random), index, number, result, now) {
                     refused += 1;
                     // Partitions that are refused together are one incident.
-                    let tell = if refused == 1 { Tell::AtOnce } else { Tell::Never };
-                    self.cluster.note(About::Partition(index, number_of), why, now, tell);
+                    let tell = if refused == 1 { LogPolicy::AtOnce } else { LogPolicy::Never };
+                    self.cluster.note(Subject::Partition(index, number_of), why, now, tell);
                 }
             }
         }
@@ -116,7 +116,7 @@ impl ProducerEngine {
             let what = format!("{} partitions of the request are missing", missing.len());
             let kind = ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what };
             let why = self.cluster.connection_error(peer, kind);
-            self.cluster.note(About::Broker(peer), Arc::clone(&why), now, Tell::AtOnce);
+            self.cluster.note(Subject::Broker(peer), Arc::clone(&why), now, LogPolicy::AtOnce);
             self.unanswered(&missing, number, &why, (Some(random), now));
         }
     }

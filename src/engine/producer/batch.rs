@@ -30,7 +30,7 @@ pub struct Batch {
     /// When its messages fail.
     pub deadline: Deadline,
     /// Whether that was put off, because nobody had looked for its answer.
-    pub put_off: bool,
+    pub was_extended: bool,
     /// What its messages hold in the queue, and what it takes beside them, until it is first written; zero messages
     /// once they let go.
     pub queued: Queued,
@@ -96,7 +96,7 @@ impl Batch {
             first_ticket,
             due,
             deadline,
-            put_off: false,
+            was_extended: false,
             queued: Queued::default(),
             state: BatchState::Waiting,
             sent_to: (-1, -1),

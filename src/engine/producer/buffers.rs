@@ -14,14 +14,14 @@ pub struct Buffers {
     most_each: usize,
     /// Which batches have got one that they may not fill, the last ones last; what they leave unused together, and
     /// may.
-    lent: VecDeque<Loan>,
+    lent: VecDeque<Lease>,
     unused: usize,
     most_unused: usize,
 }
 
 /// A buffer that a batch may not fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loan {
+pub struct Lease {
     /// Index of the topic, and number of the partition.
     pub to: (u32, i32),
     /// The first ticket of the batch.
@@ -57,14 +57,14 @@ impl Buffers {
     }
 
     /// Notes that the open batch of a partition has got one.
-    pub fn lend(&mut self, loan: Loan) {
+    pub fn lend(&mut self, loan: Lease) {
         self.unused += loan.unused;
         self.lent.push_back(loan);
     }
 
     /// The oldest loan while too much is unused: its batch should be asked whether it needs its buffer, if it is still
     /// there.
-    pub fn call_in(&mut self) -> Option<Loan> {
+    pub fn call_in(&mut self) -> Option<Lease> {
         let loan = self.lent.front().copied().filter(|_| self.unused > self.most_unused)?;
         self.lent.pop_front();
         self.unused -= loan.unused;
@@ -101,14 +101,14 @@ mod tests {
     #[test]
     fn loans_are_called_in_the_oldest_first_while_too_much_is_unused() {
         let mut buffers = Buffers::new(1_000_000, 4_000_000);
-        let loan = |first| Loan { to: (0, first as i32), first, unused: 400_000 };
+        let loan = |first| Lease { to: (0, first as i32), first, unused: 400_000 };
         for first in 0..2 {
             buffers.lend(loan(first));
             assert_eq!(buffers.call_in(), None);
         }
         buffers.lend(loan(2));
         assert_eq!((buffers.call_in(), buffers.call_in()), (Some(loan(0)), None));
-        buffers.lend(Loan { unused: 1_000_000, ..loan(3) });
+        buffers.lend(Lease { unused: 1_000_000, ..loan(3) });
         assert_eq!((buffers.call_in(), buffers.call_in(), buffers.call_in()), (Some(loan(1)), Some(loan(2)), None));
     }
 }

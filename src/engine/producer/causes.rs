@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ProducerEngine;
-use crate::engine::cluster::causes::About;
+use crate::engine::cluster::causes::Subject;
 use crate::engine::cluster::link::Peer;
 use crate::error::DeliveryErrorKind;
 
@@ -20,8 +20,8 @@ impl ProducerEngine {
     pub(super) fn end_causes_of(&mut self, topic: u32, number: i32) {
         if !self.cluster.causes().is_empty() {
             self.cluster.causes_mut().end(|about| match about {
-                About::Topic(of) => of == topic,
-                About::Leader(of, at) | About::Partition(of, at) => (of, at) == (topic, number),
+                Subject::Topic(of) => of == topic,
+                Subject::Leader(of, at) | Subject::Partition(of, at) => (of, at) == (topic, number),
                 _ => false,
             });
         }
@@ -42,13 +42,13 @@ impl ProducerEngine {
         let leader = partition.map(|partition| Peer::Node(partition.leader));
         let link = leader.and_then(|leader| self.cluster.link(leader));
         let causes = self.cluster.causes();
-        let quota = leader.and_then(|leader| causes.last_of(|about| about == About::Quota(leader)));
+        let quota = leader.and_then(|leader| causes.last_of(|about| about == Subject::Quota(leader)));
         let way = link.and_then(|link| link.last_error.as_ref()).or(quota).or_else(|| {
             // Without a link to the leader it is any broker that could tell of it.
             causes.last_of(|about| match about {
-                About::Metadata | About::Identity => true,
-                About::Broker(_) | About::Quota(_) => link.is_none(),
-                About::Topic(_) | About::Leader(..) | About::Partition(..) => false,
+                Subject::Metadata | Subject::Identity => true,
+                Subject::Broker(_) | Subject::Quota(_) => link.is_none(),
+                Subject::Topic(_) | Subject::Leader(..) | Subject::Partition(..) => false,
             })
         });
         (own.cloned(), way.cloned())

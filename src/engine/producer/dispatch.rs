@@ -28,7 +28,7 @@ impl ProducerEngine {
         let peer = Peer::Node(node);
         let Some(link) = self.cluster.link(peer) else { return false };
         let Some((live, versions)) = link.ready() else { return false };
-        if link.is_muted() || live.in_flight.produce_requests() >= self.config.max_in_flight {
+        if link.is_throttled() || live.in_flight.produce_requests() >= self.config.max_in_flight {
             return false;
         }
         let busy = live.in_flight.produce_requests() > 0;

@@ -53,9 +53,12 @@ impl Engine for ProducerEngine {
         self.heed_news(now);
     }
 
-    fn put_off(&mut self, until: Instant) {
-        self.topics.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.put_off(until));
-        self.cluster.put_off(until);
+    fn extend_timeouts(&mut self, until: Instant) {
+        self.topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions)
+            .for_each(|partition| partition.extend_timeouts(until));
+        self.cluster.extend_timeouts(until);
     }
 
     fn advance(&mut self, now: Instant) {

@@ -136,10 +136,10 @@ impl BatchFate {
 
     /// The failed messages, without those whose handles were told; none if they were delivered.
     #[must_use]
-    pub fn into_errors(self) -> Errors {
+    pub fn into_errors(self) -> FailedMessages {
         let left =
             if self.outcome.is_ok() { 0 } else { self.count() - self.extras.iter().filter(|it| it.told).count() };
-        Errors { fate: self, cursor: Cursor { index: 0, at: 0, extra: 0, left } }
+        FailedMessages { fate: self, cursor: Cursor { index: 0, at: 0, extra: 0, left } }
     }
 
     /// The buffer, for the next batch, if nothing else uses it.
@@ -152,7 +152,7 @@ impl BatchFate {
 /// The failed messages of a batch in their order: each is decoded when its turn comes, because owned messages take many
 /// times the memory of their records, if they are small.
 #[derive(Debug)]
-pub struct Errors {
+pub struct FailedMessages {
     fate: BatchFate,
     cursor: Cursor,
 }
@@ -176,7 +176,7 @@ struct Next<'a> {
     extra: Option<&'a Extra>,
 }
 
-impl Errors {
+impl FailedMessages {
     /// Messages of these values, for tests.
     #[cfg(test)]
     pub fn of(values: &[&str], kind: DeliveryErrorKind, persistence: Persistence) -> Self {
@@ -221,7 +221,7 @@ impl Errors {
     }
 }
 
-impl Iterator for Errors {
+impl Iterator for FailedMessages {
     type Item = DeliveryError;
 
     fn next(&mut self) -> Option<DeliveryError> {
@@ -233,7 +233,7 @@ impl Iterator for Errors {
     }
 }
 
-impl ExactSizeIterator for Errors {}
+impl ExactSizeIterator for FailedMessages {}
 
 impl Cursor {
     fn next<'a>(&mut self, fate: &'a BatchFate) -> Option<Next<'a>> {

@@ -7,7 +7,7 @@ use super::ProducerEngine;
 use super::partition::Epoch;
 use super::verdict::{FENCED, IdVerdict};
 use crate::deadline::Deadline;
-use crate::engine::cluster::causes::{About, Tell};
+use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
 use crate::error::{BrokerError, DeliveryErrorKind};
 use crate::wire::ErrorCode;
@@ -46,7 +46,7 @@ impl ProducerEngine {
             return;
         }
         if answer.error == ErrorCode::NONE && answer.producer_id >= 0 && answer.epoch >= 0 {
-            self.cluster.causes_mut().end(|about| about == About::Identity);
+            self.cluster.causes_mut().end(|about| about == Subject::Identity);
             self.identity.failures = 0;
             self.identity.not_before = Deadline::NEVER;
             self.identity.take(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
@@ -65,11 +65,11 @@ impl ProducerEngine {
             IdVerdict::Denied => return self.identity_denied(cause, now),
             IdVerdict::Loading => {
                 log::debug!("{cause}");
-                self.cluster.note(About::Identity, Arc::new(cause), now, Tell::Never);
+                self.cluster.note(Subject::Identity, Arc::new(cause), now, LogPolicy::Never);
             }
             // An id below 0 is none, whatever the code.
             IdVerdict::Given | IdVerdict::Retry => {
-                self.cluster.note(About::Identity, Arc::new(cause), now, Tell::AtOnce);
+                self.cluster.note(Subject::Identity, Arc::new(cause), now, LogPolicy::AtOnce);
             }
         }
         self.identity.failures = self.identity.failures.saturating_add(1);
@@ -82,7 +82,7 @@ impl ProducerEngine {
     fn identity_denied(&mut self, cause: DeliveryErrorKind, now: Instant) {
         let why = Arc::new(cause);
         self.identity.not_before = Deadline::after(now, self.config.retry_backoff_max);
-        self.cluster.note(About::Identity, Arc::clone(&why), now, Tell::AtOnce);
+        self.cluster.note(Subject::Identity, Arc::clone(&why), now, LogPolicy::AtOnce);
         self.take_back(&why, now);
     }
 }

@@ -10,8 +10,8 @@ use fastrand::Rng;
 
 use super::ProducerEngine;
 use super::batch::{BATCH, Batch};
-use super::buffers::Loan;
-use super::partition::{Arrival, Partition, PartitionRules, Settled};
+use super::buffers::Lease;
+use super::partition::{NewMessage, Partition, PartitionRules, Settled};
 use super::topic::TopicState;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -37,7 +37,7 @@ impl ProducerEngine {
                 let extra = chunk.extras.get(next).filter(|extra| extra.index as usize == chunk.taken);
                 next += usize::from(extra.is_some());
                 let entry = chunk.entry(chunk.taken, extra);
-                let arrival = Arrival {
+                let arrival = NewMessage {
                     ticket: chunk.ticket(chunk.taken),
                     due: now,
                     queued: entry::cost(entry.tail.len(), extra),
@@ -106,7 +106,7 @@ impl ProducerEngine {
         let entry = chunk.entry(index, extra);
         let queued = entry::cost(entry.tail.len(), extra);
         let slot = chunk.extras.slot(extra);
-        let arrival = Arrival { ticket: chunk.ticket(index), due: now, queued, slot };
+        let arrival = NewMessage { ticket: chunk.ticket(index), due: now, queued, slot };
         self.unfinished += 1;
         self.fail_one(&entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
         chunk.taken += 1;
@@ -150,7 +150,7 @@ impl ProducerEngine {
                 continue;
             }
             each(&mut chunk, due, |entry, arrival| {
-                let Arrival { slot, queued, .. } = arrival;
+                let NewMessage { slot, queued, .. } = arrival;
                 let group = groups.get_mut(&entry.partition);
                 if group.is_none_or(|batch| !batch.append(entry, slot, queued, FAILED_TOGETHER)) {
                     if let Some(full) = groups.insert(entry.partition, alone(entry, arrival)) {
@@ -174,7 +174,7 @@ impl ProducerEngine {
     /// already chosen the partition of a `lane`, and it stays with that if the number of partitions has changed since:
     /// in another partition, the message would come behind later ones that were in another lane.
     #[inline]
-    fn place(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, (lane, anywhere): (Option<i32>, bool)) {
+    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, (lane, anywhere): (Option<i32>, bool)) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index as usize) else {
             debug_assert!(false, "topic {index} was not told");
@@ -214,7 +214,7 @@ impl ProducerEngine {
     /// The open batch of this partition is new, and may have got a buffer that it does not fill.
     fn lend_buffer(&mut self, to: (u32, i32)) {
         let Some((first, unused)) = self.partition(to).and_then(|partition| partition.unused()) else { return };
-        self.buffers.lend(Loan { to, first, unused });
+        self.buffers.lend(Lease { to, first, unused });
         while let Some(loan) = self.buffers.call_in() {
             if let Some(buffer) = self.partition(loan.to).and_then(|partition| partition.fit_open(loan.first)) {
                 self.buffers.put(buffer);
@@ -238,7 +238,7 @@ impl ProducerEngine {
     }
 
     /// Gives one message, which is in no batch, its fate.
-    fn fail_one(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, why: Arc<DeliveryErrorKind>) {
+    fn fail_one(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, why: Arc<DeliveryErrorKind>) {
         self.fail_group(entry.topic, entry.partition, alone(entry, arrival), &why);
     }
 }
@@ -294,7 +294,7 @@ fn choose(
 }
 
 /// A batch of one message.
-fn alone(entry: &Entry<'_>, Arrival { ticket, due, queued, slot }: Arrival<'_>) -> Batch {
+fn alone(entry: &Entry<'_>, NewMessage { ticket, due, queued, slot }: NewMessage<'_>) -> Batch {
     let mut batch = Batch::new(Vec::new(), ticket, due, Deadline::NEVER);
     let fits = batch.append(entry, slot, queued, usize::MAX);
     debug_assert!(fits, "the first message always fits");
@@ -302,7 +302,7 @@ fn alone(entry: &Entry<'_>, Arrival { ticket, due, queued, slot }: Arrival<'_>) 
 }
 
 /// Calls `act` for each message of a chunk that was parked, in order.
-fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival<'_>)) {
+fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, NewMessage<'_>)) {
     chunk.expand_routes();
     let mut extras = chunk.extras.iter().peekable();
     for index in 0..chunk.len() {
@@ -311,7 +311,7 @@ fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, Arrival
         let queued = entry::cost(entry.tail.len(), extra);
         let slot = chunk.extras.slot(extra);
         // Tickets in it may have gaps, so each message counts as old as the oldest.
-        act(&entry, Arrival { ticket: chunk.first, due, queued, slot });
+        act(&entry, NewMessage { ticket: chunk.first, due, queued, slot });
     }
 }
 
@@ -321,7 +321,7 @@ fn park(
     topic: &mut TopicState,
     rules: PartitionRules,
     entry: &Entry<'_>,
-    arrival: Arrival<'_>,
+    arrival: NewMessage<'_>,
     (lane, anywhere): (Option<i32>, bool),
 ) -> bool {
     let joins = |(chunk, due): &(Chunk, Instant)| {

@@ -7,7 +7,7 @@ use super::ProducerEngine;
 use super::partition::{Partition, PartitionRules};
 use super::verdict::TopicVerdict;
 use crate::deadline::Deadline;
-use crate::engine::cluster::causes::{About, Tell};
+use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
 use crate::error::{BrokerError, DeliveryErrorKind, Persistence};
 use crate::message::Topic;
@@ -109,7 +109,7 @@ impl ProducerEngine {
                     let (topic, waited) = (&state.name, Duration::ZERO);
                     let missing = || Arc::new(DeliveryErrorKind::UnknownTopic { topic: topic.clone(), waited });
                     let why = why.unwrap_or_else(missing);
-                    self.topic_waits(index, why, now, Tell::IfItLasts);
+                    self.topic_waits(index, why, now, LogPolicy::IfItLasts);
                 }
                 self.set_topic_alarm(index, now);
             }
@@ -118,7 +118,7 @@ impl ProducerEngine {
                 if state.has_messages() || state.is_waiting(now) {
                     let topic = state.name.clone();
                     let why = self.metadata_error(peer, answer.error, &topic);
-                    self.topic_waits(index, why, now, Tell::IfItLasts);
+                    self.topic_waits(index, why, now, LogPolicy::IfItLasts);
                 }
             }
             verdict @ (TopicVerdict::Fail | TopicVerdict::Wait) => {
@@ -129,7 +129,7 @@ impl ProducerEngine {
                     log::debug!("{why}");
                     return;
                 }
-                self.topic_waits(index, Arc::clone(&why), now, Tell::AtOnce);
+                self.topic_waits(index, Arc::clone(&why), now, LogPolicy::AtOnce);
                 if verdict == TopicVerdict::Fail {
                     self.fail_parked(index, &why);
                 }
@@ -138,9 +138,9 @@ impl ProducerEngine {
     }
 
     /// Nothing can be sent to a topic because of this.
-    fn topic_waits(&mut self, index: u32, why: Arc<DeliveryErrorKind>, now: Instant, tell: Tell) {
+    fn topic_waits(&mut self, index: u32, why: Arc<DeliveryErrorKind>, now: Instant, tell: LogPolicy) {
         self.topics[index as usize].last_error = Some(Arc::clone(&why));
-        self.cluster.note(About::Topic(index), why, now, tell);
+        self.cluster.note(Subject::Topic(index), why, now, tell);
         self.tell_held_up(index);
     }
 
@@ -229,8 +229,8 @@ impl ProducerEngine {
             .filter_map(|(number, partition)| Some((number, Arc::clone(partition.no_leader.as_ref()?))))
             .collect();
         for (at, (number, why)) in leaderless.into_iter().enumerate() {
-            let tell = if at == 0 { Tell::IfItLasts } else { Tell::Never };
-            self.cluster.note(About::Leader(index, number), why, now, tell);
+            let tell = if at == 0 { LogPolicy::IfItLasts } else { LogPolicy::Never };
+            self.cluster.note(Subject::Leader(index, number), why, now, tell);
         }
     }
 

@@ -36,7 +36,7 @@ use fastrand::Rng;
 #[cfg(feature = "_internal")]
 pub use self::delivered::Ack;
 pub use self::delivered::DeliveredBatch;
-pub use self::fate::{BatchFate, Errors};
+pub use self::fate::{BatchFate, FailedMessages};
 pub use self::salvage::Salvage;
 pub use self::send_queue::Amount;
 
@@ -51,7 +51,7 @@ use crate::config::{ClientConfig, ProducerConfig};
 use crate::engine::backoff::Backoff;
 #[cfg(any(test, feature = "_internal"))]
 use crate::engine::cluster::description::ClusterDescription;
-use crate::engine::cluster::{Cluster, Options};
+use crate::engine::cluster::{Cluster, ClusterOptions};
 use crate::error::{DeliveryErrorKind, FatalError};
 use crate::message::Topic;
 use crate::wire::Api;
@@ -128,7 +128,7 @@ impl ProducerEngine {
         let mut random = Rng::with_seed(seed);
         let retry = Backoff { first: config.retry_backoff, max: config.retry_backoff_max };
         let needed = if config.idempotent { NEEDED } else { NEEDED_WITHOUT_ID };
-        let options = Options { needed, creates_topics: config.allow_auto_topic_creation, retry };
+        let options = ClusterOptions { needed, creates_topics: config.allow_auto_topic_creation, retry };
         let buffers = Buffers::new(config.max_batch_bytes, config.max_buffer_bytesize);
         Self {
             rules,

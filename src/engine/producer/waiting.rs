@@ -6,7 +6,7 @@ use super::identity::Identity;
 use super::partition::Partition;
 use super::send_queue::SendQueue;
 use super::topic::TopicState;
-use crate::engine::cluster::causes::{About, Standing};
+use crate::engine::cluster::causes::{Standing, Subject};
 use crate::engine::cluster::demand::{Demand, TopicDemand};
 use crate::message::Topic;
 
@@ -65,21 +65,21 @@ impl Demand for Waiting<'_> {
         }
     }
 
-    fn standing(&self, about: About, now: Instant) -> Standing {
+    fn standing(&self, about: Subject, now: Instant) -> Standing {
         let waits = match about {
-            About::Topic(topic) => match self.topics.get(topic as usize) {
+            Subject::Topic(topic) => match self.topics.get(topic as usize) {
                 Some(state) if state.last_error.is_some() => state.has_messages() || state.is_waiting(now),
                 _ => return Standing::Over,
             },
-            About::Leader(topic, number) => match self.partition(topic, number) {
+            Subject::Leader(topic, number) => match self.partition(topic, number) {
                 Some(partition) if partition.no_leader.is_some() => !partition.is_idle(),
                 _ => return Standing::Over,
             },
-            About::Partition(topic, number) => {
+            Subject::Partition(topic, number) => {
                 self.partition(topic, number).is_some_and(|partition| !partition.is_idle())
             }
             // The cluster's own.
-            About::Metadata | About::Identity | About::Broker(_) | About::Quota(_) => self.is_busy(),
+            Subject::Metadata | Subject::Identity | Subject::Broker(_) | Subject::Quota(_) => self.is_busy(),
         };
         if waits { Standing::Waiting } else { Standing::Idle }
     }

@@ -27,7 +27,7 @@ pub enum Item {
 
 impl Item {
     /// What it holds in the buffer.
-    fn held(&self) -> Amount {
+    pub(super) fn held(&self) -> Amount {
         match self {
             Self::Delivered(batch) => batch.held(),
             Self::Failed(fate) => fate.held(),

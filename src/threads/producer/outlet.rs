@@ -6,8 +6,8 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::delivery::Item;
-use super::state::{Abandon, Called, Remains, Report};
-use crate::engine::producer::{Amount, BatchFate, Errors};
+use super::state::{Abandon, Called, Remains, WorkerUpdate};
+use crate::engine::producer::{Amount, BatchFate, FailedMessages};
 use crate::error::DeliveryErrorKind;
 use crate::sync::channel::Sender;
 use crate::threads::spawn::contain;
@@ -15,8 +15,10 @@ use crate::threads::spawn::contain;
 pub struct Outlet {
     /// To the delivery thread, if there is a callback.
     callbacks: Option<Sender<Item>>,
+    /// For the delivery thread, once the gate has got back the places of these messages: a callback may produce.
+    ready: Vec<Item>,
     failures: Failures,
-    undelivered: Vec<Errors>,
+    undelivered: Vec<FailedMessages>,
     log: FailureLog,
     /// Whether what is given up goes to the callback, because nobody reads the report.
     abandon: Abandon,
@@ -24,7 +26,7 @@ pub struct Outlet {
 
 /// Failures that no handle and no callback took, by batches.
 struct Failures {
-    kept: VecDeque<Errors>,
+    kept: VecDeque<FailedMessages>,
     messages: usize,
     bytes: usize,
     dropped: u64,
@@ -51,6 +53,7 @@ impl Outlet {
     pub fn new(callbacks: Option<Sender<Item>>, max_messages: usize, max_bytes: usize) -> Self {
         Self {
             callbacks,
+            ready: Vec::new(),
             failures: Failures { kept: VecDeque::new(), messages: 0, bytes: 0, dropped: 0, max_messages, max_bytes },
             undelivered: Vec::new(),
             log: FailureLog::default(),
@@ -67,7 +70,7 @@ impl Outlet {
     }
 
     /// Sends the fates of a batch where they belong. Returns what no callback holds.
-    pub fn dispatch(&mut self, mut fate: BatchFate, report: &mut Report, now: Instant) -> Called {
+    pub fn dispatch(&mut self, mut fate: BatchFate, report: &mut WorkerUpdate, now: Instant) -> Called {
         let (messages, held) = (fate.count(), fate.held());
         // Failures whose handle was dropped go on, because nobody would ever see them there.
         if fate.has_slots() {
@@ -138,23 +141,36 @@ impl Outlet {
 
     /// What the item holds is held until its callbacks have returned.
     fn call(&mut self, item: Item, held: Amount) -> Called {
-        if self.callbacks.as_ref().is_some_and(|callbacks| callbacks.send(item).is_ok()) {
-            return Called::default();
+        if self.callbacks.is_none() {
+            return Called { held, buffers: Vec::new() };
         }
-        // The delivery thread has ended before its time, which only a fault inside ottla can cause.
-        self.callbacks = None;
-        Called { held, buffers: Vec::new() }
+        self.ready.push(item);
+        Called::default()
+    }
+
+    /// Sends the delivery thread all fates that it is to tell. Returns what no callback holds.
+    pub fn hand_on(&mut self) -> Called {
+        let mut called = Called::default();
+        for item in self.ready.drain(..) {
+            let held = item.held();
+            if self.callbacks.as_ref().is_none_or(|callbacks| callbacks.send(item).is_err()) {
+                // The delivery thread has ended before its time, which only a fault inside ottla can cause.
+                self.callbacks = None;
+                called.held.add(held);
+            }
+        }
+        called
     }
 }
 
 impl Failures {
-    fn keep(&mut self, errors: Errors) {
+    fn keep(&mut self, errors: FailedMessages) {
         self.messages += errors.len();
         self.bytes += errors.bytes();
         self.kept.push_back(errors);
         // The last batch stays: it had room in the queue, too.
         while self.bytes > self.max_bytes && self.kept.len() > 1 {
-            let dropped = self.kept.front().map_or(0, Errors::len);
+            let dropped = self.kept.front().map_or(0, FailedMessages::len);
             self.drop_first(dropped);
         }
         while self.messages > self.max_messages {

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::producer::{Amount, Errors, HeldUp, Released};
+use crate::engine::producer::{Amount, FailedMessages, HeldUp, Released};
 use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
@@ -27,7 +27,7 @@ pub struct State {
     pub flushing: u32,
     pub purges: u64,
     pub purges_done: u64,
-    pub purged: Vec<Errors>,
+    pub purged: Vec<FailedMessages>,
     pub asks: Vec<Ask>,
     pub abandon: Option<Abandon>,
     /// Fates whose callbacks have returned since the worker looked.
@@ -68,8 +68,8 @@ pub struct Totals {
 /// Messages that nobody has taken when the worker ends.
 #[derive(Debug, Default)]
 pub struct Remains {
-    pub undelivered: Vec<Errors>,
-    pub failures: Vec<Errors>,
+    pub undelivered: Vec<FailedMessages>,
+    pub failures: Vec<FailedMessages>,
     pub failures_dropped: u64,
 }
 
@@ -101,13 +101,13 @@ pub struct Unfinished {
 
 /// What the worker hands in.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct WorkerUpdate {
     pub released: Released,
     pub totals: Totals,
     pub spent: Vec<Chunk>,
     pub finished_upto: Option<u64>,
     pub purges_done: Option<u64>,
-    pub purged: Vec<Errors>,
+    pub purged: Vec<FailedMessages>,
     pub answers: Vec<(u32, i32)>,
     /// What is in the way of answers.
     pub causes: Vec<HeldUp>,
@@ -122,7 +122,7 @@ pub struct Report {
 
 /// What the worker is asked for.
 #[derive(Debug, Default)]
-pub struct Orders {
+pub struct WorkerRequests {
     /// New chunks; what the worker left there stays in front.
     pub chunks: VecDeque<Chunk>,
     /// Topics that the worker was not told before.
@@ -176,7 +176,7 @@ impl State {
     }
 
     /// Takes the worker's report; returns whether somebody may wait for what is in it.
-    pub fn take_in(&mut self, report: &mut Report) -> bool {
+    pub fn take_in(&mut self, report: &mut WorkerUpdate) -> bool {
         let released = mem::take(&mut report.released);
         self.queue.charge(released.charged);
         self.queue.release(released.messages, released.bytes);
@@ -194,7 +194,7 @@ impl State {
         }
         if let Some(fatal) = report.fatal.take() {
             self.fatal.get_or_insert(fatal);
-            self.queue.look_closer();
+            self.queue.leave_fast_path();
         }
         self.purged.append(&mut report.purged);
         let mut awaited = false;
@@ -215,7 +215,7 @@ impl State {
         awaited || self.fatal.is_some()
     }
 
-    pub fn hand_out(&mut self, orders: &mut Orders, known_topics: usize) {
+    pub fn hand_out(&mut self, orders: &mut WorkerRequests, known_topics: usize) {
         orders.topics.extend_from_slice(&self.queue.topics()[known_topics..]);
         orders.taken = self.queue.taken();
         orders.closed = self.queue.phase() == Phase::Closed;
@@ -268,7 +268,7 @@ impl State {
     }
 
     /// What this purge got, once it is done.
-    pub fn end_purge(&mut self, mine: u64) -> Option<Vec<Errors>> {
+    pub fn end_purge(&mut self, mine: u64) -> Option<Vec<FailedMessages>> {
         (self.purges_done >= mine).then(|| mem::take(&mut self.purged))
     }
 
@@ -313,7 +313,7 @@ impl Totals {
     }
 }
 
-impl Report {
+impl WorkerUpdate {
     /// Whether somebody may wait for what is in it, or place messages by what was true before.
     pub fn is_urgent(&self) -> bool {
         self.released.messages > 0

@@ -12,7 +12,7 @@ use super::feed::Feed;
 use super::gate::{Gate, Next};
 use super::outlet::Outlet;
 use super::role::serve;
-use super::state::{Abandon, Called, Orders, Report};
+use super::state::{Abandon, Called, WorkerRequests, WorkerUpdate};
 use crate::deadline::Deadline;
 use crate::engine::producer::{BatchFate, ProducerEngine};
 use crate::error::{DeliveryErrorKind, FatalError};
@@ -29,8 +29,8 @@ pub struct Worker<N = Net> {
     outlet: Outlet,
     /// Whether the engine was told that messages keep their buffer place until their callbacks have returned.
     has_callbacks: bool,
-    report: Report,
-    pub orders: Orders,
+    report: WorkerUpdate,
+    pub orders: WorkerRequests,
     /// What was done of what callers asked for.
     purges_done: u64,
     finished_upto: u64,
@@ -95,8 +95,8 @@ impl<N: Network> Worker<N> {
             feed,
             has_callbacks: outlet.has_callbacks(),
             outlet,
-            report: Report::default(),
-            orders: Orders::default(),
+            report: WorkerUpdate::default(),
+            orders: WorkerRequests::default(),
             purges_done: 0,
             finished_upto: 0,
             to_mark: None,
@@ -119,6 +119,7 @@ impl<N: Network> Worker<N> {
     /// Hands in what happened, and takes what is asked.
     pub fn listen(&mut self) -> Next {
         let next = self.gate.exchange(&self.sealed, &mut self.report, &mut self.orders, self.feed.topic_count());
+        self.hand_on();
         if let Some(upto) = self.to_mark.take() {
             if !self.outlet.mark_finished(upto) {
                 self.report.finished_upto = Some(upto);
@@ -162,6 +163,7 @@ impl<N: Network> Worker<N> {
 
     /// The worker's last words.
     pub fn end(&mut self) {
+        self.hand_on();
         let remains = self.outlet.close(self.driver.now());
         self.report.released = self.report.released.and(self.feed.take_last_released(&mut self.driver.engine));
         self.gate.worker_ended(&mut self.report, remains);
@@ -233,6 +235,12 @@ impl<N: Network> Worker<N> {
             self.faults = 0;
         }
         let called = self.outlet.dispatch(fate, &mut self.report, self.driver.now());
+        self.called(called);
+    }
+
+    /// Sends the delivery thread what it is to tell.
+    fn hand_on(&mut self) {
+        let called = self.outlet.hand_on();
         self.called(called);
     }
 

@@ -11,7 +11,7 @@ use crate::queue::entry::Entry;
 
 /// A message's place on its way into a batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
+pub struct NewMessage<'a> {
     /// Its ticket.
     pub ticket: u64,
     /// When it became due.
@@ -26,8 +26,8 @@ impl Partition {
     /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives.
     /// Returns whether it began one.
     #[inline]
-    pub fn append(&mut self, entry: &Entry<'_>, arrival: Arrival<'_>, buffer: impl FnOnce() -> Vec<u8>) -> bool {
-        let Arrival { ticket, due, queued, slot } = arrival;
+    pub fn append(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, buffer: impl FnOnce() -> Vec<u8>) -> bool {
+        let NewMessage { ticket, due, queued, slot } = arrival;
         let max = self.rules.max_batch_bytes;
         if let Some(open) = self.unsent.back_mut() {
             if !open.written && open.takes(due) && open.append(entry, slot, queued, max) {

@@ -68,10 +68,10 @@ impl Partition {
 
     /// What is in the hands of a connection does not become too old before `until`, if it was not put off before: once,
     /// so that it ends however late everything is.
-    pub fn put_off(&mut self, until: Instant) {
-        for batch in self.flight.iter_mut().filter(|batch| batch.is_in_flight() && !batch.put_off) {
+    pub fn extend_timeouts(&mut self, until: Instant) {
+        for batch in self.flight.iter_mut().filter(|batch| batch.is_in_flight() && !batch.was_extended) {
             if batch.deadline.passed(until) {
-                (batch.deadline, batch.put_off) = (Deadline::at(until), true);
+                (batch.deadline, batch.was_extended) = (Deadline::at(until), true);
             }
         }
     }

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use self::beginnings::Arrival;
+pub use self::beginnings::NewMessage;
 
 use super::batch::{Batch, BatchState, Queued};
 use super::delivered::Ack;

@@ -40,7 +40,7 @@ impl Bench {
             let mut bytes = Vec::new();
             tail::put(&mut bytes, None, Some(&self.next.to_be_bytes()), std::iter::empty());
             let entry = Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &bytes };
-            let arrival = Arrival { ticket: self.next, due: self.now, queued: bytes.len(), slot: None };
+            let arrival = NewMessage { ticket: self.next, due: self.now, queued: bytes.len(), slot: None };
             self.partition.append(&entry, arrival, Vec::new);
             self.next += 1;
         }
@@ -264,12 +264,12 @@ fn a_ghost_in_flight_may_still_be_answered() {
 fn only_what_is_in_flight_is_put_off_and_only_once() {
     let (mut bench, five) = five();
     bench.lose(five[4]);
-    let put_off = |bench: &mut Bench| bench.partition.put_off(bench.now + Duration::from_secs(201));
-    put_off(&mut bench);
+    let extend_timeouts = |bench: &mut Bench| bench.partition.extend_timeouts(bench.now + Duration::from_secs(201));
+    extend_timeouts(&mut bench);
     bench.expire();
     assert_eq!(bench.fates(), "0+ 5? 6-", "what waits is as old as it is");
     bench.ack(five[0]);
-    put_off(&mut bench);
+    extend_timeouts(&mut bench);
     bench.expire();
     assert_eq!(bench.fates(), "0+ 1+ 2? 3? 4? 5? 6-");
 }

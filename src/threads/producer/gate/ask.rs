@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::state::{Flush, State, Totals, Unfinished};
 use super::{Gate, tell, wait_until, wake_unlocked};
 use crate::deadline::Deadline;
-use crate::engine::producer::Errors;
+use crate::engine::producer::FailedMessages;
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic};
 use crate::queue::Phase;
 use crate::sync::MutexGuard;
@@ -54,7 +54,7 @@ impl Gate {
 
     /// Takes back what was never written. Blocks until the worker has looked, for at most `timeout`; what it takes back
     /// later is for the next call.
-    pub fn purge(&self, timeout: Duration) -> Option<Vec<Errors>> {
+    pub fn purge(&self, timeout: Duration) -> Option<Vec<FailedMessages>> {
         let until = Deadline::after(clock::now(), timeout);
         let Some(mine) = self.begin_purge() else { return Some(Vec::new()) };
         self.wait_for(until, |state| state.end_purge(mine))

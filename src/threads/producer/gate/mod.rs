@@ -129,7 +129,7 @@ impl Gate {
         };
         match like_last {
             Some(ticket) => Ok(ticket),
-            None => self.offer_closely(message, now, slot, wait, start),
+            None => self.offer_slow(message, now, slot, wait, start),
         }
     }
 
@@ -160,7 +160,7 @@ impl Gate {
 
     /// As [`offer`](Self::offer), where more is to be done than to append, or there is no room.
     #[inline(never)]
-    fn offer_closely(
+    fn offer_slow(
         &self,
         message: &Message<'_>,
         now: Timestamp,

@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::super::state::{Delivery, Orders, Remains, Report};
+use super::super::state::{Delivery, Remains, WorkerRequests, WorkerUpdate};
 use super::{Gate, tell_and_leave, wait_until, wake_unlocked};
 use crate::engine::producer::Amount;
 use crate::queue::{Phase, Sealed};
@@ -21,7 +21,13 @@ pub enum Next {
 impl Gate {
     /// Hands in what happened, and takes what is asked, and what is due out of `sealed`. `known_topics` is how many
     /// topics the worker was told.
-    pub fn exchange(&self, sealed: &Sealed, report: &mut Report, orders: &mut Orders, known_topics: usize) -> Next {
+    pub fn exchange(
+        &self,
+        sealed: &Sealed,
+        report: &mut WorkerUpdate,
+        orders: &mut WorkerRequests,
+        known_topics: usize,
+    ) -> Next {
         let mut state = self.state.lock();
         let room = (report.released.messages > 0 || !report.held_up.is_empty()) && state.waiters > 0;
         if state.take_in(report) {
@@ -46,7 +52,7 @@ impl Gate {
     }
 
     /// The worker's last words.
-    pub fn worker_ended(&self, report: &mut Report, remains: Remains) {
+    pub fn worker_ended(&self, report: &mut WorkerUpdate, remains: Remains) {
         let mut state = self.state.lock();
         state.take_in(report);
         state.queue.close();

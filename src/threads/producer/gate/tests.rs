@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::thread;
 
-use super::super::state::{Abandon, Orders, Report};
+use super::super::state::{Abandon, WorkerRequests, WorkerUpdate};
 use super::*;
-use crate::engine::producer::{Amount, Errors};
+use crate::engine::producer::{Amount, FailedMessages};
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::message::Timestamp;
 use crate::net::Net;
@@ -27,13 +27,13 @@ fn everything_that_is_asked_wakes_a_sleeping_worker() {
         let (gate, mut net) = open(10);
         put(&gate, 0, 0, Duration::ZERO).expect("accepted");
         assert_eq!(
-            gate.exchange(&gate.sealed(), &mut Report::default(), &mut Orders::default(), 0),
+            gate.exchange(&gate.sealed(), &mut WorkerUpdate::default(), &mut WorkerRequests::default(), 0),
             Next::Sleep,
             "{name}"
         );
         ask(&gate);
         assert!(poll(&mut net) < SLEEP, "{name} did not wake it");
-        let next = gate.exchange(&gate.sealed(), &mut Report::default(), &mut Orders::default(), 0);
+        let next = gate.exchange(&gate.sealed(), &mut WorkerUpdate::default(), &mut WorkerRequests::default(), 0);
         assert_eq!(next, Next::Look, "{name} has something to look at");
     }
 }
@@ -44,9 +44,9 @@ fn the_worker_is_told_once_that_somebody_began_to_wait_for_a_fate() {
         let (gate, _net) = open(10);
         put(&gate, 0, 0, Duration::ZERO).expect("accepted");
         ask(&gate);
-        let mut orders = Orders::default();
+        let mut orders = WorkerRequests::default();
         [0, 1].map(|known_topics| {
-            gate.exchange(&gate.sealed(), &mut Report::default(), &mut orders, known_topics);
+            gate.exchange(&gate.sealed(), &mut WorkerUpdate::default(), &mut orders, known_topics);
             orders.awaited
         })
     };
@@ -59,7 +59,7 @@ fn the_worker_is_told_once_that_somebody_began_to_wait_for_a_fate() {
 fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
     let (gate, mut net) = open(10);
     put(&gate, 0, 0, Duration::ZERO).expect("accepted");
-    let (mut report, mut orders) = (Report::default(), Orders::default());
+    let (mut report, mut orders) = (WorkerUpdate::default(), WorkerRequests::default());
     gate.exchange(&gate.sealed(), &mut report, &mut orders, 0);
     scope(|scope| {
         let purge = spawn(scope, || gate.purge(SLEEP).expect("in time").len());
@@ -67,7 +67,7 @@ fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
         gate.exchange(&gate.sealed(), &mut report, &mut orders, 0);
         assert_eq!((orders.purges, orders.chunks.len()), (1, 1));
         report.purges_done = Some(1);
-        report.purged.push(Errors::of(&["v"], DeliveryErrorKind::Purged, Persistence::No));
+        report.purged.push(FailedMessages::of(&["v"], DeliveryErrorKind::Purged, Persistence::No));
         gate.exchange(&gate.sealed(), &mut report, &mut orders, 1);
         assert_eq!(purge.join().expect("no panic"), 1);
     });
@@ -89,7 +89,7 @@ fn eight_callers_and_a_sleepy_worker_never_hang_or_swap() {
                     gate.deliver();
                 });
             }
-            let (mut report, mut orders) = (Report::default(), Orders::default());
+            let (mut report, mut orders) = (WorkerUpdate::default(), WorkerRequests::default());
             let mut next: HashMap<u64, u64> = HashMap::new();
             let mut known = 0;
             while next.values().sum::<u64>() < 8 * each {
