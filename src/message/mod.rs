@@ -212,13 +212,13 @@ impl<'a> Message<'a> {
     }
 
     /// Whether nothing beside the key and the value says what is sent, or where to.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn has_only_key_and_value(&self) -> bool {
         self.headers.is_empty() && self.partition.is_none() && self.partition_key.is_none()
     }
 
     /// Whether nothing is to be done when it is dropped.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn only_borrows(&self) -> bool {
         let borrows = |payload: &Option<Payload<'_>>| payload.as_ref().is_none_or(Payload::is_borrowed);
         let borrows_bytes = borrows(&self.value) && borrows(&self.key) && borrows(&self.partition_key);

@@ -47,7 +47,7 @@ impl Payload<'_> {
 }
 
 impl Payload<'_> {
-    #[inline(always)]
+    #[inline]
     pub(super) fn is_borrowed(&self) -> bool {
         matches!(self.0, Bits::Borrowed(_))
     }

@@ -146,7 +146,7 @@ impl TopicRef<'_> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn is_borrowed(&self) -> bool {
         matches!(self.0, Ref::Borrowed(_) | Ref::Name(Cow::Borrowed(_)))
     }

@@ -141,7 +141,7 @@ impl AsyncProducer {
     ///
     /// # Errors
     /// As [`produce`](Self::produce).
-    #[inline(always)]
+    #[inline]
     pub fn produce_with_handle<'a>(&self, message: impl Into<Message<'a>>) -> Result<DeliveryHandle, ProduceError> {
         let mut message = message.into();
         // A name becomes a topic that the message owns.
@@ -297,7 +297,7 @@ impl AsyncProducer {
 }
 
 impl Shared {
-    #[inline(always)]
+    #[inline]
     fn accept_or_return(&self, message: Message<'_>, wait: Duration) -> Result<(), ProduceError> {
         // Asked before the call: where the message was just made the compiler knows the answer here, and not behind it.
         let borrows = only_borrows(&message);
@@ -320,7 +320,7 @@ impl Shared {
         Ok(DeliveryHandle::new(lookout, ticket, topic, message.tag))
     }
 
-    #[inline(always)]
+    #[inline]
     fn accept(&self, message: &Message<'_>, slot: Option<Slot<'_>>, wait: Duration) -> Result<u64, ProduceErrorKind> {
         self.gate.offer(message, clock::timestamp(), slot, wait, &|| self.start())
     }

@@ -136,7 +136,7 @@ impl DeliveryHandle {
         self.seen(seen)
     }
 
-    #[inline(always)]
+    #[inline]
     fn seen(self, seen: Result<Outcome, TryRecvError>) -> Result<Fate, Self> {
         match seen {
             Ok(outcome) => Ok(self.told(outcome)),
@@ -145,7 +145,7 @@ impl DeliveryHandle {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn told(self, outcome: Outcome) -> Fate {
         let Self { topic, tag, .. } = self;
         outcome.map(|Receipt { partition, offset, timestamp }| Delivered { topic, partition, offset, timestamp, tag })

@@ -38,7 +38,7 @@ impl<'m, 'd> Prepared<'m, 'd> {
     }
 
     /// A message that was not checked: for the fast path, if it [is good](Self::is_good).
-    #[inline(always)]
+    #[inline]
     pub fn of(message: &'m Message<'d>, now: Timestamp) -> Self {
         Self {
             topic: &message.topic,
@@ -57,7 +57,7 @@ impl<'m, 'd> Prepared<'m, 'd> {
 
     /// As [`of`](Self::of), for a message that [has only](Message::has_only_key_and_value) this key and this value: what
     /// it has not is known to the compiler, which makes a shorter way for it.
-    #[inline(always)]
+    #[inline]
     pub fn of_key_and_value(message: &'m Message<'d>, key: Option<&'m [u8]>, value: &'m [u8], now: Timestamp) -> Self {
         let create_time = message.create_time.unwrap_or(now).as_millis();
         let record = Draft::new(create_time, key, Some(value), iter::empty());
@@ -72,7 +72,7 @@ impl<'m, 'd> Prepared<'m, 'd> {
 
     /// Whether it is certainly good without a closer look: of so few [bytes](Self::good_bytes), and to a partition that
     /// there may be.
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn is_good(&self, good_bytes: usize) -> bool {
         self.record.tail_len <= good_bytes
