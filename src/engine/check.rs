@@ -85,7 +85,7 @@ impl CheckEngine {
         self.client.seeds.iter().all(|seed| self.errors.get(&*seed.to_string()).is_some_and(is_permanent))
     }
 
-    fn heed_news(&mut self) {
+    fn heed_news(&mut self, now: Instant) {
         while let Some(news) = self.cluster.next_news() {
             match news {
                 News::Ended { lost: Some(lost), .. } => self.note(&lost.error),
@@ -93,6 +93,7 @@ impl CheckEngine {
                     let brokers = self.cluster.description().map(|cluster| &cluster.brokers);
                     let nodes = || brokers.into_iter().flatten().map(|(node, _)| *node).collect();
                     self.open.get_or_insert_with(nodes);
+                    self.cluster.took_topics(&Nothing, now);
                 }
                 News::Ended { lost: None, .. } | News::Replaced => {}
             }
@@ -144,7 +145,7 @@ impl Engine for CheckEngine {
 
     fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant) {
         self.cluster.closed(conn, why, &Nothing, now);
-        self.heed_news();
+        self.heed_news(now);
     }
 
     fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
@@ -154,7 +155,7 @@ impl Engine for CheckEngine {
     fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant) {
         // It has no requests of its own.
         let _ = self.cluster.response(conn, frame, &Nothing, now);
-        self.heed_news();
+        self.heed_news(now);
     }
 
     fn extend_timeouts(&mut self, until: Instant) {
@@ -164,10 +165,10 @@ impl Engine for CheckEngine {
     fn advance(&mut self, now: Instant) {
         self.cluster.judge_links(&Nothing, now);
         self.cluster.refresh(&Nothing, now);
-        self.heed_news();
+        self.heed_news(now);
         self.call(now);
         self.cluster.connect_as_needed(&Nothing, now);
-        self.heed_news();
+        self.heed_news(now);
     }
 
     fn next_deadline(&self) -> Deadline {
@@ -226,6 +227,7 @@ const OPTIONS: ClusterOptions = ClusterOptions {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::io;
 
     use bytes::Bytes;
 
@@ -238,11 +240,17 @@ mod tests {
     /// Three brokers, of which `up` answer, the `silent` one does not, and others refuse. The engine, the ports that were
     /// called, and those to which there are connections at the end.
     fn check(up: &[u16], silent: u16, seeds: &[u16]) -> (CheckEngine, Vec<u16>, Vec<u16>) {
+        check_with(up, silent, seeds, 0)
+    }
+
+    /// The same, where connections to the port `breaks` break right behind their second answer.
+    fn check_with(up: &[u16], silent: u16, seeds: &[u16], breaks: u16) -> (CheckEngine, Vec<u16>, Vec<u16>) {
         let mut brokers = ClusterState::new(TestCluster::builder().brokers(3), &[9001, 9002, 9003]).unwrap();
         let address = |port: &u16| BrokerAddress { host: "127.0.0.1".into(), port: *port };
         let client = Arc::new(ClientConfig::new(seeds.iter().map(address).collect()));
         let mut engine = CheckEngine::new(&client, 7);
         let (mut now, mut called, mut ports) = (crate::engine::test_clock(), Vec::new(), HashMap::new());
+        let mut answers: HashMap<ConnId, u32> = HashMap::new();
         for _ in 0..2000 {
             engine.advance(now);
             while let Some(action) = engine.next_action() {
@@ -263,6 +271,13 @@ mod tests {
                         let answer = brokers.receive(node, &request, Timestamp::from_millis(0));
                         let Reply::Send { bytes, .. } = answer else { panic!("it answers") };
                         engine.response(conn, &bytes[4..], now);
+                        let count = answers.entry(conn).or_default();
+                        *count += 1;
+                        if *count == 2 && ports[&conn] == breaks {
+                            ports.remove(&conn);
+                            let why = io::Error::from(io::ErrorKind::ConnectionReset);
+                            engine.closed(conn, ConnectionErrorKind::Io(Arc::new(why)), now);
+                        }
                     }
                     Action::Close { conn } => drop(ports.remove(&conn)),
                     Action::Limit { .. } => {}
@@ -293,6 +308,16 @@ mod tests {
         let cluster = engine.into_outcome(Duration::from_secs(2)).unwrap();
         let [error] = &cluster.unreachable[..] else { panic!("{:?}", cluster.unreachable) };
         assert!(matches!(error.kind, ConnectionErrorKind::CheckTimeout(_)), "{error}");
+    }
+
+    #[test]
+    fn a_cluster_that_was_told_of_is_not_asked_for_again() {
+        let (engine, mut called, _) = check_with(&[9001, 9003], 9002, &[9001], 9001);
+        called.sort_unstable();
+        assert_eq!(called, [9001, 9002, 9003], "each once");
+        let cluster = engine.into_outcome(Duration::from_secs(2)).unwrap();
+        let unreachable: Vec<&str> = cluster.unreachable.iter().map(|error| &*error.address).collect();
+        assert_eq!(unreachable, ["127.0.0.1:9001", "127.0.0.1:9002"]);
     }
 
     #[test]
