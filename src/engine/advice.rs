@@ -1,7 +1,7 @@
 //! What the user can do about an error code of a broker's, in whatever response. The tests of `producer::verdict` have
 //! every code of Kafka's by name.
 
-use crate::wire::ErrorCode;
+use crate::error::ErrorCode;
 
 /// What the user can do about a code, in whatever response.
 #[must_use]

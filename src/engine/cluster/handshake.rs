@@ -1,8 +1,7 @@
 //! The handshake of a connection: which versions to go on with, or why the broker cannot be used.
 
-use crate::error::ConnectionErrorKind;
+use crate::error::{ConnectionErrorKind, ErrorCode};
 use crate::wire::Api;
-use crate::wire::ErrorCode;
 use crate::wire::api_versions::{ApiVersionsResponse, Versions};
 
 /// What follows from an answer to ApiVersions.

@@ -11,9 +11,8 @@ use super::description::ClusterDescription;
 use super::link::{Link, Peer};
 use super::news::News;
 use crate::config::BrokerAddress;
-use crate::error::{ConnectionErrorKind, DeliveryErrorKind};
+use crate::error::{ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
 use crate::message::Topic;
-use crate::wire::ErrorCode;
 use crate::wire::metadata::{BrokerMetadata, MetadataResponse};
 use crate::wire::{Api, metadata};
 

@@ -40,8 +40,7 @@ use crate::deadline::Deadline;
 use crate::engine::action::Action;
 use crate::engine::advice::advice;
 use crate::engine::backoff::Backoff;
-use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
-use crate::wire::ErrorCode;
+use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
 use crate::wire::frame::{ConnId, CorrelationId, Frame};
 use crate::wire::{Api, api_versions, metadata as metadata_api};
 

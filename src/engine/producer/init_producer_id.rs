@@ -9,8 +9,7 @@ use super::verdict::{FENCED, IdVerdict};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
-use crate::error::{BrokerError, DeliveryErrorKind};
-use crate::wire::ErrorCode;
+use crate::error::{BrokerError, DeliveryErrorKind, ErrorCode};
 use crate::wire::frame::ConnId;
 use crate::wire::{Api, init_producer_id};
 

@@ -9,10 +9,9 @@ use super::verdict::TopicVerdict;
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
-use crate::error::{BrokerError, DeliveryErrorKind, Persistence};
+use crate::error::{BrokerError, DeliveryErrorKind, ErrorCode, Persistence};
 use crate::message::Topic;
 use crate::wire::Api;
-use crate::wire::ErrorCode;
 use crate::wire::metadata::{PartitionMetadata, TopicMetadata};
 
 /// Without topic ids nobody can tell a stale answer from one about a topic that was made anew; after so many an older

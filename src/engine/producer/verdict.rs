@@ -2,7 +2,7 @@
 //! tests have every code of Kafka's by name.
 
 use crate::engine::advice::advice;
-use crate::wire::ErrorCode;
+use crate::error::ErrorCode;
 
 /// What to do with a batch that was answered with some code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

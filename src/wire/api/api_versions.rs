@@ -8,10 +8,10 @@ use std::time::Duration;
 use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::StrBytes;
 
-use crate::error::{ApiRange, ConnectionErrorKind};
+use crate::error::{ApiRange, ConnectionErrorKind, ErrorCode};
 use crate::wire::reader::Reader;
 use crate::wire::request::request as frame_of;
-use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
+use crate::wire::{Api, CorrelationId, Frame, WireError};
 
 /// A request that also tells the name and version of this library (from version 3 on).
 #[must_use]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse as Theirs};
 
+use crate::error::ErrorCode;
 use crate::wire::bounds::{self, Shape, int16, int32, int64};
 use crate::wire::reader::millis;
 use crate::wire::request::request as frame_of;
-use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
+use crate::wire::{Api, CorrelationId, Frame, WireError};
 
 /// A request for a new producer id, without a transactional id.
 #[must_use]

@@ -6,9 +6,10 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::error::ErrorCode;
 use crate::wire::reader::{Reader, shown};
 use crate::wire::request::request as frame_of;
-use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError, WireErrorKind};
+use crate::wire::{Api, CorrelationId, Frame, WireError, WireErrorKind};
 
 /// A request for the brokers and these topics; without topics, for the brokers alone.
 ///

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::{self, BrokerMetadata};
+use crate::error::ErrorCode;
 use crate::wire::reader::Reader;
 use crate::wire::request::{begin, finish, put_string, put_varint};
-use crate::wire::{Api, CorrelationId, ErrorCode, Frame, WireError};
+use crate::wire::{Api, CorrelationId, Frame, WireError};
 
 /// Bytes in front of the records of a batch.
 pub const BATCH_HEADER: usize = 61;
