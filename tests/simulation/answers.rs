@@ -138,6 +138,21 @@ fn behind_the_last_epoch_comes_another_producer_id() {
 }
 
 #[test]
+fn a_number_that_is_no_producer_id_is_told_as_a_bad_answer_and_asked_for_again() {
+    let mut bench = Bench::new(1, one_topic);
+    let no_id = |answer: &mut InitProducerIdResponse| answer.producer_id = (-1).into();
+    bench.twist = Some(Twist::of(Api::InitProducerId, no_id));
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(1));
+    let said = bench.engine.last_error().expect("it waits for an id").to_string();
+    assert!(said.contains("the InitProducerId response cannot be read (it gives producer id -1 with epoch 0)"), "{said}");
+    assert!(!said.contains("NONE"), "no code of a broker's: {said}");
+    bench.twist = None;
+    bench.pass(secs(2));
+    assert_eq!(stored(&bench), numbers(1));
+}
+
+#[test]
 fn what_may_be_written_is_not_sent_under_the_next_epoch() {
     let mut bench = five_in_flight();
     // The first was appended, and its answer says that nobody knows; then the state is lost.

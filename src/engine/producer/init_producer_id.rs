@@ -9,7 +9,7 @@ use super::verdict::{FENCED, IdVerdict};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
-use crate::error::{BrokerError, DeliveryErrorKind, ErrorCode};
+use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
 use crate::wire::frame::ConnId;
 use crate::wire::{Api, init_producer_id};
 
@@ -51,24 +51,25 @@ impl ProducerEngine {
             self.identity.take(Epoch { producer_id: answer.producer_id, epoch: answer.epoch });
             return;
         }
-        let verdict = IdVerdict::of(answer.error);
         let error = self.cluster.broker_error(peer, Api::InitProducerId, answer.error);
-        let cause = DeliveryErrorKind::Broker(BrokerError {
-            message: (answer.error == ErrorCode::NONE)
-                .then(|| format!("producer id {} with epoch {} cannot be", answer.producer_id, answer.epoch).into()),
-            advice: if verdict == IdVerdict::Fatal { "" } else { error.advice },
-            ..error
-        });
-        match verdict {
-            IdVerdict::Fatal => return self.fail_for_good(cause, FENCED, now),
-            IdVerdict::Denied => return self.identity_denied(cause, now),
+        let broker = |advice| DeliveryErrorKind::Broker(BrokerError { advice, ..error.clone() });
+        match IdVerdict::of(answer.error) {
+            IdVerdict::Fatal => return self.fail_for_good(broker(""), FENCED, now),
+            IdVerdict::Denied => return self.identity_denied(broker(error.advice), now),
             IdVerdict::Loading => {
-                log::debug!("{cause}");
-                self.cluster.note(Subject::Identity, Arc::new(cause), now, LogPolicy::Never);
+                let why = broker(error.advice);
+                log::debug!("{why}");
+                self.cluster.note(Subject::Identity, Arc::new(why), now, LogPolicy::Never);
             }
-            // An id below 0 is none, whatever the code.
-            IdVerdict::Given | IdVerdict::Retry => {
-                self.cluster.note(Subject::Identity, Arc::new(cause), now, LogPolicy::AtOnce);
+            IdVerdict::Retry => {
+                self.cluster.note(Subject::Identity, Arc::new(broker(error.advice)), now, LogPolicy::AtOnce);
+            }
+            IdVerdict::Given => {
+                // A number below 0 is no id, whatever the code.
+                let what = format!("it gives producer id {} with epoch {}", answer.producer_id, answer.epoch);
+                let kind = ConnectionErrorKind::BadResponse { api: Api::InitProducerId.name(), what };
+                let why = self.cluster.connection_error(peer, kind);
+                self.cluster.note(Subject::Identity, why, now, LogPolicy::AtOnce);
             }
         }
         self.identity.failures = self.identity.failures.saturating_add(1);
