@@ -6,6 +6,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::mem;
+use std::process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -304,7 +305,13 @@ const MOST_TURNS: u32 = 64;
 
 /// Begins each engine differently: for jitter, not for secrets.
 pub(crate) fn new_seed() -> u64 {
-    RandomState::new().hash_one(0)
+    seed_of(&RandomState::new(), process::id())
+}
+
+/// The standard library draws the state once for each thread and then counts on, so children that were forked from one
+/// thread have the same. Without their number they would come back to a broker in step.
+fn seed_of(state: &RandomState, process: u32) -> u64 {
+    state.hash_one(process)
 }
 
 impl<E: std::fmt::Debug, N> std::fmt::Debug for Driver<E, N> {
@@ -327,6 +334,12 @@ fn new_net(client: &ClientConfig) -> io::Result<Net> {
 mod tests {
     use super::*;
     use crate::engine::producer::ProducerEngine;
+
+    #[test]
+    fn children_of_one_thread_begin_differently() {
+        let of_the_parent = RandomState::new();
+        assert_ne!(seed_of(&of_the_parent, 7), seed_of(&of_the_parent, 8));
+    }
 
     #[test]
     fn a_look_is_late_when_it_comes_long_after_it_was_to_be() {
