@@ -312,10 +312,10 @@ fn a_connection_takes_512_kib_before_its_handshake_and_16_mib_after_it() {
 fn a_size_within_the_limit_takes_memory_only_as_bytes_come() {
     for sent in [0, 1, 60 * KIB, 70 * KIB, MIB, 5 * MIB] {
         let bytes = [&(16 * MIB as u32).to_be_bytes()[..], &vec![7; sent]].concat();
-        let mut inbox = ReceiveBuffer::new(16 * MIB);
+        let mut buffer = ReceiveBuffer::new(16 * MIB);
         let info = measure(|| {
             for mut piece in bytes.chunks(64 * KIB) {
-                assert_eq!(inbox.next(&mut piece).map(|body| body.is_some()).ok(), Some(false));
+                assert_eq!(buffer.next(&mut piece).map(|body| body.is_some()).ok(), Some(false));
             }
         });
         // A buffer that grows is there twice while it does, the old one and the new one of twice its size.

@@ -23,12 +23,12 @@ pub fn frame_reader(data: &[u8]) {
 
 type Read = (Vec<Vec<u8>>, Option<String>);
 
-/// What comes out of the inbox when the stream arrives in pieces of these sizes, in turn.
+/// What comes out of the buffer when the stream arrives in pieces of these sizes, in turn.
 fn feed(mut stream: &[u8], sizes: &[usize], limits: [usize; 2], change: usize) -> Read {
-    let mut inbox = ReceiveBuffer::new(limits[0]);
+    let mut buffer = ReceiveBuffer::new(limits[0]);
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     if change == 0 {
-        inbox.set_limit(limits[1]);
+        buffer.set_limit(limits[1]);
     }
     let mut sizes = sizes.iter().cycle();
     while !stream.is_empty() {
@@ -36,18 +36,18 @@ fn feed(mut stream: &[u8], sizes: &[usize], limits: [usize; 2], change: usize) -
         let (mut piece, rest) = stream.split_at(size);
         stream = rest;
         loop {
-            match inbox.next(&mut piece) {
+            match buffer.next(&mut piece) {
                 Ok(Some(body)) => {
                     assert!(body.capacity() <= body.len().max(64 * 1024), "{} for {}", body.capacity(), body.len());
                     bodies.push(body);
                     if bodies.len() == change {
-                        inbox.set_limit(limits[1]);
+                        buffer.set_limit(limits[1]);
                     }
                 }
                 Ok(None) => break,
                 Err(kind) => {
                     let text = describe(&kind);
-                    assert!(inbox.next(&mut &b"more"[..]).is_err(), "an error stays");
+                    assert!(buffer.next(&mut &b"more"[..]).is_err(), "an error stays");
                     return (bodies, Some(text));
                 }
             }

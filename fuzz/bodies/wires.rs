@@ -34,7 +34,7 @@ pub enum Network {
 /// One connection.
 pub struct Wire {
     node: i32,
-    inbox: ReceiveBuffer,
+    buffer: ReceiveBuffer,
     /// Requests without their sizes that the broker has not answered, and how many of them the socket has taken.
     requests: VecDeque<Vec<u8>>,
     unwritten: usize,
@@ -51,9 +51,9 @@ impl Script<'_> {
                 match self.network {
                     Network::Silent => {}
                     Network::Up | Network::Right | Network::Stuffed if self.cluster.is_up(node) => {
-                        let inbox = ReceiveBuffer::new(HANDSHAKE_LIMIT);
+                        let buffer = ReceiveBuffer::new(HANDSHAKE_LIMIT);
                         self.wires
-                            .insert(conn, Wire { node, inbox, requests: VecDeque::new(), unwritten: 0, begun: false });
+                            .insert(conn, Wire { node, buffer, requests: VecDeque::new(), unwritten: 0, begun: false });
                         self.engine.connected(conn, self.now);
                     }
                     _ => {
@@ -81,7 +81,7 @@ impl Script<'_> {
             }
             Action::Limit { conn, max_response_bytes } => {
                 if let Some(wire) = self.wires.get_mut(&conn) {
-                    wire.inbox.set_limit(max_response_bytes);
+                    wire.buffer.set_limit(max_response_bytes);
                 }
             }
         }
@@ -173,7 +173,7 @@ impl Script<'_> {
         for mut piece in bytes.chunks(size.min(bytes.len()).max(1)) {
             loop {
                 let Some(wire) = self.wires.get_mut(&conn) else { return };
-                match wire.inbox.next(&mut piece) {
+                match wire.buffer.next(&mut piece) {
                     Ok(Some(frame)) => self.engine.response(conn, &frame, self.now),
                     Ok(None) => break,
                     Err(why) => {

@@ -237,8 +237,8 @@ mod tests {
     use crate::testing::requests::Reply;
     use crate::testing::state::ClusterState;
 
-    /// Three brokers, of which `up` answer, the `silent` one does not, and others refuse. The engine, the ports that were
-    /// called, and those to which there are connections at the end.
+    /// Three brokers, of which `up` answer, the `silent` one does not, and others refuse. The engine, the ports that
+    /// were called, and those to which there are connections at the end.
     fn check(up: &[u16], silent: u16, seeds: &[u16]) -> (CheckEngine, Vec<u16>, Vec<u16>) {
         check_with(up, silent, seeds, 0)
     }

@@ -1,5 +1,6 @@
-//! The producer's logic without I/O: no socket, clock, lock or thread. Inputs and the time go in, actions and
-//! fates come out; `threads::driver` connects it to the world, and the simulation to a simulated one.
+//! What decides, without I/O: no socket, clock, lock or thread. Inputs and the time go in, actions come out, and what
+//! the engine is for: the fates of messages from a producer's, the state of a cluster from that of a check.
+//! `threads::driver` connects an engine to the world, and the simulation to a simulated one.
 
 mod action;
 mod advice;

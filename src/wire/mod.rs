@@ -3,9 +3,10 @@
 //! in-process cluster.
 //!
 //! Responses are untrusted, and kafka-protocol reserves memory for any count that the wire claims. What comes often is
-//! read by our own [`reader`], where a count is checked against the bytes that are left before anything is reserved; the
-//! rest is decoded by kafka-protocol, once [`bounds`] has walked over it. Bytes behind the last field are ignored, as in
-//! Kafka's own clients: frames have a size, so they cannot disturb what comes next. Nothing here does I/O or keeps state.
+//! read by our own [`reader`], where a count is checked against the bytes that are left before anything is reserved;
+//! the rest is decoded by kafka-protocol, once [`bounds`] has walked over it. Bytes behind the last field are ignored,
+//! as in Kafka's own clients: frames have a size, so they cannot disturb what comes next. Nothing here does I/O or
+//! keeps state.
 
 use std::error::Error;
 use std::fmt;

@@ -145,7 +145,8 @@ fn a_number_that_is_no_producer_id_is_told_as_a_bad_answer_and_asked_for_again()
     bench.append(&Message::new("a", "0"));
     bench.pass(secs(1));
     let said = bench.engine.last_error().expect("it waits for an id").to_string();
-    assert!(said.contains("the InitProducerId response cannot be read (it gives producer id -1 with epoch 0)"), "{said}");
+    let bad = "the InitProducerId response cannot be read (it gives producer id -1 with epoch 0)";
+    assert!(said.contains(bad), "{said}");
     assert!(!said.contains("NONE"), "no code of a broker's: {said}");
     bench.twist = None;
     bench.pass(secs(2));

@@ -49,7 +49,7 @@ pub struct Batch {
     /// Whether its messages were already reported, possibly written: it is only kept to settle its sequence.
     pub ghost: bool,
     /// Whether a broker answered it with a code that nobody knows.
-    pub puzzled: bool,
+    pub had_unknown_code: bool,
     /// Whether it goes out again under the next epoch, because something before it did not get its sequence.
     pub restamp: bool,
     /// What the last attempt met.
@@ -105,7 +105,7 @@ impl Batch {
             doubt: Doubt::None,
             in_deleted: false,
             ghost: false,
-            puzzled: false,
+            had_unknown_code: false,
             restamp: false,
             last_error: None,
             stamp: None,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 /// Partitions that have something to send, and the account of what was sent and has no fate.
 #[derive(Debug, Default)]
 pub struct SendQueue {
-    /// By node id of the leader, first come first served. `ProducerEngine::reschedule` keeps it exact: a partition stands
-    /// here once if it may send now, and under its leader, else not at all.
+    /// By node id of the leader, first come first served. `ProducerEngine::reschedule` keeps it exact: a partition
+    /// stands here once if it may send now, and under its leader, else not at all.
     ready: BTreeMap<i32, BTreeMap<u64, (u32, i32)>>,
     next_place: u64,
     /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
@@ -82,7 +82,7 @@ impl SendQueue {
     }
 }
 
-/// What changed in the account of bytes that were sent and have no fate.
+/// Messages and their bytes in the account of what was sent and has no fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
     /// Messages.

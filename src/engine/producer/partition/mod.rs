@@ -299,7 +299,7 @@ impl Partition {
         out: &mut Vec<Settled>,
     ) -> Amount {
         let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
-        if !std::mem::replace(&mut batch.puzzled, true) {
+        if !std::mem::replace(&mut batch.had_unknown_code, true) {
             return self.retry(index, Doubt::Any, why, retry_at, out);
         }
         batch.state = BatchState::Waiting;
@@ -332,8 +332,8 @@ impl Partition {
         self.flight.get(index).is_some_and(|batch| batch.sent_to != (self.leader, self.leader_epoch))
     }
 
-    /// This request has no answer, and none will come; `started` if the socket had taken its first byte. It may go again,
-    /// not before `retry_at`.
+    /// This request has no answer, and none will come; `started` if the socket had taken its first byte. It may go
+    /// again, not before `retry_at`.
     pub fn lost(
         &mut self,
         (conn, correlation): (ConnId, CorrelationId),
