@@ -48,7 +48,7 @@ impl ProducerEngine {
                 chunk.taken += 1;
             }
         }
-        self.touch_fresh(now);
+        self.reschedule_fresh(now);
     }
 
     /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and its partition, or the one
@@ -123,7 +123,7 @@ impl ProducerEngine {
             // Nobody fills it again.
             chunk.into_buffer().into_iter().for_each(|buffer| self.buffers.put(buffer));
         }
-        self.touch_fresh(now);
+        self.reschedule_fresh(now);
     }
 
     /// Fails all that waits for the metadata of a topic.
@@ -227,7 +227,7 @@ impl ProducerEngine {
     }
 
     /// Looks at what got its first message since the last call.
-    fn touch_fresh(&mut self, now: Instant) {
+    fn reschedule_fresh(&mut self, now: Instant) {
         while let Some((topic, partition)) = self.send_queue.next_fresh() {
             if partition < 0 {
                 self.set_topic_alarm(topic, now);
