@@ -1,4 +1,4 @@
-//! Where the cluster is and how to talk to it: [`Client`], from which producers are made.
+//! The addresses of a cluster, and the options of connections to it: [`Client`], from which producers are made.
 //!
 //! Configuration only: it opens no connection and starts no thread.
 
@@ -9,7 +9,7 @@ use crate::config::{BrokerAddress, ClientConfig};
 use crate::error::{CheckError, ClusterInfo, ConfigError, ConfigProblem};
 use crate::producer::{AsyncProducerBuilder, ProducerBuilder};
 
-/// A cluster, and how to talk to it: the start of every producer.
+/// A cluster's addresses and the options of connections to it: the start of every producer.
 ///
 /// It is configuration only and opens nothing: each producer has connections of its own. Cloning it is
 /// cheap, and a producer does not need it to be kept.
@@ -33,11 +33,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts from the brokers that are asked first for the others; two or three are enough.
+    /// Starts with the seeds: the brokers that are asked first for all others; two or three are enough.
     ///
     /// An item is an address, or several with commas between: `kafka-1`, `kafka-1:9092`, `[::1]:9092`,
-    /// `kafka://kafka-1:9092`, `a:9092,b:9092`. The default port is 9092. Spaces around an address, empty
-    /// parts and repeats are ignored. What is not an address is reported by [`ClientBuilder::build`].
+    /// `kafka://kafka-1:9092`, `a:9092,b:9092`. The default port is 9092. Spaces around an address, empty parts and
+    /// repeats are ignored. [`ClientBuilder::build`] reports each part that is not an address.
     #[doc(alias = "seed_brokers")]
     #[doc(alias = "bootstrap_servers")]
     #[doc(alias = "bootstrap.servers")]
@@ -76,19 +76,18 @@ impl Client {
         AsyncProducerBuilder::new(Arc::clone(&self.config))
     }
 
-    /// Looks whether the cluster can be used: connects, agrees on versions, asks for metadata, and tries the brokers
-    /// that it is told of at the addresses that it is told. So a program can fail when it starts rather than with
-    /// its first messages.
+    /// Checks that the cluster can be used: connects, agrees on versions, asks for metadata, and tries each broker at
+    /// its advertised address. With it a program can fail when it starts rather than with its first messages.
     ///
-    /// Blocks for at most `timeout`: until one of the client's own addresses has answered, and then until each broker
-    /// has answered or failed, all at the same time. An own address that is something other than Kafka ends it at
-    /// once if there is no better one, and one that does not answer yet is tried again; a broker's is tried once.
-    /// If some brokers answer and others do not, [`ClusterInfo::unreachable`] says which and why. The connections
-    /// are closed afterwards.
+    /// Blocks for at most `timeout`: first until one of the client's own addresses has answered, then until each broker
+    /// has answered or failed; all brokers are tried at the same time. If something other than Kafka answers at an own
+    /// address, and no other own address is better, the check ends at once. An own address that does not answer yet is
+    /// tried again; a broker's address is tried once. If some brokers answer and others do not,
+    /// [`ClusterInfo::unreachable`] has the others, each with its failure. The connections are closed afterwards.
     ///
     /// # Errors
-    /// - [`CheckError::Unreachable`]: no broker answered in time, neither at the client's own addresses nor where the
-    ///   cluster says that they are; it says what was wrong with each address.
+    /// - [`CheckError::Unreachable`]: no broker answered in time, neither at the client's own addresses nor at the
+    ///   advertised ones; the error has the failure of each address.
     /// - [`CheckError::Io`]: the system has no descriptors left.
     ///
     /// ```no_run
@@ -125,9 +124,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may take until it is ready: name look-up, connecting and handshake together.
+    /// The longest time until a connection is ready: name look-up, connecting and handshake together.
     ///
-    /// Default 10 s; above zero, at most one year. Then the attempt has failed, and another follows after
+    /// Default 10 s; above zero, at most one year. After it the attempt has failed, and another follows after
     /// [`reconnect_backoff`](Self::reconnect_backoff).
     #[doc(alias = "socket.connection.setup.timeout.ms")]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -135,11 +134,11 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a broker may take to answer, or to accept a byte, before its connection is given up.
+    /// The longest time that a broker may take to answer, or to accept a byte, before its connection is given up.
     ///
-    /// Default 30 s; at most one year. It must be above a producer's
-    /// [`ack_timeout`](ProducerBuilder::ack_timeout), which is what the broker itself may wait. What was
-    /// under way is tried again on a new connection.
+    /// Default 30 s; at most one year. It must be above a producer's [`ack_timeout`](ProducerBuilder::ack_timeout),
+    /// which bounds the broker's own wait for its followers. Requests that were under way are tried again on a new
+    /// connection.
     #[doc(alias = "request.timeout.ms")]
     #[doc(alias = "socket.timeout.ms")]
     pub fn socket_timeout(mut self, timeout: Duration) -> Self {
@@ -147,7 +146,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may be without a request before it is closed; the next request opens it again.
+    /// The longest time that a connection without a request stays open; the next request opens it again.
     ///
     /// Default 9 minutes, below the 10 after which brokers close it (`connections.max.idle.ms`); above
     /// zero, at most one year.
@@ -179,7 +178,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The age at which what is known about brokers and topics is asked for again, even without an error.
+    /// The age at which metadata of brokers and topics is asked for again, even without an error.
     ///
     /// Default 5 minutes; above zero, at most one year. New partitions are found at this pace.
     #[doc(alias = "metadata.max.age.ms")]
@@ -199,7 +198,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether every address of a host name is tried in turn (`true`), or only the first (`false`).
+    /// Tries every address of a host name in turn (`true`), or only the first (`false`).
     ///
     /// Default `true` (KIP-602).
     #[doc(alias = "resolve_seed_brokers")]

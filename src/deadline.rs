@@ -22,7 +22,7 @@ impl Deadline {
         Self(now.checked_add(wait))
     }
 
-    /// Whether the moment has come.
+    /// `true` once the moment has come.
     #[must_use]
     pub fn passed(self, now: Instant) -> bool {
         self.0.is_some_and(|moment| moment <= now)
@@ -52,7 +52,7 @@ impl Deadline {
         self.0
     }
 
-    /// How long until it comes; zero if it has passed, `None` if it does not come.
+    /// The time until it comes; zero if it has passed, `None` if it never comes.
     #[must_use]
     pub fn left(self, now: Instant) -> Option<Duration> {
         self.0.map(|moment| moment.saturating_duration_since(now))

@@ -8,18 +8,18 @@ use std::time::Duration;
 use super::{ConnectionError, advice};
 use crate::config::BrokerAddress;
 
-/// What a cluster said of itself.
+/// A cluster's description of itself.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClusterInfo {
-    /// The id that the cluster has, if it says so.
+    /// The id of the cluster, if the cluster gives it.
     pub cluster_id: Option<String>,
     /// The node id of the broker that answers as the controller, if there is one.
     pub controller: Option<i32>,
     /// The brokers, as clients are told to reach them.
     pub brokers: Vec<BrokerInfo>,
-    /// Those of the brokers to which no connection could be made, by their node ids: where they are said to be, who
-    /// said so, and what is wrong. Messages to partitions that they lead would wait.
+    /// The brokers that could not be reached, ascending by node id: each error has the advertised address, the broker
+    /// that gave it, and the failure. Messages to partitions that these brokers lead would wait.
     pub unreachable: Vec<ConnectionError>,
 }
 
@@ -29,7 +29,7 @@ pub struct ClusterInfo {
 pub struct BrokerInfo {
     /// Its node id.
     pub node: i32,
-    /// Where clients are told to reach it (`advertised.listeners`).
+    /// The address at which clients are told to reach it (`advertised.listeners`).
     pub address: BrokerAddress,
 }
 
@@ -37,11 +37,11 @@ pub struct BrokerInfo {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// No broker gave metadata before the time was up, or none can be reached where the metadata says.
+    /// No broker gave metadata before the time was up, or none can be reached at its advertised address.
     Unreachable {
         /// The time that the check was given; it may have ended before.
         after: Duration,
-        /// What was wrong with each address that was tried, its last error.
+        /// The last error of each address that was tried.
         errors: Vec<ConnectionError>,
     },
     /// The system has no descriptors left.

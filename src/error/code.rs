@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// An error code of Kafka's protocol: a number, which has a name if ottla knows it.
+/// An error code of Kafka's protocol: a number, with a name if ottla knows it.
 ///
-/// The names are Kafka's own, as brokers' logs and its documentation have them. They are constants, which a `match`
-/// takes like variants; a code that a later Kafka adds is a number like the others.
+/// The names are Kafka's own, as in brokers' logs and Kafka's documentation. Each is a constant, and a `match` takes it
+/// like a variant. A code that a later Kafka adds is a plain number.
 ///
 /// ```
 /// use ottla::ErrorCode;
@@ -34,7 +34,7 @@ impl fmt::Debug for ErrorCode {
 }
 
 impl ErrorCode {
-    /// Whether a right is missing, which somebody may grant while the program runs.
+    /// `true` if the code says that a right is missing; somebody may grant it while the program runs.
     pub(crate) fn speaks_of_rights(self) -> bool {
         [
             Self::TOPIC_AUTHORIZATION_FAILED,

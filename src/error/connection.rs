@@ -15,19 +15,19 @@ use crate::message::Topic;
 pub struct ConnectionError {
     /// The broker's address as `host:port`.
     pub address: Arc<str>,
-    /// Whose address that is and who said so, unless it is one that the user gave.
+    /// The broker at that address, and the broker that gave the address; `None` if the user gave it.
     pub advertised: Option<Advertised>,
-    /// What happened.
+    /// The kind of failure.
     pub kind: ConnectionErrorKind,
 }
 
-/// Where an address comes from that a cluster told of.
+/// The origin of an address that a broker gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Advertised {
-    /// The node id of the broker that is said to be there.
+    /// The node id of the broker at that address.
     pub node: i32,
-    /// The address of the broker that said so.
+    /// The address of the broker that gave it.
     pub by: Arc<str>,
 }
 
@@ -37,7 +37,7 @@ pub struct Advertised {
 pub enum ConnectionErrorKind {
     /// The host name has no address.
     Resolve(Arc<io::Error>),
-    /// No address of the host accepted the connection; the error of the last.
+    /// No address of the host accepted the connection; this is the error of the last address tried.
     Connect(Arc<io::Error>),
     /// `connect_timeout` passed before the connection was ready.
     ConnectTimeout(Duration),
@@ -52,8 +52,8 @@ pub enum ConnectionErrorKind {
     },
     /// The broker closed the connection.
     Closed,
-    /// The broker closed the connection instead of answering the first request after the handshake, as one does that
-    /// wants a login (SASL).
+    /// The broker closed the connection instead of answering the first request after the handshake, as a listener does
+    /// that wants a login (SASL).
     ClosedUnanswered {
         /// The API that was called.
         api: &'static str,
@@ -79,7 +79,7 @@ pub enum ConnectionErrorKind {
     BadResponse {
         /// The API that was called.
         api: &'static str,
-        /// What was wrong with it.
+        /// The fault in the response.
         what: String,
     },
     /// The broker sent a response that nobody had asked for.
@@ -102,7 +102,7 @@ pub enum ConnectionErrorKind {
     },
 }
 
-/// What seems to speak at an address that is not Kafka.
+/// The kind of server, other than Kafka, that seems to answer at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Speaks {
@@ -127,12 +127,12 @@ pub struct ApiRange {
 }
 
 impl ConnectionErrorKind {
-    /// Whether trying again cannot help, as long as nobody changes what listens there.
+    /// `true` if a new attempt cannot help unless somebody changes the listener there.
     pub(crate) fn is_permanent(&self) -> bool {
         matches!(self, Self::NotKafka(_) | Self::Controller | Self::UnsupportedApi { .. } | Self::Refused { .. })
     }
 
-    /// Whether no connection was made, so that the address may be wrong.
+    /// `true` if no connection was made, so that the address may be wrong.
     fn is_unreachable(&self) -> bool {
         match self {
             Self::Resolve(error) | Self::Connect(error) => !is_out_of_descriptors(error),
@@ -153,7 +153,7 @@ impl ApiRange {
         Self { min, max }
     }
 
-    /// Whether this version is one of them.
+    /// `true` if `version` is in the range.
     #[must_use]
     pub const fn contains(self, version: i16) -> bool {
         self.min <= version && version <= self.max
@@ -176,9 +176,9 @@ pub struct BrokerError {
     pub partition: Option<i32>,
     /// The error code.
     pub code: ErrorCode,
-    /// What the broker said in words, if it did: in one line, escaped and cut, so that it can be logged.
+    /// The broker's own message, if it sent one: one line, escaped and cut, fit for a log.
     pub message: Option<Arc<str>>,
-    /// What to do about it; empty where the error that this is the cause of says it.
+    /// The cure, in words; empty where the error that has this one as its cause says it.
     pub advice: &'static str,
 }
 
@@ -198,7 +198,7 @@ impl fmt::Display for ConnectionError {
     }
 }
 
-/// What happened, without what to do about it.
+/// The failure alone, without the advice.
 struct What<'a>(&'a ConnectionErrorKind);
 
 impl fmt::Display for What<'_> {

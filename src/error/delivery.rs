@@ -26,13 +26,14 @@ impl DeliveryError {
         &self.kind
     }
 
-    /// Whether the message may be in the log: if `No`, producing it again cannot make a duplicate.
+    /// Tells if the message may be in the log: with `No`, producing it again cannot make a duplicate.
     #[must_use]
     pub fn persistence(&self) -> Persistence {
         self.persistence
     }
 
-    /// The message. One that was given a partition before it failed names it, unless that partition is gone.
+    /// The message. If it was given a partition before it failed, it names that partition, unless the partition is
+    /// gone.
     pub fn message(&self) -> &Message<'static> {
         &self.message
     }
@@ -43,12 +44,12 @@ impl DeliveryError {
     }
 }
 
-/// Whether a message that was not delivered may be in the log.
+/// The possibility that an undelivered message is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// It is not in the log: it was never sent, or the broker proved that it refused it.
     No,
-    /// It was sent, and no answer proved what became of it.
+    /// It was sent, and no answer proved its fate.
     Possibly,
 }
 
@@ -56,72 +57,73 @@ pub enum Persistence {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DeliveryErrorKind {
-    /// `delivery_timeout` passed; `last` is what kept it from being delivered.
+    /// `delivery_timeout` passed; `last` is the error that kept the message from being delivered.
     Timeout {
         /// The timeout in force.
         after: Duration,
         /// The last error met on the way, if there was one.
         last: Option<Arc<Self>>,
     },
-    /// `max_retries` attempts were made; `last` is what the last one met.
+    /// `max_retries` retries were made; `last` is the error of the last attempt.
     RetriesExhausted {
         /// Attempts made.
         attempts: u32,
-        /// What the last attempt met.
+        /// The error of the last attempt.
         last: Arc<Self>,
     },
     /// A broker refused it.
     Broker(BrokerError),
     /// A connection failed.
     Connection(ConnectionError),
-    /// The topic does not exist, and did not appear within `unknown_topic_grace`. As what is in the way of a message
-    /// that still waits: it does not exist yet.
+    /// The topic does not exist, and did not appear within `unknown_topic_grace`. As the cause of a wait, it means that
+    /// the topic does not exist yet.
     UnknownTopic {
         /// The topic.
         topic: Topic,
-        /// How long it was waited for; zero while it still is.
+        /// The time that the message waited for the topic; zero while it still waits.
         waited: Duration,
     },
-    /// A broker uses a quota: it asked for silence, or answered late. A cause of waiting, and no message fails by it
-    /// alone.
+    /// A broker uses a quota: it asked for silence, or answered late. It only makes messages wait: no message fails by
+    /// it alone.
     Throttled {
         /// The broker's address as `host:port`.
         address: Arc<str>,
-        /// For how long.
+        /// The throttle time.
         throttle: Duration,
     },
-    /// The topic was deleted and made anew after the message was sent, and no answer said what became of it: it may be
-    /// in the log of the old one. What was not in that goes to the new one, and does not fail.
+    /// The topic was deleted and made anew after the message was sent, and no answer proved the message's fate: it may
+    /// be in the log of the old topic. A message that cannot be in that log goes to the new topic, and does not fail.
     TopicRecreated {
         /// The topic.
         topic: Topic,
     },
-    /// The topic has no such partition: the message named one that does not exist, or the topic was deleted and made
-    /// anew with fewer partitions while it waited for this one, be it that the message named it or that ottla chose it.
-    /// In the second case the message comes back without a partition: produced again it goes to one that there is.
+    /// The topic has no such partition. Either the message named a partition that does not exist, or the topic was
+    /// deleted and made anew with fewer partitions while the message waited for this one, which the message named or
+    /// ottla chose. In the second case the message comes back without a partition: produced again, it goes to a
+    /// partition that exists.
     UnknownPartition {
         /// The topic.
         topic: Topic,
         /// The partition that was asked for, or chosen.
         partition: i32,
-        /// How many partitions the topic has: they are numbered from 0.
+        /// The number of partitions of the topic; they are numbered from 0.
         count: i32,
     },
     /// The partitioner panicked, or chose a partition that does not exist.
     Partitioner {
-        /// What it did.
+        /// The partitioner's fault, in words.
         what: String,
     },
     /// `purge` or `clear_buffer` took it back before it was sent.
     Purged,
-    /// The producer was shut down, or dropped, before it was delivered; `last` is what was in the way.
+    /// The producer was shut down, or dropped, before the message was delivered; `last` is the error in the way.
     ShutDown {
         /// The last error met on the way, if there was one.
         last: Option<Arc<Self>>,
     },
-    /// A handle was waited for on the producer's worker, in a partitioner, a logger or a panic hook. The message goes
-    /// on; its fate goes where that of a message without a handle goes, and the message in this error has only topic
-    /// and tag.
+    /// A caller waited for a handle on the producer's worker: in a partitioner, a logger or a panic hook. The message
+    /// goes on, and its fate goes where the fate of a message without a handle goes. The message in this error has only
+    /// topic and tag.
     OnWorker,
     /// The producer cannot go on.
     Fatal(Arc<FatalError>),
@@ -227,7 +229,7 @@ impl fmt::Display for DeliveryErrorKind {
     }
 }
 
-/// What was in the way, or else `unknown`.
+/// The error that was in the way, or else `unknown`.
 fn because(f: &mut fmt::Formatter<'_>, last: Option<&DeliveryErrorKind>, unknown: &str) -> fmt::Result {
     match last {
         Some(error) => write!(f, ", last error: {error}"),

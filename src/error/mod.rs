@@ -21,12 +21,12 @@ pub use delivery::{DeliveryError, DeliveryErrorKind, FatalError, Persistence};
 pub use produce::{BufferLimit, BufferOverflow, ProduceError, ProduceErrorKind};
 pub use topic::InvalidTopic;
 
-/// What to do about an error of the system, which is for `otherwise` to say unless no descriptors are left.
+/// The advice for an error of the system: [`DESCRIPTORS`] if no descriptors are left, else `otherwise`.
 fn advice<'a>(error: &io::Error, otherwise: &'a str) -> &'a str {
     if is_out_of_descriptors(error) { DESCRIPTORS } else { otherwise }
 }
 
-/// Whether this process, or the whole system, may open no more files and sockets.
+/// `true` if this process, or the whole system, may open no more files and sockets.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     // ENFILE and EMFILE on every Unix; WSAEMFILE.
     let codes: &[i32] = if cfg!(windows) { &[10_024] } else { &[23, 24] };

@@ -52,7 +52,7 @@ impl ProduceError {
         *self.message
     }
 
-    /// Whether the queue or buffer was full, so that trying again later can succeed.
+    /// `true` if the queue or buffer was full, so that a later attempt can succeed.
     #[must_use]
     pub fn is_buffer_overflow(&self) -> bool {
         matches!(self.kind, ProduceErrorKind::BufferOverflow(_))
@@ -80,26 +80,26 @@ pub enum ProduceErrorKind {
     Start(io::Error),
     /// The topic has a name that Kafka does not allow.
     InvalidTopic(InvalidTopic),
-    /// The message has something that cannot be sent: the text says what.
+    /// The message has something that cannot be sent; the text names it.
     InvalidMessage(&'static str),
-    /// The producer cannot go on at all, and why.
+    /// The producer cannot go on at all; the error says why.
     ///
-    /// What was accepted in the instant before `produce` knew of it fails with the same error.
+    /// A message that was accepted just before `produce` learned of it fails with the same error.
     Fatal(Arc<FatalError>),
 }
 
-/// How full the queue or buffer was, and what is wrong behind it.
+/// The fill level of the queue or buffer, and the error behind it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BufferOverflow {
     /// Messages in the queue or buffer.
     pub queued: usize,
-    /// Which limit was reached.
+    /// The limit that was reached.
     pub limit: BufferLimit,
-    /// How long the oldest message has waited.
+    /// The age of the oldest message.
     pub oldest_age: Duration,
-    /// What keeps messages from being delivered, if anything is known to: of the message's topic where the limit is
-    /// half of a queue, else what was met last.
+    /// The error that keeps messages from being delivered, if one is known: the one of the message's topic where the
+    /// limit is half of a queue, else the last one met.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
@@ -111,8 +111,8 @@ pub enum BufferLimit {
     QueueSize(usize),
     /// `max_queue_bytesize` of an [`AsyncProducer`](crate::AsyncProducer): so many bytes.
     QueueBytesize(usize),
-    /// Half of `max_queue_size`, in messages. Topics that do not exist, have no leader, or refuse may fill no more of
-    /// the queue while there are others; the other half is for those.
+    /// Half of `max_queue_size`, in messages. Topics that do not exist, have no leader, or refuse messages may fill no
+    /// more of the queue while there are other topics; the other half is for the other topics.
     HalfOfQueueSize(usize),
     /// Half of `max_queue_bytesize`, in bytes, for such topics.
     HalfOfQueueBytesize(usize),
