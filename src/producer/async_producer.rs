@@ -29,8 +29,8 @@ use crate::threads::producer::{self as threads, Role, Threads};
 /// Cloning it is cheap, and all clones are one producer, for use by many threads. The messages of one thread to one
 /// partition are written in the order in which that thread produced them.
 ///
-/// End it with [`shutdown`](Self::shutdown), which says what became of the messages. When the last clone is dropped
-/// without, the producer delivers what it can within `drop_timeout`, and logs how many messages it gave up.
+/// End it with [`shutdown`](Self::shutdown), whose report has the fate of all messages. If the last clone is dropped
+/// without it, the producer delivers what it can within `drop_timeout`, and logs how many messages it gave up.
 ///
 /// A producer that has produced belongs to its process: after a fork, the child must make a new one.
 #[must_use = "dropping it closes it"]
@@ -46,8 +46,8 @@ struct Shared {
     gate: Arc<Gate>,
     /// Held here until the delivery thread takes it as it starts.
     callback: Arc<Mutex<Option<Callback>>>,
-    /// Between callers that start the threads with their first message and those that join them at the end. Locked
-    /// before the gate where both are, at the start only.
+    /// The lock between callers that start the threads with their first message and callers that join them at the end.
+    /// Where a caller needs the gate's lock too, at the start only, it takes this one first.
     threads: Mutex<Option<Threads>>,
 }
 
@@ -190,12 +190,13 @@ impl AsyncProducer {
         }
     }
 
-    /// Takes back the messages that wait to be sent, and of which no socket ever took a byte. What a connection has got
-    /// goes on, also while its socket has not taken the first byte yet, because it may at any moment; and so does what
-    /// was written and waits to be sent again. All are [`Purged`](DeliveryErrorKind::Purged). Those with a handle are
-    /// not returned: their handles have the error. No callback is called.
+    /// Takes back the messages that wait to be sent, and of which no socket ever took a byte. A message that a
+    /// connection has got goes on, even if its socket has not taken the first byte yet, because it may at any moment;
+    /// so does a message that was written and waits to be sent again. The error of every message taken back is
+    /// [`Purged`](DeliveryErrorKind::Purged). A message with a handle is not returned: its handle has the error. No
+    /// callback is called.
     ///
-    /// Blocks for the moment that the worker needs, for at most 5 s.
+    /// Blocks until the worker has done it, usually for a moment, for at most 5 s.
     ///
     /// # Errors
     /// - [`PurgeError::Timeout`]: a partitioner, a logger or a panic hook blocks the worker.
@@ -214,9 +215,9 @@ impl AsyncProducer {
     }
 
     /// Takes no more messages, delivers all that were accepted, and ends the threads. Blocks until every message has
-    /// its fate and every callback has returned, or until `shutdown_timeout` has passed if one is set; without, each
-    /// message has its fate at the latest when its `delivery_timeout` has passed. A callback or a partitioner that
-    /// never returns is waited for without end, unless there is a `shutdown_timeout`.
+    /// its fate and every callback has returned, for at most `shutdown_timeout` if one is set. Without one, each
+    /// message has its fate at the latest when its `delivery_timeout` has passed, but the call waits without end for a
+    /// callback or a partitioner that never returns.
     ///
     /// It may be called again, and from several threads: all calls wait for the same end and get the counts, and the
     /// first gets the messages.
@@ -231,13 +232,13 @@ impl AsyncProducer {
         self.shared.shutdown(self.shared.queue.shutdown_timeout)
     }
 
-    /// As [`shutdown`](Self::shutdown), but what has no fate after `timeout` is given up and comes back in the report,
-    /// each message with whether it may be in the log; messages with a handle go there. A callback that is still
-    /// running then is not waited for.
+    /// As [`shutdown`](Self::shutdown), but gives up the messages that have no fate after `timeout`. They come back in
+    /// the report, and each says if it may be in the log; the error of a message with a handle goes to the handle. A
+    /// callback that is still running then is not waited for.
     ///
-    /// The worker is given 2 s more to hand them back. If it does not, because a partitioner, a logger or a panic hook
-    /// never returns to it, its messages are [`out_of_reach`](ShutdownReport::out_of_reach), a line in the log says so,
-    /// and its thread is left behind.
+    /// The worker has 2 s more to hand them back. If it does not, because a partitioner, a logger or a panic hook never
+    /// returns to it, its messages are [`out_of_reach`](ShutdownReport::out_of_reach), a line in the log says so, and
+    /// its thread is left behind.
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown).
@@ -245,25 +246,25 @@ impl AsyncProducer {
         self.shared.shutdown(Some(timeout))
     }
 
-    /// How many messages the queue holds: those that were never written to a socket. In a forked child 0, because they
-    /// are the parent's.
+    /// The number of messages in the queue: those that were never written to a socket. It is 0 in a forked child,
+    /// because the messages are the parent's.
     #[must_use]
     pub fn queue_size(&self) -> usize {
         if self.shared.gate.forked() { 0 } else { self.shared.gate.queue_size() }
     }
 
-    /// What keeps messages from being delivered: the error that was met last of those that are not over. Each topic,
-    /// partition and broker has its own, which ends with its own success, or ten seconds after nothing waits for it
-    /// any more. `None` if there is none, and in a forked child.
+    /// The error that keeps messages from being delivered: the last one met of those that are not over. Each topic,
+    /// partition and broker has its own error, which ends with its own success, or ten seconds after nothing waits for
+    /// it any more. `None` if there is none, and in a forked child.
     ///
-    /// Waiting for a topic that does not exist, for a leader, or for a broker's quota counts, too.
+    /// A wait for a topic that does not exist, for a leader, or for a broker's quota counts, too.
     #[must_use]
     pub fn last_error(&self) -> Option<Arc<DeliveryErrorKind>> {
         if self.shared.gate.forked() { None } else { self.shared.gate.last_error() }
     }
 
-    /// How many partitions a topic has. Blocks until a broker told, for at most `timeout`. Starts the threads if no
-    /// message did before.
+    /// The number of partitions of a topic. Blocks until a broker has told it, for at most `timeout`. Starts the
+    /// threads if no message did before.
     ///
     /// # Errors
     /// - [`MetadataError::Timeout`]: no broker told in time; a topic that does not exist ends here too.
@@ -299,7 +300,8 @@ impl AsyncProducer {
 impl Shared {
     #[inline]
     fn accept_or_return(&self, message: Message<'_>, wait: Duration) -> Result<(), ProduceError> {
-        // Asked before the call: where the message was just made the compiler knows the answer here, and not behind it.
+        // Asked before the call: the compiler knows the answer here, where the message was just made, and not behind
+        // the call.
         let borrows = only_borrows(&message);
         match self.accept(&message, None, wait) {
             Ok(_) => {
@@ -334,7 +336,7 @@ impl Shared {
 
     fn start(&self) -> io::Result<()> {
         let mut threads = self.threads.lock();
-        // Another caller may have been faster, and shutdown may have ended what it started.
+        // Another caller may have been faster, and shutdown may have ended the threads that it started.
         if !self.gate.started() {
             *threads = Some(threads::start(&self.gate, &self.client, &self.producer, &self.queue, &self.callback)?);
         }
@@ -356,7 +358,7 @@ impl Shared {
         gate.close();
         if !gate.wait_ended(Ended::All, until) {
             gate.abandon(Abandon::ToReport);
-            // Soon: the worker waits for nothing but its sockets, unless code of the user's holds it.
+            // Soon: the worker waits for nothing but its sockets, unless the user's code holds it.
             if !gate.wait_ended(Ended::Worker, Deadline::after(clock::now(), HAND_BACK_WITHIN)) {
                 if let Some((totals, unfinished)) = gate.leave_behind(first) {
                     return Ok(Self::left_behind(totals, unfinished));
@@ -377,9 +379,9 @@ impl Shared {
         })
     }
 
-    /// What is known while the worker does not come to its end.
+    /// The report as far as it is known while the worker does not come to its end.
     fn left_behind(Totals { delivered, failed, given_up }: Totals, unfinished: u64) -> ShutdownReport {
-        // The worker has also those of which it has said that they are given up.
+        // The worker also has the messages that it has reported as given up.
         let out_of_reach = given_up + unfinished;
         log::warn!(
             "{out_of_reach} messages cannot be handed back by shutdown: the worker did not end within \
@@ -440,8 +442,8 @@ impl fmt::Debug for AsyncProducer {
     }
 }
 
-/// The worker needs a moment of it; the rest is for a machine with much to do.
+/// The worker needs only a moment of it; the rest is for a machine with much to do.
 const PURGE_WITHIN: Duration = Duration::from_secs(5);
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(2);
-/// How long the last clone's drop waits for what was given up to reach handles and callbacks.
+/// The time that the last clone's drop waits until the errors of given-up messages have reached handles and callbacks.
 const AFTER_DROP: Duration = Duration::from_millis(200);

@@ -14,13 +14,13 @@ use crate::message::{Message, Topic};
 use crate::threads::clock;
 use crate::threads::watch::Caller;
 
-/// The fate of one message, to wait for: from
+/// A handle to wait for the fate of one message, from
 /// [`AsyncProducer::produce_with_handle`](crate::AsyncProducer::produce_with_handle).
 ///
-/// Dropping it changes nothing for the message. A handle does not keep its producer alive, and outlives it: by then
-/// it has the message's fate.
+/// Dropping it changes nothing for the message. A handle does not keep its producer alive, and may outlive it: then it
+/// already has the message's fate.
 ///
-/// The handles of one thread share memory by the thirty, so one alone holds about 1 KiB.
+/// The handles of one thread share memory, thirty at a time, so a single handle holds about 1 KiB.
 #[must_use = "it has the message's fate; `produce` is for messages that are not waited for"]
 pub struct DeliveryHandle {
     lookout: Awaited,
@@ -38,20 +38,21 @@ impl DeliveryHandle {
     /// `delivery_timeout`.
     ///
     /// A caller that waits alone looks for the fate again and again for up to 50 us before it sleeps, as long as
-    /// brokers answer that soon: to be woken takes as long.
+    /// brokers answer that soon: a wake-up takes about as long.
     ///
     /// Inside a delivery callback this works too, and holds up the callbacks behind it. But messages keep their place
-    /// in the buffer until their callback has returned: with a full buffer this one does not leave meanwhile, and
-    /// fails when its `delivery_timeout` has passed. Prefer to end the callback, and learn the fate by another one.
+    /// in the buffer until their callback has returned. With a full buffer the awaited message does not leave
+    /// meanwhile, and fails when its `delivery_timeout` has passed. Prefer to end the callback, and to learn the fate
+    /// by another callback.
     ///
-    /// On the producer's worker, which calls partitioners, and loggers and panic hooks too, it would wait for itself:
-    /// it returns [`OnWorker`](DeliveryErrorKind::OnWorker) at once. While such a call never returns, no message
-    /// gets a fate, and no timeout passes but that of [`wait_timeout`](Self::wait_timeout).
+    /// On the producer's worker, which also calls partitioners, loggers and panic hooks, it would wait for itself: it
+    /// returns [`OnWorker`](DeliveryErrorKind::OnWorker) at once. While such a partitioner, logger or panic hook does
+    /// not return, no message gets a fate, and no timeout passes except that of [`wait_timeout`](Self::wait_timeout).
     ///
     /// # Errors
-    /// The message was not delivered; it comes back in the error. But with
-    /// [`OnWorker`](DeliveryErrorKind::OnWorker) and [`AfterFork`](DeliveryErrorKind::AfterFork) its fate is not known
-    /// here, and the error has only its topic and tag.
+    /// The message was not delivered; it comes back in the error. With [`OnWorker`](DeliveryErrorKind::OnWorker) and
+    /// [`AfterFork`](DeliveryErrorKind::AfterFork) its fate is not known here, and the error has only its topic and
+    /// tag.
     #[doc(alias = "join")]
     pub fn wait(mut self) -> Fate {
         if let Ok(outcome) = self.lookout.look() {
@@ -115,7 +116,7 @@ impl DeliveryHandle {
         handles.into_iter().map(Self::wait).collect()
     }
 
-    /// Returns whether the fate may be waited for here.
+    /// Returns `true` if this thread may wait for the fate.
     fn make_due(&self) -> bool {
         // Without a producer it has its fate.
         let Some(producer) = self.lookout.owner().filter(|_| !self.lookout.forked()) else { return true };

@@ -21,12 +21,12 @@ pub use undelivered::Undelivered;
 use crate::error::ProduceError;
 use crate::message::Message;
 
-/// What all producers do: so that a program can be given any of them, a test double included.
+/// The calls that all producers have, so that a program can be given any of them, a test double included.
 pub trait Produce {
     /// Takes a message, to be delivered with the others.
     ///
     /// # Errors
-    /// The message comes back in the error, with why it was refused.
+    /// The message comes back in the error, with the reason why it was refused.
     fn produce(&mut self, message: Message<'_>) -> Result<(), ProduceError>;
 
     /// Makes all messages leave. A [`Producer`] blocks until they are delivered; an [`AsyncProducer`] returns at once,

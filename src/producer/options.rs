@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{ClientConfig, ProducerConfig, resolve_idempotence};
 use crate::error::ConfigProblem;
 
-/// What both builders collect.
+/// The options that both builders collect.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) client: Arc<ClientConfig>,
@@ -20,8 +20,8 @@ impl Options {
         Self { client, producer: ProducerConfig::default(), idempotent: None }
     }
 
-    /// The options of a producer that was built before, to build another. Idempotence counts as asked for
-    /// only where it is not what `required_acks` implies.
+    /// The options of a producer that was built before, to build another. Idempotence counts as asked for only where it
+    /// differs from what `required_acks` implies.
     pub(super) fn from_checked(client: Arc<ClientConfig>, producer: ProducerConfig) -> Self {
         let implied = resolve_idempotence(None, producer.required_acks, &mut Vec::new());
         let asked = (producer.idempotent != implied).then_some(producer.idempotent);
@@ -43,7 +43,7 @@ impl Options {
 
 macro_rules! producer_options {
     () => {
-        /// Which acknowledgement makes a message delivered.
+        /// The acknowledgement that makes a message delivered.
         ///
         /// Default [`RequiredAcks::All`]. With less, messages can be lost when a broker fails, and
         /// [`idempotent`](Self::idempotent) is off.
@@ -54,17 +54,17 @@ macro_rules! producer_options {
             self
         }
 
-        /// How long the leader may wait for its followers before it answers that they are too slow.
+        /// The longest time that the leader may wait for its followers before it answers that they are too slow.
         ///
-        /// Default 5 s; at least 1 ms, and below the client's
-        /// [`socket_timeout`](crate::ClientBuilder::socket_timeout). Then the batch is tried again.
+        /// Default 5 s; at least 1 ms, and below the client's [`socket_timeout`](crate::ClientBuilder::socket_timeout).
+        /// After such an answer the batch is tried again.
         #[doc(alias = "request.timeout.ms")]
         pub fn ack_timeout(mut self, timeout: Duration) -> Self {
             self.options.producer.ack_timeout = timeout;
             self
         }
 
-        /// Whether brokers drop what a retry repeats, and keep the order of messages under retries (KIP-98).
+        /// Has brokers drop the batches that a retry repeats, and keep the order of messages under retries (KIP-98).
         ///
         /// Default: on exactly when [`required_acks`](Self::required_acks) is `All`; an explicit `true`
         /// with less is an error. With `false` a retry can write a message twice, and
@@ -75,7 +75,7 @@ macro_rules! producer_options {
             self
         }
 
-        /// How many requests with messages of one partition may be unanswered at a time.
+        /// The largest number of unanswered requests with messages of one partition.
         ///
         /// Default 5; from 1 to 5 with [`idempotent`](Self::idempotent), because brokers remember 5
         /// batches. Without it the number is always 1, whatever is set here, so that a retry cannot
@@ -87,13 +87,13 @@ macro_rules! producer_options {
             self
         }
 
-        /// How long delivery may take in all, with every wait and retry, counted from when a message became
-        /// due. A message that is late fails.
+        /// The longest time for delivery in all, with every wait and retry, counted from when a message became due. A
+        /// message that is late fails.
         ///
-        /// Default 120 s; above zero; `Duration::MAX` retries for ever. Due means that a threshold, an
-        /// interval, a full queue, a call that delivers or a caller who waits made it leave; before that a
-        /// message may wait as long as the program likes. After a stop of the process, what is under way has a second
-        /// more for its answer.
+        /// Default 120 s; above zero; `Duration::MAX` retries for ever. A message becomes due when a threshold, an
+        /// interval, a full queue, a call that delivers or a caller who waits makes it leave; before that it may wait
+        /// as long as the program likes. After a stop of the process, messages under way have a second more for their
+        /// answer.
         #[doc(alias = "delivery.timeout.ms")]
         #[doc(alias = "message.timeout.ms")]
         pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
@@ -101,7 +101,7 @@ macro_rules! producer_options {
             self
         }
 
-        /// How many times a batch is tried again after its first attempt failed.
+        /// The number of times that a batch is tried again after its first attempt failed.
         ///
         /// Default `None`: as often as [`delivery_timeout`](Self::delivery_timeout) allows. `2` gives
         /// ruby-kafka's three attempts, `0` a single one.
@@ -131,18 +131,18 @@ macro_rules! producer_options {
             self
         }
 
-        /// How many messages the buffer holds: those that are being delivered and have no fate yet.
+        /// The largest number of messages in the buffer: those that are being delivered and have no fate yet.
         ///
-        /// Default `None`: only [`max_buffer_bytesize`](Self::max_buffer_bytesize) bounds it; else at least 1.
-        /// A low number keeps batches small and fewer of them under way.
+        /// Default `None`: only [`max_buffer_bytesize`](Self::max_buffer_bytesize) bounds it; else at least 1. A low
+        /// number keeps batches small, and few of them under way.
         pub fn max_buffer_size(mut self, messages: impl Into<Option<usize>>) -> Self {
             self.options.producer.max_buffer_size = messages.into();
             self
         }
 
-        /// How many bytes the buffer holds: messages that are being delivered and have no fate yet. It counts the
-        /// memory that batches keep: their records with the room that they have to grow, about 500 bytes for each
-        /// batch, and about 100 for each message with a tag, a partition key or a handle.
+        /// The largest number of bytes in the buffer, which has the messages that are being delivered and have no fate
+        /// yet. It counts the memory that batches keep: their records with the room that they have to grow, about 500
+        /// bytes for each batch, and about 100 for each message with a tag, a partition key or a handle.
         ///
         /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
         pub fn max_buffer_bytesize(mut self, bytes: usize) -> Self {
@@ -183,7 +183,7 @@ macro_rules! producer_options {
             self
         }
 
-        /// Which partition a message without an explicit one goes to.
+        /// Chooses the partition of a message that names none.
         ///
         /// Default: by CRC-32 of the key, as ruby-kafka, librdkafka and rust-rdkafka do; messages without a
         /// key fill one partition for a while and then another (KIP-794). An empty key is a key, as in
@@ -196,7 +196,7 @@ macro_rules! producer_options {
             self
         }
 
-        /// How long messages wait for a topic that brokers do not know (yet) before they fail.
+        /// The longest time that messages wait for a topic that brokers do not know (yet) before they fail.
         ///
         /// Default 30 s, because a new topic takes a while to be known everywhere; at most one year. Messages
         /// to other topics do not wait with them.
@@ -206,7 +206,7 @@ macro_rules! producer_options {
             self
         }
 
-        /// Whether a message to a topic that does not exist may create it.
+        /// Lets a message to a topic that does not exist create the topic.
         ///
         /// Default `true`; the brokers must allow it too (`auto.create.topics.enable`). With `false` a
         /// misspelt name fails instead of becoming a topic.

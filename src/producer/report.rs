@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::undelivered::Undelivered;
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic, NotStarted};
 
-/// What happened to messages while [`AsyncProducer::flush`](crate::AsyncProducer::flush) waited.
+/// The counts of messages delivered and failed while [`AsyncProducer::flush`](crate::AsyncProducer::flush) waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FlushReport {
     /// Messages that were delivered between the call and its return.
     pub delivered: u64,
-    /// Messages that were not, and will not be: their handles, the callback or the shutdown report say why.
+    /// Messages that failed for good: their handles, the callback or the shutdown report say why.
     pub failed: u64,
 }
 
@@ -27,7 +27,7 @@ pub enum FlushError {
     Timeout {
         /// Messages of this producer without a fate.
         unfinished: u64,
-        /// What kept them from being delivered, if anything went wrong.
+        /// The error that kept them from being delivered, if there was one.
         last_error: Option<Arc<DeliveryErrorKind>>,
     },
     /// It was called inside a delivery callback of the same producer, for which it would have to wait.
@@ -42,7 +42,7 @@ pub enum FlushError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PurgeError {
-    /// The worker did not come to it in this time: a partitioner, a logger or a panic hook blocks it. If it comes to it
+    /// The worker did not do it in this time: a partitioner, a logger or a panic hook blocks it. If the worker does it
     /// later, the next call gets the messages.
     Timeout(Duration),
     /// It was called on the worker of the same producer, inside a partitioner, a logger or a panic hook.
@@ -51,7 +51,7 @@ pub enum PurgeError {
     AfterFork,
 }
 
-/// What became of all messages of a producer: `delivered + failed + given_up` is how many it accepted.
+/// The fates of all messages of a producer: it accepted `delivered + failed + given_up` messages.
 #[derive(Debug, Default)]
 #[must_use = "it may hold messages that were not delivered"]
 #[non_exhaustive]
@@ -60,30 +60,30 @@ pub struct ShutdownReport {
     pub delivered: u64,
     /// Messages that failed before, and purged ones.
     pub failed: u64,
-    /// How many messages had no fate when the time was up. They are in `undelivered`, or in the error of their handle,
-    /// but for those that are `out_of_reach`.
+    /// The number of messages that had no fate when the time was up. They are in `undelivered`, or in the error of
+    /// their handle, except those that are `out_of_reach`.
     pub given_up: u64,
-    /// How many of `given_up` could not be handed back, because a partitioner, a logger or a panic hook never returned
-    /// to the worker that has them. Its thread is left behind. If it returns, they are given up, their handles
-    /// learn it, and the next call of `shutdown` gets the others. 0 unless the worker is blocked.
+    /// The number of messages in `given_up` that could not be handed back, because a partitioner, a logger or a panic
+    /// hook never returned to the worker that has them. Its thread is left behind. If it returns, they are given up,
+    /// their handles learn it, and the next call of `shutdown` gets the others. 0 unless the worker is blocked.
     pub out_of_reach: u64,
-    /// Messages that had no fate when the time was up, each saying whether it may be in the log. Only the first call
-    /// of `shutdown` gets them.
+    /// Messages that had no fate when the time was up; each says if it may be in the log. Only the first call of
+    /// `shutdown` gets them.
     pub undelivered: Undelivered,
     /// Messages that failed before and that no handle or callback took. Only the first call of `shutdown` gets them.
     pub failures: Undelivered,
-    /// Failures that `failures` had no room for: the oldest ones.
+    /// The number of failures for which `failures` had no room: the oldest ones.
     pub failures_dropped: u64,
 }
 
-/// What [`Producer::deliver_messages`](crate::Producer) could not deliver.
+/// The messages that [`Producer::deliver_messages`](crate::Producer) did not deliver.
 #[non_exhaustive]
 pub struct DeliveryFailed {
     /// Messages that failed for good. They left the buffer and are yours.
     pub failed: Undelivered,
     /// Messages that stay in the buffer for the next call.
     pub remaining: usize,
-    /// What kept the remaining messages from being delivered.
+    /// The error that kept the remaining messages from being delivered.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
@@ -103,11 +103,11 @@ pub enum ShutdownError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// No broker told it in time; `last_error` is what went wrong, if anything did.
+    /// No broker told it in time; `last_error` is the error in the way, if there is one.
     Timeout {
-        /// How long it was waited for.
+        /// The time that the call waited.
         after: Duration,
-        /// What is in the way of the topic's metadata, or else the last error that this producer met.
+        /// The error in the way of the topic's metadata, or else the last error that this producer met.
         last_error: Option<Arc<DeliveryErrorKind>>,
     },
     /// The topic has a name that Kafka does not allow.
@@ -120,7 +120,7 @@ pub enum MetadataError {
     AfterFork,
     /// A thread of the producer could not start.
     Start(io::Error),
-    /// The producer cannot go on at all, and why.
+    /// The producer cannot go on at all; the error says why.
     Fatal(Arc<FatalError>),
 }
 

@@ -269,7 +269,7 @@ fn handles_learn_of_a_shutdown() {
         assert_eq!((id(error.message()), error.persistence()), ((0, 0), Persistence::No));
         dropping.join().unwrap();
         assert_eq!(report.given_up, 2);
-        // Whoever dropped the handle with the fate in it could have looked.
+        // A thread that dropped the handle with the fate in it could have looked.
         assert!(report.undelivered.len() <= 1);
     });
 }
@@ -389,7 +389,7 @@ fn a_callback_may_drop_the_last_clone_and_what_is_queued_is_delivered() {
         producer.deliver_messages();
         *own.lock().unwrap() = Some(producer);
         assert!(handle.wait().is_ok());
-        // Whoever is last: this thread, if the callback came before the producer was there.
+        // The last of the two does it: this thread, if the callback came before the producer was there.
         let last = own.lock().unwrap().take();
         drop(last);
     });
@@ -432,7 +432,7 @@ fn the_sums_match_when_time_passes_and_connections_are_cut() {
         let producer = builder().max_queue_size(3).delivery_interval(Duration::from_millis(5)).build().unwrap();
         let purging = spawn(&producer, |producer| {
             drop(producer.flush(TIMEOUT));
-            // What comes too late for one call is for the next.
+            // A message that comes too late for one call is for the next.
             loop {
                 match producer.purge() {
                     Ok(purged) => return purged,
@@ -542,7 +542,7 @@ fn value(message: &Message<'_>) -> String {
     String::from_utf8_lossy(message.value().unwrap()).into_owned()
 }
 
-/// What is written, as caller and number, in its order. No message twice.
+/// The written messages, as caller and number, in their order. No message twice.
 fn log() -> Vec<(usize, usize)> {
     let number = |text: Option<&str>| text.unwrap().parse().unwrap();
     let log: Vec<_> = net::messages().iter().map(|m| (number(m.key_str()), number(m.value_str()))).collect();
@@ -564,5 +564,5 @@ fn assert_in_order(counts: &[usize]) {
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// For each test, half of them at random and half by priorities.
 const SCHEDULES: usize = 3000;
-/// Where priorities change, so often at most.
+/// The largest number of changes of priorities.
 const PREEMPTIONS: usize = 3;

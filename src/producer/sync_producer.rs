@@ -28,8 +28,8 @@ use crate::threads::spawn::panic_text;
 
 /// Sends messages on the caller's own thread: `produce` buffers them, `deliver_messages` sends them and waits.
 ///
-/// It starts no thread that stays. What is in the buffer when it is dropped is lost, and a line in the log says how
-/// much; [`shutdown`](Self::shutdown) hands it back.
+/// It starts no thread that stays. Messages that are in the buffer when it is dropped are lost, and a line in the log
+/// says how many; [`shutdown`](Self::shutdown) hands them back.
 #[must_use = "it delivers nothing by itself"]
 pub struct Producer {
     client: Arc<ClientConfig>,
@@ -38,7 +38,7 @@ pub struct Producer {
     without_timeout: Arc<ProducerConfig>,
     /// Its places are those of the buffer: each is held until the message has its fate.
     queue: Queue,
-    /// What is full of it.
+    /// The chunks that are full.
     sealed: Sealed,
     /// Made with the first delivery.
     running: Option<Box<Running>>,
@@ -114,8 +114,8 @@ impl Producer {
         self.accept(message)
     }
 
-    /// Sends all that is in the buffer. Blocks until each message has its fate, for at most `delivery_timeout`, or
-    /// until one was attempted `max_retries` times after the first, if that is set.
+    /// Sends all messages in the buffer. Blocks until each has its fate, for at most `delivery_timeout`, or until one
+    /// was attempted `max_retries` times after the first attempt, if that is set.
     ///
     /// # Errors
     /// [`DeliveryFailed`]: some messages failed for good, and are in the error; or some were not delivered in time.
@@ -135,12 +135,12 @@ impl Producer {
         Err(DeliveryFailed { failed: failed.into(), remaining, last_error })
     }
 
-    /// Takes everything out of the buffer, each message with whether it may be in the log. Closes the connections. In a
-    /// forked child it takes nothing: the messages are the parent's.
+    /// Takes all messages out of the buffer; each says if it may be in the log. Closes the connections. In a forked
+    /// child it takes nothing: the messages are the parent's.
     #[must_use = "these messages will not be delivered"]
     pub fn clear_buffer(&mut self) -> Undelivered {
         if self.forked() {
-            // What it holds belongs to the parent.
+            // All that it holds belongs to the parent.
             mem::forget(self.running.take());
             return Undelivered::default();
         }
@@ -150,7 +150,7 @@ impl Producer {
         let (mut engine, mut chunks) = match self.running.take() {
             Some(running) => {
                 let Running { mut driver, feed } = *running;
-                // What was answered since is not told as possibly written.
+                // Reads the answers that came since, so that their messages are not reported as possibly written.
                 driver.look();
                 (driver.into_engine(), feed.hand)
             }
@@ -171,26 +171,26 @@ impl Producer {
         errors.into()
     }
 
-    /// How many messages the buffer holds.
+    /// The number of messages in the buffer.
     #[must_use]
     pub fn buffer_size(&self) -> usize {
         self.queue.held()
     }
 
-    /// How many bytes the messages in the buffer take.
+    /// The number of bytes that the messages in the buffer take.
     #[must_use]
     pub fn buffer_bytesize(&self) -> usize {
         self.queue.bytes()
     }
 
-    /// Closes the connections, and returns what is in the buffer, each message with whether it may be in the log. It
-    /// delivers nothing: call [`deliver_messages`](Self::deliver_messages) before.
+    /// Closes the connections, and returns the messages in the buffer; each says if it may be in the log. It delivers
+    /// nothing: call [`deliver_messages`](Self::deliver_messages) before.
     #[must_use = "these messages will not be delivered"]
     pub fn shutdown(mut self) -> Undelivered {
         self.clear_buffer()
     }
 
-    /// Options that begin with those of this producer, for one with threads. What is in the buffer is lost: deliver it
+    /// The options of this producer, to begin a producer with threads. Messages in the buffer are lost: deliver them
     /// before.
     pub fn into_async(self) -> AsyncProducerBuilder {
         AsyncProducerBuilder::from_parts(Arc::clone(&self.client), (*self.producer).clone())
@@ -237,7 +237,7 @@ impl Producer {
             Err(error) => return Some(Arc::new(self.io_error(error))),
         };
         let Running { driver, feed } = &mut *running;
-        // What the last call left has new attempts, too.
+        // The messages that the last call left have new attempts, too.
         driver.engine.extend(driver.now());
         self.take_all(&mut feed.hand);
         driver.begin(Deadline::after(driver.now(), self.producer.delivery_timeout));
@@ -318,7 +318,7 @@ impl Producer {
     }
 }
 
-/// What the first delivery makes.
+/// The parts that the first delivery makes.
 struct Running {
     driver: Driver<ProducerEngine>,
     feed: Feed,

@@ -38,13 +38,13 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
-    /// How many messages are left.
+    /// The number of messages that are left.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no message is left.
+    /// `true` if no message is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -55,7 +55,7 @@ impl Undelivered {
         self.batches.iter().flat_map(FailedMessages::iter)
     }
 
-    /// All that are left as owned messages.
+    /// All messages that are left, each owning its bytes.
     #[must_use = "these messages will not be delivered"]
     pub fn into_vec(self) -> Vec<DeliveryError> {
         self.collect()
@@ -98,7 +98,7 @@ impl From<Vec<FailedMessages>> for Undelivered {
 }
 
 impl fmt::Debug for Undelivered {
-    /// How many there are, and why the first was not delivered; never what they hold.
+    /// Their number, and why the first was not delivered; never the messages themselves.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Undelivered").field("len", &self.len).field("first", &self.kind()).finish_non_exhaustive()
     }

@@ -11,10 +11,10 @@ use crate::error::{ConfigError, DeliveryError};
 use crate::fate::Delivered;
 use crate::partitioner::Partitioner;
 
-/// What is called with the fate of each message.
+/// The callback that gets the fate of each message.
 pub(crate) type DeliveryCallback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;
 
-/// What an asynchronous producer is made from.
+/// The parts from which an asynchronous producer is made.
 pub(crate) type AsyncParts = (Arc<ClientConfig>, ProducerConfig, QueueConfig, Option<DeliveryCallback>);
 
 /// Options of a [`Producer`], which works on the caller's own thread.
@@ -57,8 +57,8 @@ impl ProducerBuilder {
 
 /// Options of an [`AsyncProducer`], which works on a thread of its own.
 ///
-/// With the defaults nothing leaves before `deliver_messages`, a full queue or `shutdown`, as in ruby-kafka;
-/// [`streaming`](Self::streaming) is what most programs want.
+/// With the defaults nothing leaves before `deliver_messages`, a full queue or `shutdown`, as in ruby-kafka. Most
+/// programs want [`streaming`](Self::streaming).
 ///
 /// ```
 /// use ottla::Client;
@@ -97,9 +97,9 @@ impl AsyncProducerBuilder {
         Self { options, queue: QueueConfig::default(), callback: None }
     }
 
-    /// Delivers by itself, soon and in large batches: sets [`delivery_interval`](Self::delivery_interval) to
-    /// 5 ms, [`delivery_threshold`](Self::delivery_threshold) to 10,000 messages and
-    /// [`max_queue_size`](Self::max_queue_size) to 100,000. What is set after it wins.
+    /// Delivers by itself, soon and in large batches: sets [`delivery_interval`](Self::delivery_interval) to 5 ms,
+    /// [`delivery_threshold`](Self::delivery_threshold) to 10,000 messages and [`max_queue_size`](Self::max_queue_size)
+    /// to 100,000. An option that is set after it wins.
     #[doc(alias = "linger")]
     pub fn streaming(mut self) -> Self {
         self.queue.delivery_interval = Duration::from_millis(5);
@@ -108,22 +108,22 @@ impl AsyncProducerBuilder {
         self
     }
 
-    /// How many messages the queue holds: those accepted and not yet written to a broker. At the next one
-    /// [`on_overflow`](Self::on_overflow) decides.
+    /// The largest number of messages in the queue: those accepted and not yet written to a broker. The next one meets
+    /// [`on_overflow`](Self::on_overflow).
     ///
-    /// Default 1,000; from 1 to 2,147,483,647. A full queue leaves by itself. Topics that do not exist, have no leader,
-    /// or refuse may fill half of it while there are others.
+    /// Default 1,000; from 1 to 2,147,483,647. The messages of a full queue leave by themselves. Topics that do not
+    /// exist, have no leader, or refuse messages may fill half of it while there are other topics.
     #[doc(alias = "queue.buffering.max.messages")]
     pub fn max_queue_size(mut self, messages: usize) -> Self {
         self.queue.max_queue_size = messages;
         self
     }
 
-    /// How many bytes the queue holds, whichever of this and [`max_queue_size`](Self::max_queue_size) is
-    /// reached first. A message takes what it has, and about 25 bytes; about 100 more with a tag, a partition key
-    /// or a handle. Where small messages leave one at a time, each batch of them takes about 500 bytes more, because
-    /// what is counted is the memory that is kept. Topics that do not exist, have no leader, or refuse may fill half of
-    /// it while there are others.
+    /// The largest number of bytes in the queue; it is full when this limit or [`max_queue_size`](Self::max_queue_size)
+    /// is reached. A message takes its own bytes, and about 25 more; about 100 more with a tag, a partition key or a
+    /// handle. Where small messages leave one at a time, each batch of them takes about 500 bytes more, because the
+    /// limit counts the memory that is kept. Topics that do not exist, have no leader, or refuse messages may fill half
+    /// of it while there are other topics.
     ///
     /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
     #[doc(alias = "buffer.memory")]
@@ -133,7 +133,7 @@ impl AsyncProducerBuilder {
         self
     }
 
-    /// How many queued messages make all of them leave.
+    /// The number of queued messages at which all of them leave.
     ///
     /// Default 0, which is off. A number that the queue cannot reach is legal: messages then leave for
     /// another reason.
@@ -143,7 +143,7 @@ impl AsyncProducerBuilder {
         self
     }
 
-    /// How old the oldest queued message may be until all of them leave.
+    /// The age of the oldest queued message at which all of them leave.
     ///
     /// Default zero, which is off: without it and [`delivery_threshold`](Self::delivery_threshold) messages
     /// leave only by `deliver_messages`, `flush`, `shutdown`, a waiting handle, or a full queue. Any duration
@@ -157,17 +157,17 @@ impl AsyncProducerBuilder {
         self
     }
 
-    /// What `produce` does when the queue is full.
+    /// The behaviour of `produce` when the queue is full.
     ///
-    /// Default [`OnOverflow::Refuse`]: `BufferOverflow` at once. `produce_timeout` has its own
-    /// answer for one call.
+    /// Default [`OnOverflow::Refuse`]: `BufferOverflow` at once. The timeout of `produce_timeout` overrides it for one
+    /// call.
     #[doc(alias = "max.block.ms")]
     pub fn on_overflow(mut self, on_overflow: OnOverflow) -> Self {
         self.queue.on_overflow = on_overflow;
         self
     }
 
-    /// How long `shutdown` waits for messages to be delivered; what is left then is in its report.
+    /// The longest time that `shutdown` waits for messages to be delivered; its report has those that are left then.
     ///
     /// Default `None`: until every message has its fate, which
     /// [`delivery_timeout`](Self::delivery_timeout) bounds. Any duration is legal; zero does not wait.
@@ -177,8 +177,8 @@ impl AsyncProducerBuilder {
         self
     }
 
-    /// How long dropping the last clone, without `shutdown`, waits for messages to be delivered. Then it logs
-    /// how many were lost.
+    /// The longest time that dropping the last clone, without `shutdown`, waits for messages to be delivered. Then it
+    /// logs the number of lost messages.
     ///
     /// Default 5 s; at most one year; zero does not wait.
     pub fn drop_timeout(mut self, timeout: Duration) -> Self {
