@@ -39,7 +39,8 @@ impl fmt::Display for BrokerAddress {
 }
 
 impl BrokerAddress {
-    /// Whether a host can have it. One that a user gave is sound; one that a broker told of may be anything.
+    /// `true` if a host can have this name and port. An address from a user is sound; one from a broker may be
+    /// anything.
     pub(crate) fn is_sound(&self) -> bool {
         let host = if self.host.contains(':') { check_ipv6(&self.host) } else { check_name(&self.host) };
         host.is_ok() && self.port > 0

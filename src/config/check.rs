@@ -27,10 +27,10 @@ const MAX_IN_FLIGHT: usize = 5;
 /// The header of a batch takes 61 bytes, and one record with a short key some more.
 const MIN_MESSAGE_BYTES: usize = 128;
 
-/// What a Produce request has around its only batch, at most: header, client id, topic name.
+/// The most bytes of a Produce request around its only batch: header, client id, topic name.
 const REQUEST_OVERHEAD: usize = 1024;
 
-/// What brokers read at most by default (`socket.request.max.bytes`).
+/// The largest request that brokers read by default (`socket.request.max.bytes`).
 const MAX_REQUEST_BYTES: usize = 100 * 1024 * 1024;
 
 /// As in librdkafka (`queue.buffering.max.messages`).
@@ -39,7 +39,7 @@ const MAX_QUEUE_SIZE: usize = i32::MAX as usize;
 /// 64 GiB, or as near as a small machine's addresses come. Room for chunks is reserved in proportion.
 const MAX_BYTESIZE: usize = if usize::BITS > 36 { (64_u64 << 30) as usize } else { usize::MAX / 4 };
 
-/// Whether idempotence is on, given what was asked for: unset means exactly when all replicas acknowledge.
+/// `true` if idempotence is on. If it was not asked for, it is on exactly when all replicas acknowledge.
 pub(crate) fn resolve_idempotence(asked: Option<bool>, acks: RequiredAcks, problems: &mut Vec<ConfigProblem>) -> bool {
     if asked == Some(true) && acks != RequiredAcks::All {
         problems.push(ConfigProblem::new(

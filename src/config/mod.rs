@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(crate) use check::resolve_idempotence;
 
-/// Where a broker listens: a host and a port, read from text such as `kafka-1.example.org:9092`.
+/// The address of a broker: a host and a port, read from text such as `kafka-1.example.org:9092`.
 ///
 /// ```
 /// use ottla::BrokerAddress;
@@ -34,7 +34,7 @@ pub struct BrokerAddress {
     pub port: u16,
 }
 
-/// Who looks up host names: the system, unless something stands in for it.
+/// Looks up host names: the system, unless something stands in for it.
 #[derive(Clone, Default)]
 pub struct Resolver(pub Option<Arc<LookUp>>);
 
@@ -47,16 +47,16 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// What a connection to the cluster needs to know.
+/// The options of connections to a cluster.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Where to begin: never empty.
+    /// The addresses to begin with: never empty.
     pub seeds: Vec<BrokerAddress>,
     /// Sent with every request.
     pub client_id: Arc<str>,
     /// From the start of a name look-up until the broker answered the handshake.
     pub connect_timeout: Duration,
-    /// How long a broker may take to answer, or to accept a byte.
+    /// The longest time that a broker may take to answer, or to accept a byte.
     pub socket_timeout: Duration,
     /// A connection without a request for this long is closed; the next request opens it again.
     pub connections_max_idle: Duration,
@@ -68,11 +68,11 @@ pub struct ClientConfig {
     pub metadata_max_age: Duration,
     /// Metadata is not fetched more often than this.
     pub metadata_min_age: Duration,
-    /// Whether every address of a host name is tried, or only the first.
+    /// Tries every address of a host name, or only the first.
     pub resolve_all_addresses: bool,
     /// Bound of a response, in bytes.
     pub max_response_bytes: usize,
-    /// Who looks up host names.
+    /// Looks up host names.
     pub resolver: Resolver,
 }
 
@@ -97,14 +97,14 @@ impl ClientConfig {
     }
 }
 
-/// How messages are batched and delivered.
+/// The options of batching and delivery.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
-    /// Whose acknowledgement counts.
+    /// The acknowledgement that makes a message delivered.
     pub required_acks: RequiredAcks,
-    /// How long the leader may wait for its followers.
+    /// The longest time that the leader may wait for its followers.
     pub ack_timeout: Duration,
-    /// Whether brokers drop repeats and keep the order under retries.
+    /// Has brokers drop repeats and keep the order under retries.
     pub idempotent: bool,
     /// Requests under way for one partition: at most 5; 1 without idempotence.
     pub max_in_flight: usize,
@@ -126,11 +126,11 @@ pub struct ProducerConfig {
     pub max_batch_bytes: usize,
     /// Bytes of a request.
     pub max_request_bytes: usize,
-    /// Which partition a message goes to.
+    /// Chooses the partition of a message that names none.
     pub partitioner: crate::partitioner::Partitioner,
-    /// How long a topic may be unknown.
+    /// The longest time that a topic may be unknown.
     pub unknown_topic_grace: Duration,
-    /// Whether asking for a topic may create it.
+    /// Lets a request for a topic create it.
     pub allow_auto_topic_creation: bool,
 }
 
@@ -168,11 +168,11 @@ pub struct QueueConfig {
     pub delivery_threshold: usize,
     /// Age of the oldest queued message that makes all of them leave; zero is off.
     pub delivery_interval: Duration,
-    /// How long `shutdown` waits, or until every message has its fate.
+    /// The longest time that `shutdown` waits; `None` until every message has its fate.
     pub shutdown_timeout: Option<Duration>,
-    /// How long dropping the last clone waits.
+    /// The longest time that dropping the last clone waits.
     pub drop_timeout: Duration,
-    /// What `produce` does when the queue is full.
+    /// The behaviour of `produce` when the queue is full.
     pub on_overflow: OnOverflow,
 }
 
@@ -190,10 +190,10 @@ impl Default for QueueConfig {
     }
 }
 
-/// Which acknowledgement makes a message delivered.
+/// The acknowledgement that makes a message delivered.
 ///
-/// What is promised about the log holds with `All` on a topic with replication factor 3,
-/// `min.insync.replicas` 2 and no unclean leader election.
+/// The promises about the log hold with `All` on a topic with replication factor 3, `min.insync.replicas` 2 and no
+/// unclean leader election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum RequiredAcks {
@@ -217,7 +217,7 @@ impl RequiredAcks {
     }
 }
 
-/// What `produce` does when the queue is full.
+/// The behaviour of `produce` when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnOverflow {
