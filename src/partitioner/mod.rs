@@ -11,8 +11,8 @@ use murmur2::murmur2;
 
 /// Chooses the partition of a message by its key, so that messages with the same key keep their order.
 ///
-/// It is asked about messages that name no partition themselves. Programs in several languages agree about
-/// the partition of a key only if they hash it alike:
+/// It chooses for messages that name no partition themselves. Programs in several languages agree on the partition of a
+/// key only if they hash it alike:
 ///
 /// | constructor | the same as | hash of the key |
 /// |---|---|---|
@@ -27,8 +27,8 @@ use murmur2::murmur2;
 /// | `foobar` | `9ef61f95` | 5 | `d0e47bbe` | 6 |
 ///
 /// The built-in ones spread messages without a key: a partition takes 64 KiB, or a whole batch if messages come fast
-/// enough to fill it, then it is another one's turn, chosen at random (KIP-794). That makes fuller batches than a new
-/// choice for every message.
+/// enough to fill it; then another partition, chosen at random, takes its turn (KIP-794). That makes fuller batches
+/// than a new choice for every message.
 ///
 /// ```
 /// # use ottla::Partitioner;
@@ -67,10 +67,10 @@ impl Partitioner {
     /// Your own choice: the function gives a partition from 0 to below
     /// [`partition_count`](PartitionInput::partition_count).
     ///
-    /// It is also asked about messages without a key. It runs on the producer's worker thread and must not
-    /// block: meanwhile nothing of this producer is delivered or expires. What would wait for the worker (`flush`,
-    /// `purge`, `shutdown`, `partitions_for`, a handle) is refused inside it. A message for which it panics, or gives a
-    /// partition that does not exist, fails alone.
+    /// It also chooses for messages without a key. It runs on the producer's worker thread and must not block: while it
+    /// runs, no message of this producer is delivered or expires. Calls that would wait for the worker (`flush`,
+    /// `purge`, `shutdown`, `partitions_for`, a handle) are refused inside it. A message for which it panics, or gives
+    /// a partition that does not exist, fails alone.
     ///
     /// ```
     /// # use ottla::Partitioner;
@@ -105,7 +105,7 @@ impl Partitioner {
         Some((hash % count) as i32)
     }
 
-    /// Whether code of the user's runs in [`choose`](Self::choose).
+    /// `true` if the user's code runs in [`choose`](Self::choose).
     #[inline]
     pub(crate) fn is_custom(&self) -> bool {
         matches!(self.0, Choice::Custom(_))
@@ -132,7 +132,7 @@ impl fmt::Debug for Partitioner {
     }
 }
 
-/// What a [custom](Partitioner::custom) partitioner chooses by.
+/// The input of a [custom](Partitioner::custom) partitioner.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PartitionInput<'a> {
@@ -140,7 +140,7 @@ pub struct PartitionInput<'a> {
     pub topic: &'a str,
     /// The message's partition key if it has one, else its key if it has one.
     pub key: Option<&'a [u8]>,
-    /// How many partitions the topic has; at least 1.
+    /// The number of partitions of the topic; at least 1.
     pub partition_count: i32,
 }
 

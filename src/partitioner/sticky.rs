@@ -1,13 +1,13 @@
 //! Spreads the messages without a key over the partitions of a topic (KIP-794, "uniform sticky").
 
-/// How many bytes of records a partition takes before it is another one's turn, whatever the batch size.
+/// The bytes of records that a partition takes before another one's turn, whatever the batch size.
 pub const STICKY_BYTES: usize = 64 * 1024;
 
 /// The partition of a topic that takes the messages without a key at the moment.
 #[derive(Clone, Debug, Default)]
 pub struct Sticky {
     partition: Option<i32>,
-    // Where it was in the slice of available partitions, to find it again at once.
+    // Its last index in the slice of available partitions, to find it again at once.
     index: usize,
     bytes_left: usize,
 }
