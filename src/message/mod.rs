@@ -1,4 +1,4 @@
-//! What a user hands in: [`Message`], its [`Payload`]s, its [`Topic`] and its [`Timestamp`].
+//! A message as a user hands it in: [`Message`], its [`Payload`]s, its [`Topic`] and its [`Timestamp`].
 //!
 //! Plain data without behaviour of its own. Nothing here copies bytes: a message borrows or owns what it was
 //! given, and the producer copies it once, into the queue.
@@ -30,7 +30,7 @@ use crate::error::InvalidTopic;
 /// assert_eq!(message.value(), Some(&b"a parcel"[..]));
 /// ```
 ///
-/// Producers also take what is made into one:
+/// Producers also take any type that converts into a message:
 ///
 /// ```
 /// use ottla::{Client, Message};
@@ -88,9 +88,9 @@ impl<'a> Message<'a> {
     /// [`with_partition_key`](Self::with_partition_key) does.
     #[inline]
     pub fn with_key(self, key: impl Into<Payload<'a>>) -> Self {
-        // A new message, and no assignment: the compiler would copy the changed one where it goes to.
+        // A new message, not an assignment: the compiler would copy the changed one to its destination.
         let Self { topic, value, key: before, headers, partition, partition_key, create_time, tag } = self;
-        // Where there was no key, which the compiler sees here, nothing is left of a drop.
+        // If there was no key, which the compiler sees here, nothing is left of a drop.
         if let Some(before) = before {
             drop(before);
         }
@@ -99,8 +99,8 @@ impl<'a> Message<'a> {
 
     /// Adds a header behind those already there. The order is kept, and so are names that repeat.
     ///
-    /// The value is what a [`Payload`] is made from, or `None` for a null value. What may be either is made a payload
-    /// first, as the headers of another message here:
+    /// The value is anything that a [`Payload`] is made from, or `None` for a null value. A value that may be either
+    /// becomes a payload first, as the headers of another message here:
     ///
     /// ```
     /// use ottla::{Message, Payload};

@@ -28,8 +28,8 @@ enum Bits<'a> {
     Borrowed(&'a [u8]),
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
-    /// In a box, because a `Bytes` has something in it that can change behind a shared reference: the compiler would
-    /// trust nothing that it knows of a message once `produce` has seen it, and copy and look at all of it again.
+    /// In a box, because a `Bytes` has something in it that can change behind a shared reference. The compiler would
+    /// not trust what it knows of a message once `produce` has seen it, and would copy and look at all of it again.
     Bytes(Box<Bytes>),
 }
 

@@ -1,5 +1,5 @@
-//! Where a message goes: [`Topic`], a name that was checked once, and [`TopicRef`], a name or a topic as a caller gives
-//! it.
+//! The destination of a message: [`Topic`], a name that was checked once, and [`TopicRef`], a name or a topic as a
+//! caller gives it.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -116,7 +116,7 @@ impl fmt::Display for Topic {
     }
 }
 
-/// Where a message goes: a topic name, which is checked at `produce`, or a [`Topic`], which was checked before.
+/// The topic of a message: a name, which is checked at `produce`, or a [`Topic`], which was checked before.
 #[derive(Clone)]
 pub struct TopicRef<'a>(Ref<'a>);
 
