@@ -1,4 +1,4 @@
-//! What became of a message: [`Delivered`], [`Fate`], and the [`slot`] in which a waiting caller finds it.
+//! The fate of a message: [`Delivered`], [`Fate`], and the [`slot`] in which a waiting caller finds it.
 
 use crate::error::DeliveryError;
 use crate::message::{Timestamp, Topic};
@@ -6,7 +6,7 @@ use crate::message::{Timestamp, Topic};
 mod page;
 pub mod slot;
 
-/// Where a message was written.
+/// The place in the log where a message was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivered {
@@ -24,11 +24,11 @@ pub struct Delivered {
     pub tag: u64,
 }
 
-/// What became of a message: delivered, or failed and handed back.
+/// The fate of a message: delivered, or failed and handed back.
 pub type Fate = Result<Delivered, DeliveryError>;
 
-/// Where a message was written, without what its owner knows. To put the topic into each slot would take the count of
-/// its holders from the caller's processor, message by message.
+/// The place where a message was written, without what the handle knows: topic and tag. A topic in each slot would take
+/// the count of its holders from the caller's processor, message by message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The partition.
@@ -39,5 +39,5 @@ pub struct Receipt {
     pub timestamp: Option<Timestamp>,
 }
 
-/// What is put into a slot.
+/// The content of a filled slot.
 pub type Outcome = Result<Receipt, DeliveryError>;

@@ -22,7 +22,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 pub trait Owner: Send + Sync {
     /// The message with this ticket leaves now.
     fn due(&self, ticket: u64);
-    /// Whether this is the thread that gives messages their fates, and that must not wait for one.
+    /// `true` on the thread that gives messages their fates, and that must not wait for one.
     fn works_here(&self) -> bool;
     /// The process in which its threads run; 0 before they start.
     fn process(&self) -> u32;
@@ -32,12 +32,13 @@ pub trait Owner: Send + Sync {
 #[derive(Debug)]
 pub struct Page {
     places: [Place; PLACES],
-    /// Errors by the index of their place. Between whoever puts a fate in that is an error or is waited for, and the
-    /// callers that wait.
+    /// Errors by the index of their place. Guards them between the thread that puts in an error, or a fate that is
+    /// waited for, and the callers that wait.
     failed: Mutex<Failed>,
-    /// Callers that wait: to wake nobody would cost a system call. Changed under the lock.
+    /// The number of callers that wait: without it, each fate would cost a system call, even if nobody waits. Changed
+    /// under the lock.
     waiting: AtomicU32,
-    /// A place that was waited for has a fate.
+    /// Signalled when a place that a caller waits for has a fate.
     filled: Condvar,
     /// Not an `Arc`, because a thread keeps its page when the producer has gone.
     /// It is behind locks of its own, which no panic leaves half done.
@@ -51,15 +52,15 @@ pub(super) type Failed = Vec<(u32, DeliveryError)>;
 #[derive(Debug)]
 pub(super) struct Place {
     state: AtomicU32,
-    /// How many chunks, batches and fates have the message. Counted from 1, because the first one takes it as it
-    /// comes.
+    /// The number of chunks, batches and fates that have the message. It starts at 1, because the first one takes the
+    /// message as it comes.
     holders: AtomicU32,
     partition: AtomicI32,
     offset: AtomicI64,
-    /// The message's own from the start: to read it out of the batch for the fate would mean to read all records
+    /// The message's own time from the start: to read it out of the batch for the fate would mean to read all records
     /// again.
     timestamp: AtomicI64,
-    /// How often a fate was put in: a second one could hide the first.
+    /// The number of fates that were put in: a second one could hide the first.
     #[cfg(feature = "_internal")]
     fills: AtomicU32,
 }
@@ -134,7 +135,7 @@ impl Page {
         self.owner.as_ptr().addr() == Arc::as_ptr(owner).addr()
     }
 
-    /// Whether this process is a fork of the producer's.
+    /// `true` in a fork of the producer's process.
     pub(super) fn forked(&self) -> bool {
         self.process != process::id()
     }
@@ -196,7 +197,7 @@ impl Page {
             // Those that wait are threads of the parent.
             return;
         }
-        // Who saw that there is no fate holds the lock until it waits.
+        // A caller that saw no fate holds the lock until it waits.
         drop(self.failed.lock());
         self.filled.notify_all();
     }
@@ -242,7 +243,7 @@ impl Place {
         self.state.load(Ordering::Acquire)
     }
 
-    /// Whether somebody still looks here.
+    /// `true` while the handle is there.
     pub fn is_watched(&self) -> bool {
         self.state.load(Ordering::Relaxed) & LET_GO == 0
     }
@@ -253,7 +254,7 @@ impl Place {
         self.timestamp.store(create_time, Ordering::Relaxed);
     }
 
-    /// `offset` is none if nobody said what was stored.
+    /// `offset` is none if no broker told what was stored.
     #[inline]
     pub fn deliver(&self, partition: i32, offset: Option<i64>, log_append_time: Option<i64>) {
         let mut state = DELIVERED;
@@ -269,7 +270,7 @@ impl Place {
         self.state.store(state, Ordering::Release);
     }
 
-    /// What [`deliver`](Self::deliver) put in, in this state.
+    /// The receipt that [`deliver`](Self::deliver) put in, in this state.
     #[inline]
     pub fn receipt(&self, state: u32) -> Receipt {
         let stored = |value: &AtomicI64| (state & STORED != 0).then(|| value.load(Ordering::Relaxed));
@@ -280,12 +281,12 @@ impl Place {
         }
     }
 
-    /// One more has the message.
+    /// Counts one more holder of the message.
     pub fn enter(&self) {
         self.holders.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One fewer has the message. Returns whether it is lost, because that was the last one.
+    /// Counts one holder less. Returns `true` if the message is lost, because that was the last one.
     #[inline]
     pub fn leave(&self) -> bool {
         let lost = self.state.load(Ordering::Relaxed) & FATE == 0 && self.holders.fetch_sub(1, Ordering::AcqRel) == 1;

@@ -1,8 +1,8 @@
-//! Where the fate of a message with a handle is put: a one-shot. The message has a [`Slot`], into which the thread that
-//! drives the engine writes once; the handle has an [`Awaited`], which looks at the same place.
+//! The place for the fate of a message with a handle: a one-shot. The message has a [`Slot`], into which the thread
+//! that drives the engine writes once; the handle has an [`Awaited`], which looks at the same place.
 //!
-//! In the usual case the caller writes nothing there but the message's time, and reads what the worker has put in. What
-//! messages travel in has one share for all slots of a page: a share for each message would be two atomic operations
+//! In the usual case the caller writes only the message's time there, and reads the fate that the worker has put in. A
+//! chunk or a batch has one share of a page for all its slots: a share for each message would be two atomic operations
 //! more.
 
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::error::DeliveryError;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::{Ordering, fence};
 
-/// Where the fate of a message is put in: the message's end, as whoever holds its page sees it.
+/// The message's end of a place for a fate, as the holder of its page sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot<'a> {
     page: &'a Arc<Page>,
     index: u32,
 }
 
-/// Where the fate of a message is awaited: the handle's end.
+/// The handle's end of a place for a fate.
 #[derive(Debug)]
 pub struct Awaited {
     page: Arc<Page>,
@@ -47,14 +47,14 @@ impl<'a> Slot<'a> {
         Self { page, index }
     }
 
-    /// Its page, of which whatever keeps it has a share.
+    /// Its page. Whoever keeps the slot needs a share of the page.
     #[inline]
     #[must_use]
     pub fn page(self) -> &'a Arc<Page> {
         self.page
     }
 
-    /// Where it is in its page.
+    /// Its index in the page.
     #[inline]
     #[must_use]
     pub fn index(self) -> u32 {
@@ -67,14 +67,14 @@ impl<'a> Slot<'a> {
         self.page.place(self.index).note_time(create_time);
     }
 
-    /// Puts in where the message was written; inside [`Page::waking`]. `offset` is none if
-    /// nobody said what was stored; `log_append_time` is the broker's time, where that is stored.
+    /// Puts in the place where the message was written; inside [`Page::waking`]. `offset` is none if no broker told
+    /// what was stored; `log_append_time` is the broker's time, if the broker stored that.
     #[inline]
     pub fn deliver(self, partition: i32, offset: Option<i64>, log_append_time: Option<i64>) {
         self.page.place(self.index).deliver(partition, offset, log_append_time);
     }
 
-    /// Puts in why the message was not delivered, and wakes who waits for it.
+    /// Puts in the reason why the message was not delivered, and wakes the caller that waits for it.
     ///
     /// # Errors
     /// The error itself, if the handle is gone: it belongs to somebody else.
@@ -82,18 +82,19 @@ impl<'a> Slot<'a> {
         self.page.fail(self.index, error)
     }
 
-    /// Whether somebody still has the handle.
+    /// `true` while the handle is there.
     #[must_use]
     pub fn has_handle(self) -> bool {
         self.page.place(self.index).is_watched()
     }
 
-    /// The message is kept in one place more; each is [left](Self::leave).
+    /// Counts one more holder of the message; each holder [leaves](Self::leave).
     pub fn enter(self) {
         self.page.place(self.index).enter();
     }
 
-    /// The message went away. If nothing else has it, and it has no fate, it is lost, and its handle learns that.
+    /// Counts one holder less. If it was the last, and the message has no fate, the message is lost, and its handle
+    /// learns that.
     #[inline]
     pub fn leave(self) {
         if self.page.place(self.index).leave() {
@@ -110,7 +111,7 @@ impl<'a> Slot<'a> {
 }
 
 impl Awaited {
-    /// Where the fate is put in.
+    /// The message's end of this place.
     #[inline]
     #[must_use]
     pub fn slot(&self) -> Slot<'_> {
@@ -123,14 +124,14 @@ impl Awaited {
         self.page.owner()
     }
 
-    /// Whether this process is a fork of the producer's.
+    /// `true` in a fork of the producer's process.
     #[must_use]
     pub fn forked(&self) -> bool {
         self.page.forked()
     }
 
-    /// The fate, once. Never waits, but for who takes an error from the page; an error on a page that a forked child
-    /// inherited locked is never there.
+    /// The fate, once. Never waits, except for a caller that takes an error from the page. On a page that a forked
+    /// child inherited locked it finds no error.
     ///
     /// # Errors
     /// `Empty` if it is not there yet, or was taken; `Disconnected` if it will never come, because the message is lost.
@@ -150,7 +151,7 @@ impl Awaited {
         see(page, *index, taken, || Some(failed))
     }
 
-    /// How often a fate was put in, for the simulation.
+    /// The number of fates that were put in, for the simulation.
     #[cfg(feature = "_internal")]
     #[must_use]
     pub fn fills(&self) -> u32 {
@@ -167,7 +168,7 @@ impl Drop for Awaited {
     }
 }
 
-/// What is in this place, unless it was `taken` already.
+/// The fate in this place, unless it was `taken` already.
 #[inline]
 fn see<'a>(
     page: &Page,
