@@ -1,9 +1,9 @@
 //! A run of queued messages that travels from callers to the engine as one piece.
 //!
-//! Its bytes are those of a batch from the first message on. As long as all messages go to one topic, and to whichever
-//! partition or to that of one lane, that is all, and the engine can send them as they are. When another kind of
-//! message comes, each message gets a route beside the bytes, and the engine copies them one by one into the batches of
-//! their partitions.
+//! Its bytes are those of a batch from the first message on. As long as all messages go to one topic, and to any
+//! partition or to that of one lane, the chunk has nothing else, and the engine can send the bytes as they are. When
+//! another kind of message comes, each message gets a route beside the bytes, and the engine copies the messages one by
+//! one into the batches of their partitions.
 
 use super::entry::Entry;
 use super::extras::{Extra, Extras};
@@ -18,21 +18,21 @@ use crate::record::batch::{BatchBuilder, Plan};
 pub struct Chunk {
     /// The messages as the records of a batch.
     pub records: BatchBuilder,
-    /// Where each message goes and where in the bytes it is; none while the chunk is a run.
+    /// The destination of each message, and its position in the bytes; empty while the chunk is a run.
     routes: Vec<Route>,
-    /// Where all messages of a run go.
+    /// The topic of all messages of a run.
     topic: u32,
-    /// The partition that all messages without one of their own have by their keys; none if it is not chosen yet.
+    /// The partition that the keys of all messages without an own partition choose; none if it is not chosen yet.
     pub lane: Option<i32>,
-    /// Ticket of the first message; what came between the others may be in other chunks if this one has a lane.
+    /// Ticket of the first message. If this chunk has a lane, other chunks may have messages that came between its own.
     pub first: u64,
     /// Tickets below this are in this chunk, in one before it, or in one that was sealed with it.
     pub upto: u64,
-    /// What only some messages have.
+    /// The extras of the few messages that have some.
     pub extras: Extras,
-    /// What its messages take of the queue's limit.
+    /// The bytes that its messages take of the queue's limit.
     pub cost: usize,
-    /// How many messages the engine has taken; it moves only after a message is safe in its batch, so that a
+    /// The number of messages that the engine has taken. It moves only after a message is safe in its batch, so that a
     /// panic on the way costs that message and no other.
     pub taken: usize,
 }
@@ -43,17 +43,17 @@ struct Route {
     topic: u32,
     /// -1 if none was asked for.
     partition: i32,
-    /// The tail in the chunk's bytes.
+    /// The start of the tail in the chunk's bytes.
     start: u32,
     end: u32,
 }
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct To {
     /// Index of the topic in the queue's table.
     pub topic: u32,
-    /// Whether any partition will do, or it has that of the chunk's lane.
+    /// `true` if any partition will do, or if the message has that of the chunk's lane.
     pub placed: bool,
 }
 
@@ -64,7 +64,7 @@ impl Chunk {
         Self { first, ..Self::default() }
     }
 
-    /// A chunk of one message, whose record is there.
+    /// A chunk of one message, whose record is encoded already.
     #[must_use]
     pub(super) fn of_one(
         records: BatchBuilder,
@@ -113,31 +113,31 @@ impl Chunk {
         self.routes[index].start = start;
     }
 
-    /// How many messages it holds, taken ones included.
+    /// The number of messages in it, taken ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.count() as usize
     }
 
-    /// Bytes that it can hold without taking more memory, and what says where they go.
+    /// Bytes of memory that it keeps for records, routes and extras.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.records.capacity() + self.routes.capacity() * size_of::<Route>() + self.extras.capacity()
     }
 
-    /// Whether it holds no message.
+    /// `true` if it holds no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Ticket of message `index`, or that of an earlier one where it is not known.
+    /// Ticket of message `index`, or that of an earlier message if its own is not known.
     #[must_use]
     pub fn ticket(&self, index: usize) -> u64 {
         if self.lane.is_some() { self.first } else { self.first + index as u64 }
     }
 
-    /// The topic, if all messages go there, to the partition of their lane or to whichever, and none was taken.
+    /// The topic, if all messages go there, to any partition or to that of their lane, and none was taken.
     #[inline]
     #[must_use]
     pub fn run(&self) -> Option<u32> {
@@ -167,7 +167,7 @@ impl Chunk {
         self.route(to, message.partition, (message.record.create_time, message.record.tail_len));
     }
 
-    /// Notes what the message that was just appended has beside its record.
+    /// Notes the extras of the message that was just appended.
     #[inline(always)]
     fn note(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>, cost: usize) {
         self.cost += cost;
@@ -200,7 +200,7 @@ impl Chunk {
         }
     }
 
-    /// Message `index` of a chunk that is spelled out; `extra` is what it has, if it has.
+    /// Message `index` of a chunk whose routes are spelled out; `extra` is the extra of this message, if it has one.
     ///
     /// # Panics
     /// If there is none.
@@ -218,7 +218,7 @@ impl Chunk {
         }
     }
 
-    /// Takes the records and what is beside them out, and leaves an empty chunk with the memory of `buffer`.
+    /// Takes out the records and their extras, and leaves an empty chunk with the memory of `buffer`.
     #[must_use]
     pub fn take_run(&mut self, buffer: Vec<u8>) -> (BatchBuilder, Extras, usize) {
         let records = std::mem::replace(&mut self.records, BatchBuilder::new(buffer));
@@ -250,7 +250,7 @@ impl Chunk {
         (self.cost, self.taken, self.lane) = (0, 0, None);
     }
 
-    /// Notes where the message that was just appended goes.
+    /// Notes the destination of the message that was just appended.
     pub(super) fn route(
         &mut self,
         To { topic, placed }: To,
@@ -277,7 +277,7 @@ impl Chunk {
         self.routes.push(Route { create_time, topic, partition: partition.unwrap_or(-1), start, end });
     }
 
-    /// Routes the first so many messages as those of a run.
+    /// Gives the first `count` messages the route of a run.
     fn route_run(&mut self, count: usize) {
         self.routes.reserve_exact(count);
         let mut at = 0;

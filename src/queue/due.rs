@@ -1,4 +1,4 @@
-//! What is due, and who must be woken for it: the worker, which takes it, or the timer.
+//! The due messages, and the threads that must be woken for them: the worker, which takes them, or the timer.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -11,8 +11,8 @@ use super::places::{Queue, TimerState, WorkerState};
 use crate::deadline::Deadline;
 
 impl Queue {
-    /// Makes the message with this ticket due, and all others with it, since they leave together. Returns whether the
-    /// worker must be woken.
+    /// Makes all messages due, since they leave together, unless the worker has taken the one with this ticket. Returns
+    /// `true` if the worker must be woken.
     #[must_use = "the worker must be woken"]
     pub fn due(&mut self, ticket: u64) -> bool {
         if ticket >= self.taken && ticket < self.accepted {
@@ -21,15 +21,15 @@ impl Queue {
         self.wake()
     }
 
-    /// Makes every message due. Returns whether the worker must be woken.
+    /// Makes every message due. Returns `true` if the worker must be woken.
     #[must_use = "the worker must be woken"]
     pub fn deliver(&mut self) -> bool {
         self.all_due();
         self.wake()
     }
 
-    /// Moves every chunk that holds a due message to `out`, whole: those that were sealed come out of the channel, and
-    /// behind them comes what is open, when the channel is empty. Returns whether there was any.
+    /// Moves every chunk that holds a due message to `out`, whole: first the sealed chunks from the channel, then, when
+    /// the channel is empty, the open chunk or lanes. Returns `true` if there was any.
     pub fn take_due(&mut self, Sealed(sealed): &Sealed, out: &mut VecDeque<Chunk>) -> bool {
         if self.taken >= self.due_upto {
             return false;
@@ -54,14 +54,14 @@ impl Queue {
         }
     }
 
-    /// Whether the worker must be woken for something that is no message; it counts as woken then.
+    /// `true` if the worker must be woken for something that is no message; it counts as woken then.
     #[must_use = "the worker must be woken"]
     pub fn rouse(&mut self) -> bool {
         mem::replace(&mut self.worker, WorkerState::Awake) == WorkerState::Asleep
     }
 
-    /// The timer looks what it should wait for: what became old enough at `now` is due. Returns the next moment,
-    /// *never* if nothing waits, and whether the worker must be woken.
+    /// The timer asks for its next wait: messages that are old enough at `now` become due. Returns the next moment,
+    /// *never* if nothing waits, and `true` if the worker must be woken.
     #[must_use = "the worker must be woken"]
     pub fn tick(&mut self, now: Instant) -> (Deadline, bool) {
         let deadline = self.interval_end();
@@ -74,27 +74,27 @@ impl Queue {
         (if waits { deadline } else { Deadline::NEVER }, self.wake())
     }
 
-    /// Whether messages are due that the worker has not taken.
+    /// `true` if there are due messages that the worker has not taken.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn has_due(&self) -> bool {
         self.taken < self.due_upto
     }
 
-    /// Whether the worker must be woken for anything new.
+    /// `true` if the worker must be woken for anything new.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn is_asleep(&self) -> bool {
         self.worker == WorkerState::Asleep
     }
 
-    /// Whether the timer must look when the oldest message becomes due.
+    /// `true` if the timer must look when the oldest message becomes due.
     #[must_use]
     pub fn is_armed(&self) -> bool {
         self.timer == TimerState::Armed
     }
 
-    /// When the oldest message that is not due came, or an earlier one that leaves with it.
+    /// The time at which the oldest message that is not due came, or an earlier one that leaves with it.
     #[must_use]
     pub fn oldest_waiting(&self) -> Option<Instant> {
         if !self.waits() {
@@ -104,8 +104,8 @@ impl Queue {
         self.arrivals.get(later.checked_sub(1)?).map(|arrival| arrival.at)
     }
 
-    /// Chunks that begin so soon after each other share an arrival: where each message is a chunk, there would be as
-    /// many of them.
+    /// Chunks that begin within this time of each other share an arrival. Without it there would be as many arrivals as
+    /// messages where each message is a chunk.
     pub(super) fn precision(&self) -> Duration {
         if self.limits.interval.is_zero() { ARRIVED_TOGETHER } else { ARRIVED_TOGETHER.min(self.limits.interval / 8) }
     }
@@ -146,7 +146,7 @@ impl Queue {
         }
     }
 
-    /// Ends what is open, and sends it to the worker. Returns whether there was a slot for it.
+    /// Seals the open chunk or lanes, and sends them to the worker. Returns `true` if there was a slot.
     pub(super) fn seal(&mut self) -> bool {
         let due = self.open_is_due();
         let sealed = self.filling.seal(self.accepted);
@@ -157,7 +157,8 @@ impl Queue {
         sealed
     }
 
-    /// Whether what is open holds a due message. It leaves as a whole, so the others become due when it ends.
+    /// `true` if the open chunk or lanes hold a due message. They leave as a whole, so their other messages become due
+    /// when they are sealed.
     fn open_is_due(&self) -> bool {
         self.filling.first().is_some_and(|first| first < self.due_upto)
     }

@@ -13,13 +13,14 @@ pub struct Entry<'a> {
     pub create_time: i64,
     /// The user's tag, 0 if there is none.
     pub tag: u64,
-    /// What chooses the partition in place of the key.
+    /// The bytes that choose the partition in place of the key.
     pub partition_key: Option<&'a [u8]>,
     /// Key, value and headers, encoded as in a record.
     pub tail: &'a [u8],
 }
 
-/// Bytes of the queue's limit that a message takes as long as it has no fate: its tail, and what is kept beside it.
+/// Bytes of the queue's limit that a message takes as long as it has no fate: its tail, the head of its record, its
+/// route, and its extra.
 #[inline]
 #[must_use]
 pub fn cost(tail_len: usize, extra: Option<&Extra>) -> usize {

@@ -1,4 +1,4 @@
-//! What only some messages have beside their record: a tag, a partition key, a handle.
+//! The parts that only some messages have beside their record: a tag, a partition key, a handle.
 
 use std::mem;
 use std::num::NonZeroU32;
@@ -7,35 +7,35 @@ use std::sync::Arc;
 
 use crate::fate::slot::{Page, Slot};
 
-/// What messages of a chunk or a batch have, ascending by index. A message with a handle that goes away with it without
-/// a fate, and is in no other, is lost.
+/// The extras of the messages of a chunk or a batch, ascending by index. A message with a handle is lost if its extra
+/// is dropped, it has no fate, and no other chunk, batch or fate has it.
 #[derive(Debug, Default)]
 pub struct Extras {
     list: Vec<Extra>,
-    /// What they take.
+    /// The bytes that they take.
     bytes: usize,
-    /// The pages of the slots: one share for all of each.
+    /// The pages of the slots: one share of each page.
     pages: Vec<Arc<Page>>,
 }
 
-/// What a message has.
+/// The extra of one message.
 #[derive(Debug)]
 pub struct Extra {
     /// Index of the message in its chunk or batch.
     pub index: u32,
-    /// Where a handle waits for its fate: which page, counted from 1, and where in it.
+    /// The place where a handle waits for its fate: the page, counted from 1, and the index in it.
     page: Option<NonZeroU32>,
     place: u32,
     /// The user's tag.
     pub tag: u64,
-    /// What chose the partition in place of the key.
+    /// The bytes that chose the partition in place of the key.
     pub partition_key: Option<Box<[u8]>>,
-    /// Whether its handle was told its fate.
+    /// `true` once its handle was told its fate.
     pub told: bool,
 }
 
 impl Extras {
-    /// Adds what a message has that comes from its caller; its slot knows its time.
+    /// Adds the extra of a message that comes from its caller; its slot knows its time.
     #[inline(always)]
     pub fn push(&mut self, index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
         let (page, place) = slot.map_or((None, 0), |slot| (Some(self.keep(slot.page())), slot.index()));
@@ -43,7 +43,7 @@ impl Extras {
         self.bytes += EXTRA + partition_key.map_or(0, <[u8]>::len);
     }
 
-    /// Adds what a message has that is still in another chunk or batch.
+    /// Adds the extra of a message that is still in another chunk or batch.
     #[inline]
     pub fn push_copy(&mut self, index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
         if tag != 0 || partition_key.is_some() || slot.is_some() {
@@ -52,7 +52,7 @@ impl Extras {
         }
     }
 
-    /// Keeps a share of a page; which one it is then.
+    /// Keeps a share of a page, and returns the number of the page.
     #[inline]
     fn keep(&mut self, page: &Arc<Page>) -> NonZeroU32 {
         let back = match self.pages.last() {
@@ -63,7 +63,7 @@ impl Extras {
         NonZeroU32::MIN.saturating_add((self.pages.len() - 1 - back) as u32)
     }
 
-    /// How many are behind it.
+    /// The number of pages behind it.
     #[inline(never)]
     fn keep_another(&mut self, page: &Arc<Page>) -> usize {
         // Several callers take turns.
@@ -74,14 +74,14 @@ impl Extras {
         })
     }
 
-    /// Where the handle of a message waits.
+    /// The slot of the handle of a message.
     #[inline]
     #[must_use]
     pub fn slot(&self, extra: Option<&Extra>) -> Option<Slot<'_>> {
         slot_of(&self.pages, extra?)
     }
 
-    /// Whether any message has a handle.
+    /// `true` if any message has a handle.
     #[must_use]
     pub fn has_slots(&self) -> bool {
         !self.pages.is_empty()
@@ -93,13 +93,13 @@ impl Extras {
         self.bytes
     }
 
-    /// Bytes of memory that it keeps for others.
+    /// Bytes of memory that it keeps for further extras.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.list.capacity() * size_of::<Extra>()
     }
 
-    /// Tells all with a handle that they were written, the first message with this offset.
+    /// Tells the handles that their messages were written, the first message with this offset.
     pub fn deliver(&mut self, partition: i32, base_offset: Option<i64>, log_append_time: Option<i64>) {
         let Self { list, pages, .. } = self;
         Page::waking(pages, || {
@@ -112,7 +112,7 @@ impl Extras {
         });
     }
 
-    /// Calls `tell` for each with a handle that somebody still has, and keeps in mind whether it says that it was told.
+    /// Calls `tell` for each message whose handle is still there, and notes its answer: `true` if the handle was told.
     pub fn tell(&mut self, mut tell: impl FnMut(&Extra, Slot<'_>) -> bool) {
         for extra in self.list.iter_mut().filter(|extra| !extra.told) {
             if let Some(slot) = slot_of(&self.pages, extra).filter(|slot| slot.has_handle()) {
@@ -153,7 +153,7 @@ impl Drop for Extras {
 }
 
 impl Extra {
-    /// Whether the message was given a handle.
+    /// `true` if the message was given a handle.
     #[must_use]
     pub fn has_handle(&self) -> bool {
         self.page.is_some()
@@ -178,7 +178,8 @@ fn slot_of<'a>(pages: &'a [Arc<Page>], extra: &Extra) -> Option<Slot<'a>> {
 /// So many callers that produce in turn share the pages of a chunk.
 const CALLERS: usize = 4;
 
-/// What a chunk and a batch keep for a message with a tag, a partition key or a handle, and the place for its fate.
+/// Bytes that a chunk and a batch keep for a message with a tag, a partition key or a handle, and the place for its
+/// fate.
 pub const EXTRA: usize = 96;
 
 #[cfg(all(test, not(shuttle)))]

@@ -1,9 +1,9 @@
-//! The chunks that callers fill: the open one, or the lanes of a topic. Which of them takes a message, and when they are
-//! sealed and sent to the worker, is decided here; when they are due is the queue's.
+//! The chunks that callers fill: the open one, or the lanes of a topic. Decides which of them takes a message, and when
+//! they are sealed and sent to the worker; the queue decides when they are due.
 //!
-//! The channel is never full when a chunk is sent. A chunk that is full waits for a slot as the open one, and takes more
-//! messages meanwhile. Some slots are only for chunks that cannot wait: lanes, because what follows goes to the open
-//! chunk, and a chunk that cannot take the next message however long it may become.
+//! The channel is never full when a chunk is sent. A chunk that is full waits for a slot as the open one, and takes
+//! more messages meanwhile. Some slots are only for chunks that cannot wait: lanes, because later messages go to the
+//! open chunk, and a chunk that cannot take the next message however long it may become.
 
 use std::mem;
 
@@ -25,7 +25,7 @@ pub struct Sealed(pub(super) Receiver<Box<Chunk>>);
 pub(super) struct Filling {
     /// Bytes of a batch.
     batch_bytes: usize,
-    /// What places messages with keys already here, where the number of partitions is known.
+    /// Chooses the partition of messages with keys already here, where the number of partitions is known.
     pub partitioner: Option<Partitioner>,
     pub open: Chunk,
     pub lanes: Lanes,
@@ -40,17 +40,17 @@ pub(super) struct Filling {
 #[derive(Debug)]
 pub(super) struct Incoming<'a, 'm, 'd> {
     pub message: &'a Prepared<'m, 'd>,
-    /// Where its handle waits.
+    /// The slot of its handle.
     pub slot: Option<Slot<'a>>,
     /// Index of its topic.
     pub topic: u32,
-    /// What it takes of the queue's limit.
+    /// The bytes that it takes of the queue's limit.
     pub cost: usize,
     /// Its record, if it is large.
     pub large: Option<BatchBuilder>,
 }
 
-/// How a message can travel.
+/// The way in which a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// In the batch of a partition, among so many.
@@ -71,22 +71,22 @@ impl Filling {
         (Self { batch_bytes, partitioner: None, open, lanes, sealed, capacity, spare }, Sealed(received))
     }
 
-    /// Ticket of the first message in what takes messages.
+    /// Ticket of the first message in the open chunk or the lanes.
     #[inline]
     pub fn first(&self) -> Option<u64> {
         self.lanes.first().or_else(|| (!self.open.is_empty()).then_some(self.open.first))
     }
 
-    /// The partition that a message has by its key, or what stands for it, where that is quickly found. Only hashes
-    /// that are built in are asked here, on the caller's thread: they neither block nor panic.
+    /// The partition that the key, or the bytes in its place, chooses, if that is quickly found. Only built-in hashes
+    /// are asked here, on the caller's thread: they neither block nor panic.
     #[inline]
     pub fn place(&self, key: Option<&[u8]>, partitions: u32) -> Option<u32> {
         let key = key.filter(|key| key.len() <= HASHED_HERE)?;
         self.partitioner.as_ref()?.keyed(key, partitions as i32).map(|partition| partition as u32)
     }
 
-    /// How the message travels. `anywhere` says that any partition will do; `partitions` is how many its topic has, 0
-    /// if that is not known.
+    /// The way of the message. `anywhere` says that any partition will do; `partitions` is the number of partitions of
+    /// its topic, 0 if that is not known.
     pub fn way(&self, incoming: &Incoming<'_, '_, '_>, partitions: u32, anywhere: bool) -> Way {
         let Incoming { message, topic, .. } = *incoming;
         let begun = self.lanes.first().is_some();
@@ -100,9 +100,9 @@ impl Filling {
         }
     }
 
-    /// Whether what takes messages is to be sealed before it takes this one, and why.
+    /// The reason to seal the open chunk or the lanes before they take this message; none if they can take it.
     pub fn is_full_for(&self, incoming: &Incoming<'_, '_, '_>, way: Way) -> Option<NoRoom> {
-        // Behind the lanes comes what some of their partitions may get, too.
+        // Messages behind the lanes may go to partitions of the lanes, too.
         let past_lanes = !matches!(way, Way::Lane { .. }) && self.lanes.first().is_some();
         if past_lanes || (incoming.large.is_some() && self.has_capacity()) {
             return Some(NoRoom { is_batch: false, cannot_wait: past_lanes });
@@ -114,7 +114,7 @@ impl Filling {
         if chunk.is_empty() {
             return None;
         }
-        // What is a batch may fill one; what the engine takes apart anyway is better taken early.
+        // A batch may be filled; a chunk that the engine takes apart anyway is better taken early.
         let is_batch = match way {
             Way::Lane { .. } => true,
             Way::Run => chunk.run() == Some(incoming.topic),
@@ -136,7 +136,7 @@ impl Filling {
             self.send(chunk);
             return;
         }
-        // Memory is taken in few, large steps: to double it time and again, in the midst of others, would leave as much
+        // Memory is taken in few, large steps: repeated doubling, in the midst of other memory, would leave as much
         // unused as is used.
         let (chunk, times) = match way {
             Way::Lane { partition, partitions } => {
@@ -154,7 +154,7 @@ impl Filling {
             while step < plan.len {
                 step = step.saturating_mul(times);
             }
-            // What waits for a slot grows by itself, in larger steps.
+            // A chunk that waits for a slot grows by itself, in larger steps.
             if plan.len <= self.batch_bytes {
                 chunk.records.grow_to(step.min(self.batch_bytes));
             }
@@ -162,8 +162,8 @@ impl Filling {
         }
     }
 
-    /// Up to how many bytes of a batch the open chunk, or a lane, takes messages of its kind before anything else is to
-    /// be done. `behind` is how many bytes wait before it.
+    /// The number of bytes of a batch up to which the open chunk, or a lane, takes messages of its kind before anything
+    /// else is to be done. `behind` is the number of bytes that wait before it.
     pub fn until(&self, topic: u32, behind: usize) -> usize {
         if self.lanes.first().is_some() {
             self.batch_bytes
@@ -176,8 +176,9 @@ impl Filling {
         }
     }
 
-    /// Computes the checksum of the open chunk, if it will be sent as it is, and so many bytes wait before it that the
-    /// caches will have lost it then. Where few wait, callers are the slower ones, and the worker does it.
+    /// Computes the checksum of the open chunk, if it will be sent as it is, and if so many bytes wait before it that
+    /// the caches will have lost it by then. Where few bytes wait, callers are the slower side, and the worker computes
+    /// it.
     pub fn sum_up(&mut self, behind: usize) {
         let records = &self.open.records;
         let much = records.len() >= records.summed_len() + SUMMED_TOGETHER;
@@ -191,13 +192,13 @@ impl Filling {
         self.sealed.len() < self.capacity
     }
 
-    /// How many chunks are on their way to the worker.
+    /// The number of chunks on their way to the worker.
     pub fn sealed(&self) -> usize {
         self.sealed.len()
     }
 
-    /// Ends what takes messages, and sends it to the worker; all before have tickets below `upto`. Returns whether there
-    /// was a slot: only where chunk after chunk cannot wait, there may be none.
+    /// Seals the open chunk or the lanes, and sends them to the worker; all messages before have tickets below `upto`.
+    /// Returns `true` if there was a slot: only where chunk after chunk cannot wait, there may be none.
     pub fn seal(&mut self, upto: u64) -> bool {
         if self.sealed.is_full() {
             return false;
@@ -208,7 +209,7 @@ impl Filling {
         true
     }
 
-    /// Ends what takes messages, a chunk at a time, and gives it; all before have tickets below `upto`.
+    /// Takes the open chunk or the lanes out, a chunk at a time; all messages before have tickets below `upto`.
     pub fn take(&mut self, upto: u64) -> Option<Chunk> {
         let open = (!self.open.is_empty()).then(|| mem::replace(&mut self.open, self.spare.take()));
         let mut chunk = open.or_else(|| self.lanes.take_next())?;
@@ -262,15 +263,15 @@ impl Spare {
 }
 
 const CHUNK_BYTES: usize = 64 * 1024;
-/// So many chunks wait for the worker; those that come then grow.
+/// The most chunks that wait for the worker; later ones grow instead.
 const MOST_SEALED: usize = 1024;
 /// For all lanes, and for open chunks that cannot wait.
 const KEPT_CAPACITY: usize = 2 * lanes::MOST as usize;
 /// A longer key is hashed by the engine: nobody else can produce meanwhile.
 const HASHED_HERE: usize = 256;
-/// What a chunk takes first. Bytes of two or four steps more are one mebibyte.
+/// The memory that a chunk takes first, in bytes; after two or four larger steps it is one mebibyte.
 const FIRST_BYTES: usize = 4 * 1024;
-/// So many bytes before a chunk, and the caches will have lost it when it is sent.
+/// If so many bytes wait before a chunk, the caches will have lost it when it is sent.
 pub(super) const BEHIND: usize = 8 * 1024 * 1024;
 /// So many bytes are summed together, as long as they are in the fastest cache.
 pub(super) const SUMMED_TOGETHER: usize = 16 * 1024;

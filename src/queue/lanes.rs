@@ -1,11 +1,11 @@
-//! Open chunks side by side, one for each partition of a topic: messages with keys are put down as the batches of their
-//! partitions, as soon as the number of partitions is known. For few partitions only: in many, each gets so few
-//! messages that a chunk for each costs more than to sort them later.
+//! Open chunks side by side, one for each partition of a topic: messages with keys are encoded as the batches of their
+//! partitions, as soon as the number of partitions is known. For few partitions only: with many, each gets so few
+//! messages that a chunk for each costs more than sorting them later.
 
 use super::chunk::Chunk;
 
-/// The open chunks of one topic; they are begun and sealed together, and their messages have all tickets from the first
-/// one's on.
+/// The open chunks of one topic; they are begun and sealed together. Their messages have all tickets from that of the
+/// first one on.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     /// Index of the topic.
@@ -17,7 +17,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Whether a topic with so many partitions has them.
+    /// `true` if a topic with so many partitions has lanes.
     pub fn suit(partitions: u32) -> bool {
         (1..=MOST).contains(&partitions)
     }
@@ -78,7 +78,7 @@ impl Lanes {
     }
 }
 
-/// Partitions of a topic that has them, at most.
+/// The most partitions of a topic that has lanes.
 pub(super) const MOST: u32 = 64;
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     use crate::queue::{Limits, Prepared, Queue, Refused};
     use crate::record::tail;
 
-    /// What a message has beside its ticket, which is its value.
+    /// The kind of a message; its value is its ticket.
     #[derive(Clone, Debug)]
     enum Kind {
         Bare,
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(lanes, [None, Some(0), Some(1), Some(2)]);
     }
 
-    /// Whether it went the fast way.
+    /// `true` if it went the fast way.
     fn offer(queue: &mut Queue, message: &Message<'_>) -> Result<bool, Refused> {
         let message = Prepared::new(message, usize::MAX, Timestamp::from_millis(0)).expect("good");
         if message.is_good(Prepared::good_bytes(usize::MAX)) && queue.append_like_last(&message, None).is_some() {

@@ -1,4 +1,4 @@
-//! The way in: what goes into a queue, and what becomes of it.
+//! The way into a queue: takes a message, or says why not.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,9 +17,9 @@ use crate::record::batch::BatchBuilder;
 pub struct Accepted {
     /// Its ticket.
     pub ticket: u64,
-    /// Whether the worker must be woken.
+    /// `true` if the worker must be woken.
     pub wake: bool,
-    /// Whether the timer must be woken.
+    /// `true` if the timer must be woken.
     pub arm: bool,
 }
 
@@ -38,28 +38,29 @@ pub enum Refused {
     Forked,
 }
 
-/// What a full queue holds.
+/// The state of a full queue.
 #[derive(Clone, Debug)]
 pub struct Full {
     /// Messages that hold a place.
     pub queued: usize,
     /// The limit that was reached.
     pub limit: usize,
-    /// Whether it counts bytes.
+    /// `true` if the limit counts bytes.
     pub bytes: bool,
-    /// When the oldest message came, to the precision of a chunk.
+    /// The time at which the oldest message came, to the precision of a chunk.
     pub oldest: Option<Instant>,
     /// Why nothing can be sent to the topic, if the limit is that of such topics.
     pub held_up: Option<Arc<DeliveryErrorKind>>,
-    /// Whether the worker must be woken.
+    /// `true` if the worker must be woken.
     pub wake: bool,
 }
 
 impl Queue {
-    /// **The fast path**, of almost all messages when many come: appends a message that goes where the last one went, if
-    /// nothing else is to be done for it; gives its ticket. It decides nothing: [`offer`](Self::offer) has counted
-    /// before how far this may go on.
-    // What it calls in this folder is always inlined, too: 386 instructions instead of 450, and 564 instead of 637 with keys.
+    /// **The fast path**, of almost all messages when many come: appends a message that goes where the last one went,
+    /// if nothing else is to be done for it, and gives its ticket. It decides nothing: [`offer`](Self::offer) has
+    /// counted before how many messages may take it.
+    // The functions of this folder that it calls are always inlined, too: 386 instructions instead of 450, and 564
+    // instead of 637 with keys.
     #[inline(always)]
     pub fn append_like_last(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         let LikeLast { messages, topic, number, target, chunk_bytes } = self.like_last;
@@ -93,9 +94,9 @@ impl Queue {
         Some(ticket)
     }
 
-    /// Takes the message, or says why not. `large` is its record, if it [has one](Prepared::encode_large); `clock` is
-    /// asked for the first message of a chunk and every 1,024th behind it, and says nothing in a process that is another
-    /// one.
+    /// Takes the message, or says why not. `large` is its record, if it [has one](Prepared::encode_large). `clock` is
+    /// asked for the first message of a chunk and for every 1,024th behind it; it gives none in a process that is
+    /// another one.
     ///
     /// # Errors
     /// All of [`Refused`]; the message can be offered again.
@@ -146,7 +147,7 @@ impl Queue {
         Ok(accepted)
     }
 
-    /// The index of the topic, if there is a place for a message to it that takes so much.
+    /// The index of the topic, if there is a place for a message of this cost to it.
     fn admit(&mut self, topic: &TopicRef<'_>, cost: usize) -> Result<u32, Refused> {
         match self.phase {
             Phase::Idle => return Err(Refused::Idle),
@@ -168,7 +169,7 @@ impl Queue {
         Ok(topic)
     }
 
-    /// Counts how many messages like the last one can follow without anything to be done for them.
+    /// Counts the messages like the last one that can follow with nothing else to do for them.
     fn count_like_last(&mut self, topic: u32, name: &TopicRef<'_>) {
         self.like_last = LikeLast::default();
         let armed = self.is_armed() || self.limits.interval.is_zero();
@@ -183,7 +184,7 @@ impl Queue {
         };
         let in_chunk = self.chunk_messages().saturating_sub(self.open_len());
         let until_look = LOOKS_AT_CLOCK - self.open_len() % LOOKS_AT_CLOCK;
-        // The last of each kind has something to be done for it.
+        // The last message within each bound needs more than appending.
         let messages = places.min(below_threshold).min(in_chunk).min(until_look).saturating_sub(1);
         let target = if self.filling.lanes.first().is_some() {
             Target::Lanes { partitions: self.topics.partitions(topic) }

@@ -1,4 +1,4 @@
-//! Which messages hold a place of the queue, and since when. How they get in is in `offer`, how they get out in `due`.
+//! The messages that hold a place of the queue, and their times of arrival. `offer` lets them in, `due` lets them out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub struct Queue {
     pub(super) taken: u64,
     pub(super) due_upto: u64,
     pub(super) released: u64,
-    /// How many of the sealed chunks are due: all that were there when `due_upto` moved last.
+    /// The number of sealed chunks that are due: all that were there when `due_upto` moved last.
     pub(super) due_chunks: usize,
-    /// What the messages that hold a place take of the limit (`entry::cost`), and the records' bytes of those among
-    /// them that are not due.
+    /// The bytes of the limit that the messages with a place take (`entry::cost`), and the records' bytes of those
+    /// among them that are not due.
     pub(super) bytes: usize,
     pub(super) waiting_bytes: usize,
     pub(super) worker: WorkerState,
@@ -39,7 +39,7 @@ pub struct Queue {
     pub(super) like_last: LikeLast,
 }
 
-/// What a queue holds, and what makes its messages leave by themselves.
+/// The bounds of a queue, and the bounds at which its messages leave by themselves.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Messages: at least 1.
@@ -50,13 +50,14 @@ pub struct Limits {
     pub threshold: usize,
     /// A message that is not due becomes due at this age; zero is off.
     pub interval: Duration,
-    /// Bytes of a batch: a run of messages that fills one becomes due, and so do messages of so many bytes.
+    /// Bytes of a batch: a run of messages that fills a batch becomes due, and so do messages of that many bytes in
+    /// all.
     pub batch_bytes: usize,
-    /// Whether a message without a key may go to whichever partition.
+    /// `true` if a message without a key may go to any partition.
     pub spreads: bool,
 }
 
-/// Whether messages are taken.
+/// The state of a queue towards new messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing was accepted yet, and no thread runs.
@@ -73,7 +74,7 @@ pub(super) struct ChunkTime {
     pub at: Instant,
 }
 
-/// Where messages like the last one go, and how many of them can follow without anything to be done for them but to
+/// The destination of messages like the last one, and the number of them that can follow with nothing to do but to
 /// append them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LikeLast {
@@ -86,22 +87,22 @@ pub(super) struct LikeLast {
     pub chunk_bytes: usize,
 }
 
-/// What takes messages like the last one.
+/// The chunks that take messages like the last one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Target {
     /// The open chunk, any message.
     #[default]
     Mixed,
-    /// The open chunk, which is a run: messages for whichever partition.
+    /// The open chunk, which is a run: messages for any partition.
     Run,
-    /// The lanes: messages whose keys choose among so many partitions.
+    /// The lanes: messages whose keys choose among this number of partitions.
     Lanes { partitions: u32 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WorkerState {
     Awake,
-    /// It waits for its sockets, and must be woken for anything new.
+    /// The worker waits for its sockets, and must be woken for anything new.
     Asleep,
 }
 
@@ -139,8 +140,8 @@ impl Queue {
         (queue, sealed)
     }
 
-    /// Places messages with keys by this from now on, as soon as the number of partitions is
-    /// [told](Self::tell_partitions); else it is left to the engine.
+    /// Chooses partitions of messages with keys by this from now on, as soon as the number of partitions is
+    /// [told](Self::tell_partitions); before that the engine chooses.
     pub fn place_by(&mut self, partitioner: &Partitioner) {
         self.filling.partitioner = Some(partitioner.clone()).filter(|partitioner| !partitioner.is_custom());
     }
@@ -151,7 +152,7 @@ impl Queue {
         self.number
     }
 
-    /// Whether messages are taken.
+    /// `true` if messages are taken.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
@@ -171,7 +172,7 @@ impl Queue {
         self.all_due();
     }
 
-    /// Takes so many bytes more for messages that hold places already; they become free with these.
+    /// Takes more bytes for messages that already hold places; they become free with those messages.
     pub fn charge(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
@@ -202,7 +203,7 @@ impl Queue {
         self.topics.seat(&TopicRef::from(name))
     }
 
-    /// How many partitions a topic has; 0 if that is not known any more.
+    /// Notes the number of partitions of a topic; 0 if it is not known any more.
     pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
         if self.topics.partitions(topic) != partitions {
             self.leave_fast_path();
@@ -213,7 +214,7 @@ impl Queue {
         }
     }
 
-    /// Why nothing can be sent to a topic now, or that something can again.
+    /// Notes the reason why no message can be sent to a topic now, or that messages can be sent again.
     pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
         self.leave_fast_path();
         self.topics.hold_up(topic, why);
@@ -225,7 +226,7 @@ impl Queue {
         self.topics.all()
     }
 
-    /// How many messages hold a place.
+    /// The number of messages that hold a place.
     #[must_use]
     pub fn held(&self) -> usize {
         (self.accepted - self.released) as usize
@@ -237,31 +238,31 @@ impl Queue {
         self.bytes
     }
 
-    /// How many messages were ever accepted.
+    /// The number of messages that were ever accepted.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// How many messages the worker ever took.
+    /// The number of messages that the worker ever took.
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// When the oldest message that holds a place came, to the precision of a chunk.
+    /// The time at which the oldest message with a place came, to the precision of a chunk.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
         self.arrivals.front().map(|arrival| arrival.at)
     }
 
-    /// How many messages are in what is open.
+    /// The number of messages in the open chunk or lanes.
     pub(super) fn open_len(&self) -> usize {
         self.filling.first().map_or(0, |first| (self.accepted - first) as usize)
     }
 
-    /// How many messages a chunk holds: a small queue has small chunks, so that it can be filled while others are under
-    /// way.
+    /// The number of messages that a chunk holds: a small queue has small chunks, so that it can be filled while others
+    /// are under way.
     #[inline]
     pub(super) fn chunk_messages(&self) -> usize {
         (self.limits.messages / 4).max(1)

@@ -64,7 +64,7 @@ impl<'m, 'd> Prepared<'m, 'd> {
         Self { topic: &message.topic, record, headers: &[], partition: None, partition_key: None, tag: message.tag }
     }
 
-    /// Bytes of a tail that certainly may be sent, and of a partition key.
+    /// Bytes of a tail, and of a partition key, that certainly may be sent.
     #[must_use]
     pub fn good_bytes(max_message_bytes: usize) -> usize {
         max_message_bytes.saturating_sub(MOST_AROUND).min(ENCODED_BEFORE)
@@ -93,13 +93,13 @@ impl<'m, 'd> Prepared<'m, 'd> {
         Some(record)
     }
 
-    /// Whether it may go to whichever partition, where messages without a key may.
+    /// `true` if it may go to any partition, where messages without a key may.
     #[inline]
     pub(super) fn goes_anywhere(&self) -> bool {
         self.record.key.is_none() && self.partition.is_none() && self.partition_key.is_none()
     }
 
-    /// What a partitioner looks at.
+    /// The input of a partitioner for this message.
     #[inline]
     pub(super) fn partitioned_by(&self) -> Option<&'m [u8]> {
         self.partition_key.or(self.record.key)
@@ -117,15 +117,16 @@ impl<'m, 'd> Prepared<'m, 'd> {
     }
 }
 
-/// Whether nothing is to be done when the message is dropped. Who asks before it is queued, where it was just made, has
-/// the answer from the compiler, and forgets it then: to drop it takes 55 instructions.
+/// `true` if a drop of the message has nothing to do. A caller that asks before the message is queued, where it was
+/// just made, has the answer from the compiler, which then forgets the message without a drop: the drop takes 55
+/// instructions.
 #[inline(always)]
 #[must_use]
 pub fn only_borrows(message: &Message<'_>) -> bool {
     message.only_borrows()
 }
 
-/// A larger tail is encoded before the lock.
+/// A larger tail is encoded before the lock is taken.
 pub(super) const ENCODED_BEFORE: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ fn a_large_message_travels_alone_and_in_order() {
     assert!(out[1].records.len() > 20_000);
 }
 
-/// Where the worker does not come for long, chunks wait for a slot as open ones; places are what they are.
+/// While the worker does not come for long, chunks wait for a slot as open ones, and the places stay exact.
 #[test]
 fn a_channel_without_a_slot_left_costs_no_place_and_no_order() {
     const MESSAGES: usize = 5000;
@@ -403,7 +403,7 @@ fn another_process_gets_nothing_in() {
 struct Model {
     limits: Limits,
     messages: Vec<Told>,
-    /// Which chunk is open.
+    /// The number of the open chunk.
     chunk: usize,
     asleep: bool,
     armed: bool,

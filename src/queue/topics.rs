@@ -10,9 +10,9 @@ use crate::message::{Topic, TopicRef};
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     all: Vec<Topic>,
-    /// By index, how many partitions; what is not known may be missing.
+    /// The numbers of partitions by index; the last ones may be missing where they are not known.
     partitions: Vec<u32>,
-    /// Why nothing can be sent to a topic, where that is so.
+    /// The reasons why no message can be sent to a topic, for the topics where that is so.
     held_up: HashMap<u32, HeldUp>,
     by_name: HashMap<Topic, u32>,
     /// The index that was asked for last.
@@ -55,26 +55,27 @@ impl Topics {
         index
     }
 
-    /// How many partitions it has; 0 if that is not known.
+    /// The number of partitions that it has; 0 if that is not known.
     #[inline]
     pub fn partitions(&self, topic: u32) -> u32 {
         self.partitions.get(topic as usize).copied().unwrap_or(0)
     }
 
-    /// Notes how many partitions it has.
+    /// Notes the number of partitions that it has.
     pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
         let index = topic as usize;
         self.partitions.resize(self.partitions.len().max(index + 1), 0);
         self.partitions[index] = partitions;
     }
 
-    /// Why nothing can be sent to it, while there are others to which something can.
+    /// The reason why no message can be sent to it, while there are other topics to which messages can.
     pub fn held_up(&self, topic: u32) -> Option<&Arc<DeliveryErrorKind>> {
         if self.held_up.len() < self.all.len() { self.held_up.get(&topic).map(|held_up| &held_up.why) } else { None }
     }
 
-    /// Notes why nothing can be sent to it, or that something can again. The same reason once more says that no message
-    /// to it is left: then the next one may pass, or nobody would learn that something can be sent again.
+    /// Notes the reason why no message can be sent to it, or that messages can be sent again. The same reason once more
+    /// says that no message to it is left: then the next one may pass, or nobody would learn that messages can be sent
+    /// again.
     pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
         let Some(why) = why else {
             self.held_up.remove(&topic);
@@ -84,7 +85,7 @@ impl Topics {
         self.held_up.insert(topic, HeldUp { why, passes });
     }
 
-    /// Whether a message to a topic that is held up passes all the same; the next one does not.
+    /// `true` if a message to a topic that is held up passes all the same; the next one does not.
     pub fn let_pass(&mut self, topic: u32) -> bool {
         self.held_up.get_mut(&topic).is_some_and(|held_up| std::mem::take(&mut held_up.passes))
     }
@@ -94,7 +95,7 @@ impl Topics {
 #[derive(Debug)]
 struct HeldUp {
     why: Arc<DeliveryErrorKind>,
-    /// Whether one message may find out if that is still so.
+    /// `true` if one message may find out if that is still so.
     passes: bool,
 }
 
