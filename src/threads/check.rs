@@ -1,4 +1,4 @@
-//! Looks once whether the cluster can be reached: drives the engine of `engine::check` on the caller's thread.
+//! Checks once that the cluster can be reached: drives the engine of `engine::check` on the caller's thread.
 
 use std::sync::Arc;
 use std::time::Duration;

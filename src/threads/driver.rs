@@ -1,6 +1,6 @@
 //! Connects an engine to the sockets: the steps of a loop, whatever the engine is for. The only place that knows both
-//! `engine` and `net`. Never decides anything: it carries. What it asks of the sockets is the trait `Network`, so that
-//! the simulation drives it without any.
+//! `engine` and `net`. Never decides anything: it carries. It reaches the sockets through the trait `Network`, so that
+//! the simulation drives it without sockets.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -23,7 +23,7 @@ pub(super) use crate::net::model::Net;
 use crate::sync::Waker;
 use crate::wire::frame::{ConnId, Frame};
 
-/// What carries frames.
+/// Carries frames, and tells what came.
 pub trait Network {
     fn connect(&mut self, conn: ConnId, address: &BrokerAddress, within: Duration, all_addresses: bool, now: Instant);
     fn send(&mut self, conn: ConnId, frame: Frame, events: &mut Vec<Event>);
@@ -33,7 +33,7 @@ pub trait Network {
     fn look(&mut self, events: &mut Vec<Event>);
     /// Forgets all connections; nothing more is heard of them.
     fn renew(&mut self, client: &ClientConfig);
-    /// What ends its wait from another thread, if it waits at all.
+    /// The waker that ends its wait from another thread, if it waits at all.
     fn waker(&self) -> Option<Arc<Waker>>;
 }
 
@@ -42,16 +42,16 @@ pub struct Driver<E, N = Net> {
     client: Arc<ClientConfig>,
     pub engine: E,
     net: N,
-    /// For an answer, and for a caller's next wish.
+    /// The watches of waits for an answer, and for a caller's next message or request.
     answers: Watch,
     callers: Watch,
     events: Vec<Event>,
-    /// Whether the engine was told something since it last decided what to do.
+    /// `true` if the engine was told something since it last decided.
     told: bool,
-    /// When the sockets were last read. Deadlines are judged by this time, never by a later one, so that an answer
-    /// that was there in time is seen in time, however late this thread was.
+    /// The time at which the sockets were last read. Deadlines are judged by this time, never by a later one, so that
+    /// an answer that was there in time is seen in time, however late this thread was.
     now: Instant,
-    /// Until when a caller waits, and whether that was put off.
+    /// The moment until which a caller waits, and a note if that was put off.
     until: Deadline,
     put_off: bool,
 }
@@ -66,8 +66,8 @@ impl<E: Engine> Driver<E> {
     }
 
     /// Waits for the sockets, the waker or the engine's next deadline, for at most `wait`, and tells the engine what
-    /// happened. Does not wait if the engine has something to decide. If somebody waits for what may come, it does not
-    /// always sleep at once.
+    /// happened. Does not wait if the engine has something to decide. If somebody waits for an answer or a message, it
+    /// may watch the sockets for a moment before it sleeps.
     ///
     /// # Errors
     /// The system cannot wait.
@@ -104,7 +104,7 @@ impl<E: Engine> Driver<E> {
 }
 
 impl<E: Engine, N: Network> Driver<E, N> {
-    /// Over a network that stands.
+    /// A driver over a network that exists already.
     pub fn over(net: N, client: Arc<ClientConfig>, engine: E) -> Self {
         Self {
             client,
@@ -120,25 +120,25 @@ impl<E: Engine, N: Network> Driver<E, N> {
         }
     }
 
-    /// What carries the frames.
+    /// The network that carries the frames.
     #[cfg(all(feature = "_internal", not(all(test, shuttle))))]
     pub fn network(&mut self) -> &mut N {
         &mut self.net
     }
 
-    /// What the network will tell with the next `hear`.
+    /// The events that the network will tell with the next `hear`.
     #[cfg(all(feature = "_internal", not(all(test, shuttle))))]
     pub fn events(&mut self) -> &mut Vec<Event> {
         &mut self.events
     }
 
-    /// When the sockets are to be looked at again: at once if the engine has something to decide, else with its next
+    /// The moment of the next look at the sockets: at once if the engine has something to decide, else with its next
     /// deadline, and at the latest after `wait`.
     pub fn next_look(&self, wait: Deadline) -> Deadline {
         if self.told { Deadline::at(self.now) } else { wait.min(self.engine.next_deadline()) }
     }
 
-    /// Tells the engine what the network told, all of it before any deadline is judged. This look was to be at `until`.
+    /// Tells the engine all that the network told, before any deadline is judged. This look was planned for `until`.
     pub fn hear(&mut self, until: Deadline, now: Instant) {
         let late = is_late(self.now, until, now);
         self.now = now;
@@ -148,7 +148,7 @@ impl<E: Engine, N: Network> Driver<E, N> {
         }
     }
 
-    /// Tells the engine what has come since the last look, before what is under way is given up.
+    /// Tells the engine of all that has come since the last look, before messages under way are given up.
     pub fn look(&mut self) {
         self.net.look(&mut self.events);
         self.hear(Deadline::NEVER, clock::now());
@@ -164,17 +164,17 @@ impl<E: Engine, N: Network> Driver<E, N> {
         }
     }
 
-    /// A caller waits from here on, until then: a late look puts that off as it does the time of messages, once.
+    /// A caller waits from here on, until this moment: a late look puts it off once, as it does the time of messages.
     pub fn begin(&mut self, until: Deadline) {
         (self.until, self.put_off) = (until, false);
     }
 
-    /// Until when the caller waits.
+    /// The moment until which the caller waits.
     pub fn until(&self) -> Deadline {
         self.until
     }
 
-    /// Whether the caller's time is up.
+    /// `true` if the caller's time is up.
     pub fn is_overdue(&self) -> bool {
         self.until.passed(self.now)
     }
@@ -183,12 +183,12 @@ impl<E: Engine, N: Network> Driver<E, N> {
         self.net.waker()
     }
 
-    /// When the sockets were last read.
+    /// The time at which the sockets were last read.
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// Lets the engine decide, and does what it says; what sockets take at once is written.
+    /// Lets the engine decide, and carries out its actions; sockets that take bytes at once get them.
     pub fn go(&mut self) {
         self.told = false;
         self.engine.advance(self.now);
@@ -198,7 +198,7 @@ impl<E: Engine, N: Network> Driver<E, N> {
         self.feed();
     }
 
-    /// Puts a new engine and new connections in the place of those that broke; gives the engine that did.
+    /// Puts a new engine and new connections in the place of the broken ones, and gives the broken engine.
     pub fn replace(&mut self, engine: E) -> E {
         self.events.clear();
         self.told = true;
@@ -206,7 +206,7 @@ impl<E: Engine, N: Network> Driver<E, N> {
         mem::replace(&mut self.engine, engine)
     }
 
-    /// Closes the connections; the engine is left.
+    /// Closes the connections, and gives the engine.
     pub fn into_engine(self) -> E {
         self.engine
     }
@@ -224,8 +224,8 @@ impl<E: Engine, N: Network> Driver<E, N> {
 
     fn feed(&mut self) {
         self.told |= self.events.iter().any(|event| !matches!(event, Event::Wrote { .. }));
-        // What a socket took may be written, also if an answer that was read just before ends the connection: so the
-        // engine hears of it first.
+        // Bytes that a socket took may be written, even if an answer that was read just before ends the connection: so
+        // the engine hears of them first.
         for event in &self.events {
             if let Event::Wrote { conn, started, finished } = *event {
                 self.told |= self.engine.wrote(conn, started, finished, self.now);
@@ -261,7 +261,7 @@ impl Network for Net {
 
     fn look(&mut self, events: &mut Vec<Event>) {
         let now = clock::now();
-        // What cannot be read has not come.
+        // A response that cannot be read has not come.
         let _ = read_up(now, Deadline::at(now), || self.poll(Some(Duration::ZERO), events).map(|()| self.has_more()));
     }
 
@@ -277,9 +277,8 @@ impl Network for Net {
     }
 }
 
-/// Before a deadline is judged to have passed by `now`, all that had come by then is read: since the sockets were
-/// looked at, this process may have been stopped for long, at any moment. `read` says whether there is more than it
-/// took.
+/// Before a deadline is judged to have passed by `now`, reads all that had come by then: since the sockets were looked
+/// at, this process may have been stopped for long, at any moment. `read` says if there is more than it took.
 fn read_up(now: Instant, deadline: Deadline, mut read: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let mut turns = if deadline.passed(now) { MOST_TURNS } else { 0 };
     while turns > 0 && read()? {
@@ -288,8 +287,8 @@ fn read_up(now: Instant, deadline: Deadline, mut read: impl FnMut() -> io::Resul
     Ok(())
 }
 
-/// Whether the sockets were looked at long after they were to be. This process was stopped, or something held up this
-/// thread, and as little as what they hold was seen can what they should hold have come.
+/// `true` if the sockets were looked at long after the planned time: this process was stopped, or something held up
+/// this thread. Then answers may be unseen in the sockets, and others may not have come yet.
 fn is_late(last: Instant, until: Deadline, now: Instant) -> bool {
     until.moment().is_some_and(|until| now.saturating_duration_since(until.max(last)) >= LATE)
 }
@@ -300,7 +299,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// Long enough for most brokers to answer what they have not got before, and short beside most time limits.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
-/// More than all sockets hold; who sends on without end must not stop the time.
+/// More than all sockets hold; a peer that sends without end must not stop the time.
 const MOST_TURNS: u32 = 64;
 
 /// Begins each engine differently: for jitter, not for secrets.

@@ -1,4 +1,4 @@
-//! Starts threads, and keeps panics in code of the user's from ending them.
+//! Starts threads, and keeps panics in the user's code from ending them.
 
 use std::any::Any;
 use std::io;
@@ -9,8 +9,8 @@ use crate::sync::channel::Receiver;
 use crate::sync::thread::{self, JoinHandle};
 use crate::wire::reader::shown;
 
-/// Runs code of the user's whose panic must not end this thread: a callback, a logger, a destructor. Gives what the
-/// panic said.
+/// Runs the user's code whose panic must not end this thread: a callback, a logger, a destructor. Gives the panic's
+/// text.
 pub(super) fn contain(run: impl FnOnce()) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(panic_text)
 }
@@ -26,7 +26,7 @@ pub(super) fn spawn(name: &str, go: &Receiver<()>, run: impl FnOnce() + Send + '
     })
 }
 
-/// What a panic said, fit for a log: a user's code may panic with any text.
+/// The text of a panic, fit for a log: the user's code may panic with any text.
 pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
     let text = if let Some(text) = panic.downcast_ref::<&str>() {
         text
@@ -36,7 +36,7 @@ pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
         "a panic without a text"
     };
     let text = shown(text).into_string();
-    // What a user's code panics with may panic when it is dropped.
+    // The value that the user's code panics with may itself panic when it is dropped.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         mem::forget(second);
     }

@@ -25,7 +25,7 @@ pub(crate) struct Watch {
 impl Watch {
     const NEW: Self = Self { fruitless: 0, pause: 0 };
 
-    /// A wait begins in which somebody waits: how long to watch first.
+    /// A wait begins in which somebody waits: returns the time to watch first.
     pub fn begin(&mut self) -> Option<Duration> {
         self.pause = match self.pause.checked_sub(1) {
             Some(left) => left,
@@ -47,8 +47,8 @@ pub(crate) struct Caller<'a> {
     waiting: &'a AtomicU32,
 }
 
-/// How many callers wait in this process. Those that did when it was forked are counted for ever, so that none watches
-/// in such a child; `std`'s, because executions of a model would share it.
+/// The number of callers that wait in this process. In a forked child, callers that waited when it was forked are
+/// counted for ever, so that no caller watches there. It is `std`'s, because executions of a model would share it.
 static WAITING: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
@@ -61,7 +61,7 @@ impl Caller<'static> {
         Self::one_of(&WAITING)
     }
 
-    /// Looks again and again for what the caller would sleep for, for a moment, and not after `until`.
+    /// Looks again and again, for a moment and not after `until`, for the thing that the caller would sleep for.
     pub fn watch<T>(&self, until: Deadline, look: impl FnMut() -> Option<T>) -> Option<T> {
         // Under shuttle time stands while a thread runs.
         if cfg!(all(test, shuttle)) {
@@ -77,8 +77,8 @@ impl<'a> Caller<'a> {
         Self { waiting }
     }
 
-    /// Only while it is alone: others that wait would have to share the processors with it, and so would who is to
-    /// answer them.
+    /// A caller watches only while it is alone: it would take the processors from others that wait, and from the
+    /// threads that are to answer them.
     fn is_alone(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) == 1
     }
@@ -91,7 +91,7 @@ impl<'a> Caller<'a> {
         mut look: impl FnMut() -> Option<T>,
     ) -> Option<T> {
         let mut now = clock();
-        // A caller that hardly waits says nothing of how far the broker is.
+        // A caller that hardly waits does not show how far the broker is.
         if !self.is_alone() || until.passed(now) {
             return None;
         }
@@ -121,7 +121,7 @@ impl Drop for Caller<'_> {
 
 /// About as long as it takes to fall asleep and be woken.
 const WATCH: Duration = Duration::from_micros(50);
-/// Waits in which no watch finds anything have one in 1,024 of them, 50 ns each.
+/// If no watch finds anything, one wait in 1,024 has a watch: 50 ns for each wait.
 const MOST_FRUITLESS: u32 = 10;
 
 #[cfg(all(test, not(shuttle)))]
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(caller.watch_once(&waits, Deadline::NEVER, ticks(), || Some(7)), Some(7));
     }
 
-    /// How often a caller looks for what does not come.
+    /// The number of looks of a caller for something that does not come.
     fn looks(caller: &Caller<'_>, waits: &Cell<Watch>, until: Deadline, clock: impl Fn() -> Instant) -> u32 {
         let mut looks = 0;
         let found = caller.watch_once(waits, until, clock, || {
@@ -216,6 +216,6 @@ mod tests {
     }
 
     const TICK: Duration = Duration::from_micros(10);
-    /// So many fit into a watch, and one before.
+    /// The number of looks that fit into a watch, and one before.
     const LOOKS: u32 = 6;
 }

@@ -12,11 +12,11 @@ use crate::fate::Delivered;
 use crate::sync::channel::Receiver;
 use crate::threads::spawn::contain;
 
-/// What a user registers to learn the fate of each message.
+/// The callback that a user registers to learn the fate of each message.
 pub type Callback = Box<dyn FnMut(Result<&Delivered, DeliveryError>) + Send>;
 
-/// What the worker sends. The channel has no bound of its own: messages keep their buffer place until it went back to
-/// the worker.
+/// An item from the worker. The channel has no bound of its own: messages keep their buffer place until it went back
+/// to the worker.
 #[derive(Debug)]
 pub enum Item {
     Delivered(DeliveredBatch),
@@ -43,7 +43,8 @@ pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, mut callback: Callba
     for item in items {
         tell(gate, item, &mut callback);
     }
-    // Before the end is told: what it captured may wait for as long as it likes, and nobody who has a limit joins it.
+    // Dropped before the end is told: the values that it captured may wait as long as they like, and no caller with a
+    // time limit joins this thread.
     let _ = contain(|| drop(callback));
 }
 

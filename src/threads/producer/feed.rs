@@ -1,5 +1,5 @@
-//! What feeds a producer's engine, and outlives it: the topics, and the chunks on their way in. Puts a new engine in the
-//! place of one that panicked. The worker has one, and so has the sync producer.
+//! Feeds a producer's engine, and outlives it: keeps the topics, and the chunks on their way in. Puts a new engine in
+//! the place of one that panicked. The worker has one, and so has the sync producer.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -15,7 +15,7 @@ use crate::message::Topic;
 use crate::queue::chunk::Chunk;
 use crate::threads::driver::{Driver, Network};
 
-/// What a producer's engine gets to do.
+/// The source of all that a producer's engine takes in.
 #[derive(Debug)]
 pub struct Feed {
     client: Arc<ClientConfig>,
@@ -56,7 +56,7 @@ impl Feed {
         engine
     }
 
-    /// How many topics the engine was told.
+    /// The number of topics that the engine was told.
     pub fn topic_count(&self) -> usize {
         self.topics.len()
     }
@@ -71,7 +71,8 @@ impl Feed {
     pub fn append(&mut self, engine: &mut ProducerEngine, now: Instant) {
         while let Some(chunk) = self.hand.front_mut() {
             engine.append(chunk, now);
-            // A message with a handle is lost when nothing has it any more: from here on the engine has them.
+            // A message with a handle is lost when no chunk, batch or fate has it any more: from here on the engine's
+            // batches have these.
             chunk.extras.clear();
             // Many at once would take as much memory again, until callers have them.
             let spent = self.hand.pop_front();
@@ -90,7 +91,7 @@ impl Feed {
     }
 
     /// Puts a new engine and new connections in the place of those that `what` broke. Returns the fates that the old
-    /// engine still gives; what it never wrote is in hand again.
+    /// engine still gives; the messages that it never wrote are in hand again.
     pub fn recover<N: Network>(&mut self, driver: &mut Driver<ProducerEngine, N>, what: &str) -> Vec<BatchFate> {
         let old = driver.replace(self.new_engine());
         // Chunks stay in hand only while the engine takes them: the first one holds the message that broke it.

@@ -1,5 +1,5 @@
-//! Where fates go: into the handles of their messages, to the callback, or into what `shutdown` and `purge` hand back.
-//! Owned by the worker; survives a panic of the engine.
+//! The way of fates to their receivers: the handles of their messages, the callback, or the messages that `shutdown`
+//! and `purge` hand back. Owned by the worker; survives a panic of the engine.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -20,7 +20,7 @@ pub struct Outlet {
     failures: Failures,
     undelivered: Vec<FailedMessages>,
     log: FailureLog,
-    /// Whether what is given up goes to the callback, because nobody reads the report.
+    /// The receiver of messages that are given up: the callback where nobody reads the report.
     abandon: Abandon,
 }
 
@@ -41,7 +41,7 @@ struct FailureLog {
     untold: u64,
 }
 
-/// What is to become of a message without a handle.
+/// The end of a message without a handle.
 #[derive(Clone, Copy)]
 enum Way {
     Failed,
@@ -72,7 +72,7 @@ impl Outlet {
     /// Sends the fates of a batch where they belong. Returns what no callback holds.
     pub fn dispatch(&mut self, mut fate: BatchFate, report: &mut WorkerUpdate, now: Instant) -> Called {
         let (messages, held) = (fate.count(), fate.held());
-        // Failures whose handle was dropped go on, because nobody would ever see them there.
+        // Failures whose handle was dropped go on as if they had none, because nobody would see them in the handle.
         if fate.has_slots() {
             fate.tell_handles();
         }
@@ -108,15 +108,15 @@ impl Outlet {
     }
 
     /// Tells the delivery thread that the fates of all messages with tickets below `upto` are on their way to it.
-    /// Returns whether there is one.
+    /// Returns `true` if there is such a thread.
     pub fn mark_finished(&self, upto: u64) -> bool {
         self.callbacks.as_ref().is_some_and(|callbacks| callbacks.send(Item::Finished(upto)).is_ok())
     }
 
-    /// Ends the delivery thread after the callbacks that are on their way, and hands out what nobody took.
+    /// Ends the delivery thread after the callbacks that are on their way, and hands out the messages that nobody took.
     pub fn close(&mut self, now: Instant) -> Remains {
         self.callbacks = None;
-        // A logger that panics takes nothing from whom the rest belongs to.
+        // A logger that panics must not take the rest from its receiver.
         let _ = contain(|| self.log.tell(now));
         Remains {
             undelivered: mem::take(&mut self.undelivered),
@@ -139,7 +139,7 @@ impl Outlet {
         }
     }
 
-    /// What the item holds is held until its callbacks have returned.
+    /// Sends the item to the delivery thread; its amount is held until its callbacks have returned.
     fn call(&mut self, item: Item, held: Amount) -> Called {
         if self.callbacks.is_none() {
             return Called { held, buffers: Vec::new() };

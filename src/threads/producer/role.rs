@@ -4,17 +4,17 @@ use std::cell::Cell;
 
 use crate::sync::thread_local;
 
-/// Which thread of a producer this is, where code of the user's runs on it.
+/// The role of a thread of a producer that runs the user's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It calls partitioners. Waits for nothing that only it can do.
+    /// It calls partitioners, and must not wait for its own work.
     Worker,
-    /// It calls the callback. Waits for no callback.
+    /// It calls the callback, and must not wait for a callback.
     Delivery,
 }
 
-/// What this thread is to the producer with this gate, so that it does not wait for itself: a callback, a partitioner,
-/// a logger or a panic hook may call the producer.
+/// The role of this thread for the producer with this gate, so that it does not wait for itself: a callback, a
+/// partitioner, a logger or a panic hook may call the producer.
 pub(crate) fn role(gate: u32) -> Option<Role> {
     // A thread that ends has no role any more.
     let (served, role) = SERVED.try_with(Cell::get).ok()?;

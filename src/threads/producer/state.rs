@@ -18,7 +18,7 @@ pub struct State {
     pub waker: Option<Arc<Waker>>,
     /// Callers that wait for room.
     pub waiters: u32,
-    /// Something is asked that is no message: the worker looks once more before it sleeps.
+    /// A caller asks for something that is no message: the worker looks once more before it sleeps.
     pub news: bool,
     /// A caller began to wait for a fate since the last exchange.
     pub awaited: bool,
@@ -41,12 +41,12 @@ pub struct State {
     pub claimed: bool,
 }
 
-/// How many partitions a topic has is asked.
+/// A request for the number of partitions of a topic.
 pub struct Ask {
     pub topic: u32,
     pub callers: u32,
     pub answer: Option<i32>,
-    /// What is in the way of an answer.
+    /// The error in the way of an answer.
     pub cause: Option<Arc<DeliveryErrorKind>>,
 }
 
@@ -57,7 +57,7 @@ pub enum Delivery {
     Ended,
 }
 
-/// How many messages ended which way.
+/// The counts of messages by their ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub delivered: u64,
@@ -73,7 +73,7 @@ pub struct Remains {
     pub failures_dropped: u64,
 }
 
-/// Who gets the messages that are given up.
+/// The receiver of the messages that are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abandon {
     ToReport,
@@ -86,7 +86,7 @@ pub enum Ended {
     All,
 }
 
-/// What a flush waits for, and what was before it.
+/// The goal of a flush, and the counts before it.
 #[derive(Clone, Copy, Debug)]
 pub struct Flush {
     upto: u64,
@@ -99,7 +99,7 @@ pub struct Unfinished {
     pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
-/// What the worker hands in.
+/// The worker's report.
 #[derive(Debug, Default)]
 pub struct WorkerUpdate {
     pub released: Released,
@@ -109,18 +109,18 @@ pub struct WorkerUpdate {
     pub purges_done: Option<u64>,
     pub purged: Vec<FailedMessages>,
     pub answers: Vec<(u32, i32)>,
-    /// What is in the way of answers.
+    /// The errors in the way of answers.
     pub causes: Vec<HeldUp>,
-    /// Topics, and how many partitions they have now.
+    /// Topics, and their numbers of partitions now.
     pub partitions: Vec<(u32, u32)>,
-    /// Topics to which nothing can be sent, and why, or to which something can again.
+    /// Topics to which no message can be sent, with the reason, and topics to which messages can be sent again.
     pub held_up: Vec<HeldUp>,
-    /// The engine's, if it has changed.
+    /// The engine's last error, if it has changed.
     pub last_error: Option<Option<Arc<DeliveryErrorKind>>>,
     pub fatal: Option<Arc<FatalError>>,
 }
 
-/// What the worker is asked for.
+/// The orders to the worker.
 #[derive(Debug, Default)]
 pub struct WorkerRequests {
     /// New chunks; what the worker left there stays in front.
@@ -130,18 +130,18 @@ pub struct WorkerRequests {
     pub taken: u64,
     pub closed: bool,
     pub flushing: bool,
-    /// Whether a caller began to wait for a fate since the last exchange.
+    /// `true` if a caller began to wait for a fate since the last exchange.
     pub awaited: bool,
     pub purges: u64,
     pub abandon: Option<Abandon>,
-    /// Topics, and what callers know of what is in the way of an answer.
+    /// Topics, and the errors in the way of an answer that callers know already.
     pub asks: Vec<HeldUp>,
     pub called: Called,
-    /// When the oldest message came that nothing made due yet.
+    /// The time at which the oldest message came that nothing has made due yet.
     pub oldest_waiting: Option<Instant>,
 }
 
-/// What callbacks no longer hold.
+/// The amount that callbacks no longer hold.
 #[derive(Debug, Default)]
 pub struct Called {
     pub held: Amount,
@@ -252,17 +252,17 @@ impl State {
         Unfinished { messages, last_error: self.last_error.clone() }
     }
 
-    /// A flush of what was accepted until now.
+    /// A flush of the messages accepted until now.
     pub fn flush(&self) -> Flush {
         Flush { upto: self.queue.accepted(), before: self.totals }
     }
 
-    /// Whether all that it waits for has its fate, and the callbacks have returned.
+    /// `true` if all messages that it waits for have their fates, and the callbacks have returned.
     pub fn is_flushed(&self, flush: &Flush) -> bool {
         self.finished_upto >= flush.upto
     }
 
-    /// What a flush that ends now tells its caller.
+    /// The result of a flush that ends now.
     pub fn flushed(&self, flush: &Flush) -> Result<Totals, Unfinished> {
         if self.is_flushed(flush) { Ok(self.totals.since(flush.before)) } else { Err(self.unfinished()) }
     }
@@ -283,7 +283,7 @@ impl State {
         self.asks.iter().find(|ask| ask.topic == topic).and_then(|ask| ask.answer)
     }
 
-    /// What is in the way of an answer.
+    /// The error in the way of an answer.
     pub fn cause(&self, topic: u32) -> Option<Arc<DeliveryErrorKind>> {
         let ask = self.asks.iter().find(|ask| ask.topic == topic);
         ask.and_then(|ask| ask.cause.clone()).or_else(|| self.last_error.clone())

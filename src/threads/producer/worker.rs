@@ -1,6 +1,6 @@
-//! The worker: takes due messages from the queue, drives the engine and the sockets, and sends fates where they
-//! belong. Everything it must not lose lives in `Worker`, outside the frame that a panic unwinds: after one it goes on
-//! with a new engine, on the same thread.
+//! The worker: takes due messages from the queue, drives the engine and the sockets, and sends each fate to its
+//! receiver. Everything it must not lose lives in `Worker`, outside the frame that a panic unwinds: after a panic it
+//! goes on with a new engine, on the same thread.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,28 +22,29 @@ use crate::threads::spawn::{contain, panic_text};
 
 pub struct Worker<N = Net> {
     gate: Arc<Gate>,
-    /// What callers have sealed.
+    /// The sealed chunks of callers.
     sealed: Sealed,
     pub driver: Driver<ProducerEngine, N>,
     pub feed: Feed,
     outlet: Outlet,
-    /// Whether the engine was told that messages keep their buffer place until their callbacks have returned.
+    /// `true` if the engine was told that messages keep their buffer place until their callbacks have returned.
     has_callbacks: bool,
     report: WorkerUpdate,
     pub orders: WorkerRequests,
     /// What was done of what callers asked for.
     purges_done: u64,
     finished_upto: u64,
-    /// What the delivery thread is told once the gate has the counts that go with it: a flush must not return before.
+    /// The mark for the delivery thread, sent once the gate has the counts that go with it: a flush must not return
+    /// before.
     to_mark: Option<u64>,
-    /// What callers were told.
+    /// The last error that callers were told.
     last_error: Option<Arc<DeliveryErrorKind>>,
     fatal_told: bool,
     /// Faults in a row, without a delivered batch between.
     faults: u32,
-    /// So many waits are such in which somebody waits.
+    /// The number of next waits during which somebody waits.
     attention: u32,
-    /// When to look, once, whether messages wait that nothing makes due.
+    /// The moment of the only look for messages that nothing makes due.
     look_at_idle: Deadline,
 }
 
@@ -65,8 +66,8 @@ impl Worker {
     }
 
     fn work(&mut self) -> std::io::Result<()> {
-        // What is to be done at once may be all that there is: another turn shows it without a look at the sockets,
-        // which is a system call. After that they have their turn.
+        // The work that is to be done at once may be all that there is: another turn shows it without a look at the
+        // sockets, which is a system call. After that turn the sockets are looked at.
         let mut at_once = false;
         while let Some(wait) = self.turn() {
             at_once = !at_once && wait == Deadline::at(self.driver.now());
@@ -108,7 +109,7 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    /// One turn of the loop: takes what is asked, does it, and lets the engine go on. Returns how long to wait for the
+    /// One turn of the loop: takes the orders, does them, and lets the engine go on. Returns the time to wait for the
     /// sockets then, or `None` if all is over.
     pub fn turn(&mut self) -> Option<Deadline> {
         let next = self.listen();
@@ -116,7 +117,7 @@ impl<N: Network> Worker<N> {
         self.carry_on(next)
     }
 
-    /// Hands in what happened, and takes what is asked.
+    /// Hands in the report, and takes the orders.
     pub fn listen(&mut self) -> Next {
         let next = self.gate.exchange(&self.sealed, &mut self.report, &mut self.orders, self.feed.topic_count());
         self.hand_on();
@@ -134,7 +135,7 @@ impl<N: Network> Worker<N> {
         self.pass_on(next)
     }
 
-    /// Sends what the engine has decided where it belongs; what a turn returns.
+    /// Sends the fates that the engine has decided to their receivers; returns the result of a turn.
     pub fn pass_on(&mut self, next: Next) -> Option<Deadline> {
         self.collect();
         if self.orders.closed && self.driver.engine.unfinished() == 0 {
@@ -146,7 +147,7 @@ impl<N: Network> Worker<N> {
         })
     }
 
-    /// Goes on after a fault with a new engine. Returns whether there is a point in it.
+    /// Goes on after a fault with a new engine. Returns `false` if the next engine would not fare better.
     pub fn survive(&mut self, fault: String) -> bool {
         self.faults += 1;
         // The fault may be the logger's.
@@ -169,7 +170,7 @@ impl<N: Network> Worker<N> {
         self.gate.worker_ended(&mut self.report, remains);
     }
 
-    /// Does what is asked.
+    /// Does the orders.
     pub fn obey(&mut self) {
         for topic in self.orders.topics.drain(..) {
             self.feed.add_topic(topic, &mut self.driver.engine);
@@ -201,14 +202,15 @@ impl<N: Network> Worker<N> {
         }
         if let Some(to) = self.orders.abandon {
             self.outlet.abandon_to(to);
-            // What was answered is told so, also if this process was stopped since the last look.
+            // Reads the answers that have come, so that their messages are not given up, even if this process was
+            // stopped since the last look.
             self.driver.look();
             self.driver.engine.abandon(self.driver.now());
         }
         self.warn_of_idle_messages();
     }
 
-    /// Sends all fates where they belong, and notes what callers must learn.
+    /// Sends all fates to their receivers, and notes what callers must learn.
     fn collect(&mut self) {
         while let Some(fate) = self.driver.engine.next_fate() {
             self.dispatch(fate);
@@ -288,12 +290,12 @@ impl<N: Network> Worker<N> {
             // The engine that counted these in its buffer is gone.
             self.outlet.dispatch(fate, &mut self.report, self.driver.now());
         }
-        // The new engine has yet to learn what the old one knew of topics that nothing can be sent to.
+        // The new engine has yet to learn to which topics no message can be sent.
         self.report.held_up.extend((0..self.feed.topic_count() as u32).map(|topic| (topic, None)));
         self.gate.set_waker(self.driver.waker());
     }
 
-    /// Ends the producer: what is left fails, and so does every later call.
+    /// Ends the producer: the messages that are left fail, and so does every later call.
     fn give_up(&mut self, fault: String) {
         let cause = DeliveryErrorKind::Internal(fault);
         let advice = "please report it; a new producer may work";
@@ -312,8 +314,8 @@ impl<N: Network> Worker<N> {
     }
 }
 
-/// The wait for the answer, that for the caller's next message, and one for whatever comes between.
+/// The wait for the answer, the one for the caller's next message, and one for whatever comes between.
 const ATTENTION: u32 = 3;
 const IDLE_AFTER: Duration = Duration::from_secs(30);
-/// So many faults in a row, and the next engine would not fare better.
+/// After this many faults in a row the next engine would not fare better.
 const FAULTS_IN_A_ROW: u32 = 8;

@@ -1,5 +1,6 @@
-//! What callers ask of the worker, and wait for: a flush, a purge, how many partitions a topic has. Each wait is a step
-//! before it and one behind it, which the simulation calls by themselves, because it cannot wait.
+//! The requests of callers to the worker, with a wait for the answer: a flush, a purge, the number of partitions of a
+//! topic. Each wait has a step before it and one behind it, which the simulation calls by themselves, because it cannot
+//! wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub enum Unanswered {
 
 impl Gate {
     /// Makes all messages leave now, and blocks until those accepted before have their fates and their callbacks have
-    /// returned, for at most `timeout`. Returns what happened meanwhile.
+    /// returned, for at most `timeout`. Returns the counts of the meantime.
     pub fn flush(&self, timeout: Duration) -> Result<Totals, Unfinished> {
         let until = Deadline::after(clock::now(), timeout);
         let Some(flush) = self.begin_flush() else { return Ok(Totals::default()) };
@@ -72,7 +73,7 @@ impl Gate {
         Some(mine)
     }
 
-    /// How many partitions the topic has. Blocks until a broker told, for at most `timeout`.
+    /// The number of partitions of the topic. Blocks until a broker has told it, for at most `timeout`.
     pub fn partitions(&self, topic: &str, timeout: Duration) -> Result<i32, Unanswered> {
         let until = Deadline::after(clock::now(), timeout);
         let mut state = self.state.lock();
@@ -94,7 +95,7 @@ impl Gate {
         answer
     }
 
-    /// Blocks until `look` finds something, for at most until then.
+    /// Blocks until `look` finds something, at most until `until`.
     pub(super) fn wait_for<T>(&self, until: Deadline, mut look: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
         let mut state = self.state.lock();
         loop {
@@ -113,7 +114,7 @@ impl Gate {
     }
 }
 
-/// Makes the worker look at what was asked, with every message due.
+/// Makes the worker look at its orders, with every message due.
 fn tell_to_deliver(state: &mut MutexGuard<'_, State>) {
     state.news = true;
     // Either may find the worker asleep, and then the other does not.

@@ -1,4 +1,4 @@
-//! How a producer ends: callers close the queue, wait for the threads, and take what is left.
+//! The end of a producer: callers close the queue, wait for the threads, and take the messages that are left.
 
 use std::mem;
 
@@ -8,7 +8,7 @@ use crate::deadline::Deadline;
 use crate::queue::Phase;
 
 impl Gate {
-    /// Closes the queue; what it holds is due, and who waits for room gets an answer.
+    /// Closes the queue: its messages become due, and callers that wait for room get an answer.
     pub fn close(&self) {
         let mut state = self.state.lock();
         if state.queue.phase() == Phase::Idle {
@@ -22,27 +22,27 @@ impl Gate {
         tell_and_leave(state);
     }
 
-    /// Makes the worker give up what has no fate.
+    /// Makes the worker give up the messages without a fate.
     pub fn abandon(&self, to: Abandon) {
         let mut state = self.state.lock();
         state.abandon.get_or_insert(to);
         tell_and_leave(state);
     }
 
-    /// Blocks until the worker, or all threads, have ended, and returns whether they have.
+    /// Blocks until the worker, or all threads, have ended, for at most `until`. Returns `true` if they have.
     pub fn wait_ended(&self, which: Ended, until: Deadline) -> bool {
         let ended =
             |state: &State| state.worker_ended && (which == Ended::Worker || state.delivery != Delivery::Running);
         self.wait_for(until, |state| ended(state).then_some(())).is_some()
     }
 
-    /// Whether this is the first call.
+    /// `true` for the first call.
     pub fn claim(&self) -> bool {
         !mem::replace(&mut self.state.lock().claimed, true)
     }
 
-    /// How many messages ended which way and how many did not, unless the worker has ended. For the `first` call, which
-    /// does without the messages: the next one is the first again.
+    /// The counts of messages by their ends, and of those without one, unless the worker has ended. If this is for the
+    /// `first` call, which goes on without the messages, the next call is the first again.
     pub fn leave_behind(&self, first: bool) -> Option<(Totals, u64)> {
         let mut state = self.state.lock();
         if state.worker_ended {

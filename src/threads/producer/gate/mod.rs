@@ -1,8 +1,8 @@
-//! Where callers and threads meet: the queue under its lock, and what callers ask of the worker. The worker's side is
-//! `exchange`: once per turn it hands in what happened and takes what is asked, under one lock. Nobody blocks while
-//! holding the lock, and the worker is woken after it is released.
+//! The meeting point of callers and threads: the queue under its lock, and the requests of callers to the worker. The
+//! worker's side is `exchange`: once per turn it hands in its report and takes its orders, under one lock. Nobody
+//! blocks while holding the lock, and the worker is woken after it is released.
 //!
-//! Everything asked for is a number or a flag that the worker compares with what it did (`due_upto` in the queue,
+//! Every request is a number or a flag that the worker compares with what it has done (`due_upto` in the queue,
 //! `finished_upto`, `purges`), so requests merge, none is dropped, and no queue of commands is needed.
 
 use std::io;
@@ -34,18 +34,18 @@ pub struct Gate {
     max_message_bytes: usize,
     /// See [`Prepared::is_good`].
     good_bytes: usize,
-    /// The process in which the threads run; 0 before they start. Apart from the lock, which a forked child may have
+    /// The process in which the threads run; 0 before they start. Kept outside the lock, which a forked child may have
     /// inherited locked.
     pid: AtomicU32,
-    /// Between the callers, the worker, the timer and the delivery thread: all that they tell each other.
+    /// All that the callers, the worker, the timer and the delivery thread tell each other.
     state: Mutex<State>,
     /// For the worker, which may be started more than once if threads run out.
     sealed: Sealed,
-    /// Places became free, or the queue was closed.
+    /// Signalled when places became free, or the queue was closed.
     room: Condvar,
-    /// The timer has something to wait for, or must end.
+    /// Signalled when the timer has something to wait for, or must end.
     timer: Condvar,
-    /// A flush, a purge, an answer or a thread is done.
+    /// Signalled when a flush, a purge, an answer or a thread is done.
     done: Condvar,
 }
 
@@ -78,18 +78,18 @@ impl Gate {
         self.number
     }
 
-    /// Whether the threads run in another process, of which this is a fork. Never locks.
+    /// `true` if the threads run in another process, of which this is a fork. Never locks.
     pub fn forked(&self) -> bool {
         let pid = self.pid.load(Ordering::Relaxed);
         pid != 0 && pid != process::id()
     }
 
-    /// Whether the threads were ever started. Never locks.
+    /// `true` if the threads were ever started. Never locks.
     pub fn started(&self) -> bool {
         self.pid.load(Ordering::Relaxed) != 0
     }
 
-    /// Where sealed chunks come out, for the worker.
+    /// The worker's end of the channel of sealed chunks.
     pub fn sealed(&self) -> Sealed {
         self.sealed.clone()
     }
@@ -119,9 +119,9 @@ impl Gate {
         wait: Duration,
         start: &dyn Fn() -> io::Result<()>,
     ) -> Result<u64, ProduceErrorKind> {
-        // Three times the same: the compiler makes shorter ways where it knows what a message has, which it does where
-        // the message was just made. By `append_any` alone it is 467 instead of 386 instructions, and 641
-        // instead of 564 with keys.
+        // Three times the same: the compiler makes shorter ways where it knows the parts of a message, which it does
+        // where the message was just made. By `append_any` alone it is 467 instead of 386 instructions, and 641 instead
+        // of 564 with keys.
         let like_last = match (message.has_only_key_and_value(), message.key().is_some()) {
             (true, false) => self.append_value(message, now, slot),
             (true, true) => self.append_key_and_value(message, now, slot),
@@ -149,7 +149,7 @@ impl Gate {
         self.append_like_last(&Prepared::of(message, now), slot)
     }
 
-    /// [The fast path](Queue::append_like_last), if the lock is to be had.
+    /// [The fast path](Queue::append_like_last), if the lock is free.
     #[inline(always)]
     fn append_like_last(&self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         if !message.is_good(self.good_bytes) {
@@ -158,7 +158,7 @@ impl Gate {
         self.state.lock_soon()?.queue.append_like_last(message, slot)
     }
 
-    /// As [`offer`](Self::offer), where more is to be done than to append, or there is no room.
+    /// As [`offer`](Self::offer), for a message that needs more than appending, or has no room.
     #[inline(never)]
     fn offer_slow(
         &self,
@@ -169,7 +169,7 @@ impl Gate {
         start: &dyn Fn() -> io::Result<()>,
     ) -> Result<u64, ProduceErrorKind> {
         let message = Prepared::new(message, self.max_message_bytes, now)?;
-        // Places become free only after what this thread runs has returned.
+        // Places become free only after the user's code on this thread has returned.
         let wait = if self.is_own_thread() { Duration::ZERO } else { wait };
         let (mut large, mut until) = (message.encode_large(), None);
         let mut state = self.lock_unless_forked().ok_or(ProduceErrorKind::AfterFork)?;
@@ -181,7 +181,7 @@ impl Gate {
             let clock = || (!self.forked()).then(clock::now);
             let full = match state.queue.offer(&message, &mut large, slot, clock) {
                 Ok(accepted) => {
-                    // A forked child touches nothing that its parent's threads wait for.
+                    // A forked child touches no condition or waker of its parent's threads.
                     if (accepted.arm || accepted.wake) && self.forked() {
                         return Err(ProduceErrorKind::AfterFork);
                     }
@@ -226,9 +226,9 @@ impl Gate {
         role(self.number).is_some()
     }
 
-    /// The lock; nothing in a forked child that inherited it locked, where nobody would ever unlock it. Whoever must be
-    /// waited for costs more than a look at the process id. Who comes here without having it has stood back for it in
-    /// `offer`.
+    /// The lock; none in a forked child that inherited it locked, where nobody would ever unlock it. To wait for a
+    /// holder costs more than a look at the process id. A caller that comes here without the lock has stood back for it
+    /// in `offer`.
     fn lock_unless_forked(&self) -> Option<MutexGuard<'_, State>> {
         let soon = self.state.try_lock();
         if soon.is_some() || self.forked() { soon } else { Some(self.state.join()) }
@@ -260,8 +260,8 @@ impl Gate {
     }
 }
 
-/// Wakes the worker, which counts as woken. That is a system call, and its failure is a line in the log: neither has
-/// the lock, and it is not taken again only to be left.
+/// Wakes the worker, which counts as woken. The wake-up is a system call, and its failure is a line in the log: both
+/// come after the lock is released, and the lock is not taken again only to be released.
 fn leave_and_wake(state: MutexGuard<'_, State>) {
     if let Some(waker) = state.waker.clone() {
         drop(state);

@@ -1,4 +1,5 @@
-//! What the producer's own threads call: the worker's exchange, the timer's wait, and what the delivery thread tells.
+//! The calls of the producer's own threads: the worker's exchange, the timer's wait, and the reports of the delivery
+//! thread.
 
 use std::mem;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use crate::queue::{Phase, Sealed};
 use crate::sync::Waker;
 use crate::threads::clock;
 
-/// What the worker does after an exchange.
+/// The worker's next step after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Look,
-    /// Nothing is asked: it may wait, and will be woken.
+    /// Nobody asks for anything: the worker may wait, and will be woken.
     Sleep,
 }
 
@@ -61,7 +62,7 @@ impl Gate {
             state.finished_upto = u64::MAX;
         }
         state.remains = remains;
-        // It has a descriptor, which would be kept until the last clone of the producer goes.
+        // The waker has a descriptor, which would be kept until the last clone of the producer goes.
         state.waker = None;
         state.worker_ended = true;
         self.room.notify_all();
@@ -69,7 +70,7 @@ impl Gate {
         self.done.notify_all();
     }
 
-    /// The callbacks of a batch have returned: what it held, and its memory, if they needed it.
+    /// The callbacks of a batch have returned: takes the amount that it held, and its memory, if they needed it.
     pub fn called(&self, held: Amount, buffer: Option<Vec<u8>>) {
         let mut state = self.state.lock();
         state.called.held.add(held);

@@ -126,7 +126,7 @@ fn open(max_queue_size: usize) -> (Gate, Net) {
     (gate, net)
 }
 
-/// How long it waited.
+/// The time that it waited.
 fn poll(net: &mut Net) -> Duration {
     let began = clock::now();
     net.poll(Some(SLEEP), &mut Vec::new()).expect("it can wait");
