@@ -1,5 +1,5 @@
-//! One connected socket: what it has read and what it still has to write. It reads and writes when told to, until the
-//! socket would block (readiness comes as edges), and remembers whether more may be possible.
+//! One connected socket: the bytes that it has read and those that it still has to write. It reads and writes when told
+//! to, until the socket would block (readiness comes as edges), and notes if more may be possible.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::sync::Arc;
@@ -22,13 +22,13 @@ pub(super) struct Connection {
     send_buffer: SendBuffer,
     readable: bool,
     writable: bool,
-    /// Whether the end may be what is read next: the system said that the peer has ended its side or that the socket
-    /// is broken, or has not been asked yet, since what it said while the connection was made is forgotten.
+    /// `true` if the next read may find the end: the system said that the peer has ended its side or that the socket is
+    /// broken, or has not been asked yet, because its words while the connection was made are forgotten.
     ending: bool,
 }
 
-/// How bytes travel. An encrypted connection becomes a second variant here, and its handshake a stage of `Dial`, so
-/// that nothing else learns of it.
+/// The transport of bytes. An encrypted connection becomes a second variant here, and its handshake a stage of `Dial`,
+/// so that nothing else learns of it.
 #[derive(Debug)]
 enum Transport {
     Plain(TcpStream),
@@ -51,12 +51,12 @@ impl Connection {
         self.receive_buffer.set_limit(limit);
     }
 
-    /// Notes that the socket became readable, and answers whether it was not before.
+    /// Notes that the socket became readable. Returns `true` if it was not readable before.
     pub(super) fn set_readable(&mut self) -> bool {
         !std::mem::replace(&mut self.readable, true)
     }
 
-    /// Notes that what is read next may be the last.
+    /// Notes that the next read may be the last.
     pub(super) fn set_ending(&mut self) {
         self.ending = true;
     }
@@ -65,7 +65,7 @@ impl Connection {
         self.writable = true;
     }
 
-    /// Whether a read may find something: the last one stopped for fairness.
+    /// `true` if a read may find something, because the last one stopped for fairness.
     pub(super) fn is_readable(&self) -> bool {
         self.readable
     }
@@ -110,7 +110,7 @@ impl Connection {
         self.send_buffer.push(frame);
     }
 
-    /// Writes what the socket takes; says what that was, also if it failed then.
+    /// Writes as much as the socket takes. Returns the progress, even if the write failed then.
     pub(super) fn write(&mut self) -> (Option<Progress>, io::Result<()>) {
         let mut progress = None;
         while self.writable && !self.send_buffer.is_empty() {
@@ -132,9 +132,9 @@ impl Connection {
         (progress, Ok(()))
     }
 
-    /// Reads what the peer sent before a write failed, and answers why the connection ended.
+    /// Reads the bytes that the peer sent before a write failed, and returns why the connection ended.
     ///
-    /// A peer that is no broker often says something and closes: what it said tells more than the failed write.
+    /// A peer that is no broker often says something and closes: its words tell more than the failed write.
     pub(super) fn last_words(
         &mut self,
         write_error: io::Error,
@@ -180,8 +180,8 @@ fn write_in_silence(mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Resul
     io::Write::write_vectored(&mut stream, slices)
 }
 
-/// epoll(7): of a stream, a read of less than was asked for has emptied the socket, and what comes later is reported
-/// anew. So another read, which finds nothing, can be left out, unless it would find the end.
+/// epoll(7): on a stream, a read of less than was asked for has emptied the socket, and later bytes are reported anew.
+/// So another read, which finds nothing, can be left out, unless it would find the end.
 const SHORT_READ_IS_LAST: bool = cfg!(target_os = "linux");
 
 /// With the scratch buffer of 64 KiB, 1 MiB at most before the other connections have their turn.

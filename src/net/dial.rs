@@ -1,5 +1,6 @@
 //! A connection in the making: look-up, then one address after the other, each with its fair share of the time left.
-//! Holds what is to be sent and read afterwards. Never waits; `Net` tells it what happened and what time it is.
+//! Holds the frames to send and the buffer to read into afterwards. Never waits; `Net` tells it the events and the
+//! time.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -36,7 +37,7 @@ enum Stage {
     LookUp(Box<str>),
     Connect {
         stream: TcpStream,
-        /// When the next address has its turn; `None` is never.
+        /// The moment at which the next address has its turn; `None` is never.
         until: Option<Instant>,
     },
     Failed(ConnectionErrorKind),
@@ -77,7 +78,7 @@ impl Dial {
         }
     }
 
-    /// When `judge` has something to say, if nothing happens before; `None` is never.
+    /// The moment at which `judge` has something to say, if nothing happens before; `None` is never.
     pub(super) fn until(&self) -> Option<Instant> {
         match &self.stage {
             Stage::LookUp(_) => self.deadline,
@@ -128,7 +129,7 @@ impl Dial {
         }
     }
 
-    /// The connected socket with what it carries, or why there is none.
+    /// The connected socket with its buffers, or the reason why there is none.
     pub(super) fn finish(self) -> Result<(TcpStream, ReceiveBuffer, SendBuffer), ConnectionErrorKind> {
         match self.stage {
             Stage::Connect { stream, .. } => Ok((stream, self.receive_buffer, self.send_buffer)),
@@ -165,13 +166,13 @@ fn start(address: SocketAddr, token: Token, registry: &Registry) -> io::Result<T
     Ok(stream)
 }
 
-/// Whether the connection stands; `false` is not yet.
+/// `true` if the connection stands; `false` if it does not stand yet.
 fn connected(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
     match stream.peer_addr() {
-        // A port that nobody listens on may be given to the very socket that tries it, which then talks to itself.
+        // A port without a listener may be given to the very socket that tries it, which then talks to itself.
         Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => Err(ErrorKind::ConnectionRefused.into()),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),

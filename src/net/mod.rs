@@ -29,7 +29,7 @@ pub mod send_buffer;
 #[derive(Debug)]
 pub struct Net {
     poll: Poll,
-    /// What the last wait found.
+    /// The events that the last wait found.
     found: mio::Events,
     waker: Arc<Waker>,
     look_ups: LookUps,
@@ -40,11 +40,11 @@ pub struct Net {
     next_token: usize,
     /// Open connections that may have bytes to read: the system reports each arrival once only.
     readable: Vec<ConnId>,
-    /// Where all sockets are read to.
+    /// The buffer into which all sockets are read.
     scratch: Box<[u8]>,
 }
 
-/// What happened on a connection.
+/// An event of a connection.
 #[derive(Debug)]
 pub enum Event {
     /// The TCP connection stands.
@@ -165,14 +165,14 @@ impl Net {
     /// with nothing. All sockets that are readable then are read, each for its fair share.
     ///
     /// # Errors
-    /// The system cannot wait; what the sockets do is in `events`.
+    /// The system cannot wait; `events` has the events of the sockets all the same.
     pub fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
         self.look(self.wait(timeout))?;
         self.take_found(events);
         Ok(())
     }
 
-    /// As [`poll`](Self::poll), but without sleeping: looks again and again, for at most `within`. Returns whether
+    /// As [`poll`](Self::poll), but without sleeping: looks again and again, for at most `within`. Returns `true` if
     /// anything happened.
     ///
     /// # Errors
@@ -186,20 +186,20 @@ impl Net {
                 self.take_found(events);
                 return Ok(found);
             }
-            // Who else wants this processor may be who is to answer.
+            // Another thread that wants this processor may be the one that is to answer.
             thread::yield_now();
         }
     }
 
-    /// Whether the last wait left something to read, for fairness.
+    /// `true` if the last wait left something to read, for fairness.
     #[must_use]
     pub fn has_more(&self) -> bool {
         !self.readable.is_empty()
     }
 
-    /// Finds what happened at the sockets, after a wait for it.
+    /// Finds the events of the sockets, after a wait for them.
     fn look(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        // A process that was stopped and goes on is interrupted, too, and its sockets may have what it has missed.
+        // A process that goes on after a stop is interrupted, too, and its sockets may have events that it has missed.
         let mut wait = wait;
         loop {
             match self.poll.poll(&mut self.found, wait) {
@@ -209,7 +209,7 @@ impl Net {
         }
     }
 
-    /// Does what was found.
+    /// Handles the events that were found.
     fn take_found(&mut self, events: &mut Vec<Event>) {
         let mut writable = Vec::new();
         let mut dials_moved = Vec::new();
@@ -221,7 +221,7 @@ impl Net {
         }
     }
 
-    /// How long to wait at most: not at all if something is left from the last turn.
+    /// The longest time to wait: zero if something is left from the last turn.
     fn wait(&self, timeout: Option<Duration>) -> Option<Duration> {
         if !self.readable.is_empty() || self.dials.values().any(Dial::has_failed) {
             return Some(Duration::ZERO);
@@ -232,7 +232,7 @@ impl Net {
         shortest.map(|wait| wait.min(LONGEST_WAIT))
     }
 
-    /// Notes what the wait found at each connection.
+    /// Notes the events that the wait found at each connection.
     fn sort_found(&mut self, writable: &mut Vec<ConnId>, dials_moved: &mut Vec<ConnId>) {
         for found in &self.found {
             // The waker, or a connection that was closed meanwhile.
@@ -272,7 +272,7 @@ impl Net {
             }
         }
         for (conn, dial) in &mut self.dials {
-            // What is connected by now is not late.
+            // A socket that is connected by now is not late.
             if !ended.contains(conn) {
                 dial.judge(now, registry);
                 if dial.has_failed() {

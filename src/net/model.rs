@@ -24,7 +24,7 @@ use crate::testing::state::ClusterState;
 use crate::testing::{Cluster, StoredMessage};
 use crate::wire::frame::{ConnId, Frame};
 
-/// What the broker does with messages.
+/// The behaviour of the broker towards messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModelBroker {
     Answers,
@@ -33,7 +33,7 @@ pub(crate) enum ModelBroker {
 }
 
 std::thread_local! {
-    /// How many were made in this execution.
+    /// The number of instances made in this execution.
     static MADE: Cell<usize> = const { Cell::new(0) };
     static CLUSTER: RefCell<Option<(ClusterState, ModelBroker)>> = const { RefCell::new(None) };
 }
@@ -49,12 +49,12 @@ pub(crate) fn made() -> usize {
     MADE.get()
 }
 
-/// What the broker's log has.
+/// The messages in the broker's log.
 pub(crate) fn messages() -> Vec<StoredMessage> {
     CLUSTER.with_borrow(|cluster| cluster.as_ref().expect("begun").0.messages("orders"))
 }
 
-/// As the real one, for what the driver asks of it.
+/// As the real one, as far as the driver uses it.
 pub(crate) struct Net {
     waker: Arc<Waker>,
     wires: Arc<Wires>,
@@ -62,7 +62,7 @@ pub(crate) struct Net {
 
 #[derive(Default)]
 struct Wires {
-    /// Between the worker and the broker's thread.
+    /// Shared between the worker and the broker's thread.
     state: Mutex<WireState>,
     asked: Condvar,
 }

@@ -1,4 +1,4 @@
-//! Puts the responses of one connection together from whatever pieces arrive. Pure: bytes in, whole responses out. A
+//! Puts the responses of one connection together from the pieces that arrive. Pure: bytes in, whole responses out. A
 //! size is checked before any memory is taken for it, and memory grows only with the bytes that have come.
 
 use std::mem;
@@ -9,7 +9,7 @@ use crate::error::{ConnectionErrorKind, Speaks};
 #[derive(Debug)]
 pub struct ReceiveBuffer {
     limit: usize,
-    /// Whether no response was whole yet: only then can the peer turn out not to be a Kafka broker.
+    /// `true` until one response was whole: only until then can the peer turn out not to be a Kafka broker.
     first: bool,
     part: Part,
 }
@@ -21,7 +21,7 @@ enum Part {
 }
 
 impl ReceiveBuffer {
-    /// An receive_buffer that takes responses of up to `limit` bytes, their size field not counted.
+    /// A receive buffer for responses of up to `limit` bytes, their size field not counted.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit, first: true, part: Part::START }
@@ -82,7 +82,8 @@ impl Part {
     const START: Self = Self::Size { bytes: [0; SIZE_BYTES], have: 0 };
 }
 
-/// What else begins with these bytes. No size of a response is among them: each is above 300 MiB, or below 4 bytes.
+/// The other protocol that begins with these bytes. No size of a response is among them: each is above 300 MiB, or
+/// below 4 bytes.
 fn other_protocol(field: [u8; SIZE_BYTES]) -> Option<Speaks> {
     match &field {
         b"HTTP" => Some(Speaks::Http),
@@ -123,7 +124,7 @@ mod tests {
 
     const LIMIT: usize = 1000;
 
-    /// What comes out when `pieces` arrive one after the other.
+    /// The responses that come out when `pieces` arrive one after the other.
     fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Result<(), ConnectionErrorKind>) {
         let mut receive_buffer = ReceiveBuffer::new(LIMIT);
         let mut bodies = Vec::new();
@@ -222,7 +223,7 @@ mod tests {
             (b"SSH-2.0-OpenSSH_9.6\r\n", Speaks::Ssh),
             (&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46], Speaks::Tls),
             (&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x46], Speaks::Tls),
-            // What Kafka's TLS listener answers a plaintext client with.
+            // The answer of Kafka's TLS listener to a plaintext client.
             (&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50], Speaks::Tls),
             (&[0; 40], Speaks::Unknown),
             (&[0, 0, 0, 3, 1, 2, 3], Speaks::Unknown),

@@ -1,6 +1,6 @@
 //! Name look-ups beside the event loop, because the system's resolver blocks. Each runs on a short-lived thread
-//! `ottla-resolve`; a host is looked up once for all who ask meanwhile, few look-ups run at once, and the rest wait.
-//! One that hangs holds up nobody but those who need its answer, and nobody joins its thread.
+//! `ottla-resolve`; a host is looked up once for all connections that ask meanwhile, few look-ups run at once, and the
+//! rest wait. A look-up that hangs holds up only the connections that need its answer, and nobody joins its thread.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -53,7 +53,7 @@ pub(super) struct LookUps {
     mailbox: Arc<Mailbox>,
 }
 
-/// What a host name resolved to: never an empty list.
+/// The addresses that a host name resolved to: never an empty list.
 pub(super) type Resolved = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
 struct Mailbox {
@@ -89,7 +89,7 @@ impl LookUps {
         }
     }
 
-    /// What was found out since the last call. Starts look-ups that waited, of those hosts that are still `wanted`.
+    /// The answers found since the last call. Starts look-ups that waited, of those hosts that are still `wanted`.
     pub(super) fn answers(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Resolved)> {
         // A wait that changes nothing, which is nearly every one, costs no lock.
         if self.running.is_empty() {
@@ -115,7 +115,7 @@ impl LookUps {
         // Not the mailbox itself: a look-up that hangs after the loop is gone must hold none of its descriptors.
         let reply = Resolving { letter: Some(letter), mailbox: Arc::downgrade(&self.mailbox) };
         let spawned = thread::Builder::new().name("ottla-resolve".into()).spawn(move || reply.look_up(&*resolver));
-        // If no thread could start, its closure was dropped, and the reply with it: that has answered already.
+        // If no thread could start, its closure was dropped, and the reply with it: the drop has answered already.
         drop(spawned);
     }
 }
@@ -167,5 +167,5 @@ fn unfinished() -> io::Error {
     io::Error::other("the look-up could not be started or broke off")
 }
 
-/// A hung look-up keeps its thread, so this bounds how many a broken DNS can pile up.
+/// A hung look-up keeps its thread, so this bounds the threads that a broken DNS can pile up.
 const MAX_THREADS: usize = 4;

@@ -1,5 +1,5 @@
-//! The requests that one connection still has to write, and how far it is. Pure: the socket says how many bytes it
-//! took, and the send_buffer says which requests that began and finished.
+//! The requests that one connection still has to write, and its progress in them. Pure: the socket says how many bytes
+//! it took, and the send buffer says which requests have begun and finished with them.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -14,7 +14,7 @@ pub struct SendBuffer {
     taken: usize,
 }
 
-/// How many frames had their first byte accepted, and how many their last.
+/// The numbers of frames whose first byte, and whose last byte, was accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Frames whose first byte was accepted.
@@ -29,13 +29,13 @@ impl SendBuffer {
         self.frames.push_back(frame);
     }
 
-    /// Whether every frame was accepted to its last byte.
+    /// `true` if every frame was accepted to its last byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// What to write next: at most `most` slices, and no further frame once they hold `WRITE_BYTES`.
+    /// The slices to write next: at most `most`, and no further frame once they hold `WRITE_BYTES`.
     ///
     /// Empty only if all queued frames are.
     #[must_use]
@@ -103,7 +103,7 @@ mod tests {
     fn the_split_does_not_matter() {
         let frames = ["abc", "d", "ef"];
         let all = b"abcdef";
-        // How many frames begin and end in the first n bytes.
+        // The numbers of frames that begin and end in the first n bytes.
         let begun = [0, 1, 1, 1, 2, 3, 3];
         let ended = [0, 0, 0, 1, 2, 2, 3];
         for first in 0..=6 {

@@ -13,7 +13,7 @@ fn a_response_is_seen_without_sleeping() {
     let mut rig = Rig::new();
     rig.connect(A, &address);
     assert!(matches!(rig.next(), Event::Connected(A)));
-    // What the connection was told as writable, if it was.
+    // Reads the event that told the connection as writable, if there was one.
     while rig.net.watch(Duration::ZERO, &mut rig.events).unwrap() {}
     go.send(()).unwrap();
     let begin = Instant::now();
