@@ -1,30 +1,30 @@
-//! What a driver does for an engine.
+//! The actions of a driver for an engine.
 
 use std::time::Duration;
 
 use crate::config::BrokerAddress;
 use crate::wire::frame::{ConnId, Frame};
 
-/// What the driver must do for the engine.
+/// An action that the driver must carry out for the engine.
 #[derive(Debug)]
 pub enum Action {
-    /// Open a connection; that it is open, or why not, is told.
+    /// Open a connection; the driver tells when it is open, or why not.
     Connect {
         /// Its number.
         conn: ConnId,
-        /// Where to.
+        /// The address to connect to.
         address: BrokerAddress,
         /// Bounds the look-up and the connecting.
         within: Duration,
     },
-    /// Queue a frame for writing; how far that is gets told.
+    /// Queue a frame for writing; the driver tells the progress.
     Send {
         /// On this connection.
         conn: ConnId,
         /// The request.
         frame: Frame,
     },
-    /// Close without a word: nothing more is told of it.
+    /// Close without a word: the driver tells nothing more of it.
     Close {
         /// This connection.
         conn: ConnId,

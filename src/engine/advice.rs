@@ -1,9 +1,9 @@
-//! What the user can do about an error code of a broker's, in whatever response. The tests of `producer::verdict` have
-//! every code of Kafka's by name.
+//! Advice for the user about an error code of a broker, in any response. The tests of `producer::verdict` have every
+//! code of Kafka's by name.
 
 use crate::error::ErrorCode;
 
-/// What the user can do about a code, in whatever response.
+/// Advice for the user about a code, in any response.
 #[must_use]
 pub fn advice(code: ErrorCode) -> &'static str {
     match code {

@@ -1,5 +1,5 @@
 //! The pause after the n-th failure in a row: exponential, bounded, with jitter. And the pace of connections that fail
-//! after they were made: a limit on how many begin in a second.
+//! after they were made: a limit on those that begin in a second.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ impl Backoff {
     }
 }
 
-/// When something was begun, to bound how often that happens: at most five times in a second.
+/// The times at which something was begun, to bound its pace: at most five times in a second.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimit {
     /// The last times, the newest at the end.
@@ -44,7 +44,7 @@ impl RateLimit {
         }
     }
 
-    /// When it may begin again, at least `apart` after the last time; never if it has not begun yet.
+    /// The moment at which it may begin again, at least `apart` after the last time; never if it has not begun yet.
     #[must_use]
     pub fn next(&self, apart: Duration) -> Deadline {
         let first = self.begun.front().filter(|_| self.begun.len() == MOST_IN_A_SECOND);

@@ -19,16 +19,16 @@ use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::frame::ConnId;
 
-/// Whether a cluster can be reached.
+/// The engine that checks that a cluster can be reached.
 #[derive(Debug)]
 pub struct CheckEngine {
     client: Arc<ClientConfig>,
     cluster: Cluster,
-    /// What was wrong with each bootstrap address, its last error.
+    /// The last error of each bootstrap address.
     errors: BTreeMap<Arc<str>, ConnectionError>,
     /// The brokers that have not answered their call; `None` until the cluster has told of them.
     open: Option<Vec<i32>>,
-    /// How many can be used, and why the others cannot.
+    /// The number of brokers that can be used, and the errors of the others.
     answered: usize,
     unreachable: Vec<ConnectionError>,
 }
@@ -43,7 +43,7 @@ impl CheckEngine {
         Self { client: Arc::clone(client), cluster, errors, open: None, answered: 0, unreachable }
     }
 
-    /// Whether nothing more can be learned by waiting.
+    /// `true` if waiting can bring nothing more.
     #[must_use]
     pub fn is_done(&self) -> bool {
         match &self.open {
@@ -52,7 +52,7 @@ impl CheckEngine {
         }
     }
 
-    /// What it has found, `after` it began.
+    /// The result of the check, `after` it began.
     ///
     /// # Errors
     /// No broker could be used.
@@ -79,7 +79,7 @@ impl CheckEngine {
         })
     }
 
-    /// Whether no address can become good by waiting: each of them is something other than a broker that can be used.
+    /// `true` if no address can become good by waiting: each of them is something other than a broker that can be used.
     fn is_hopeless(&self) -> bool {
         let is_permanent = |error: &ConnectionError| error.kind.is_permanent();
         self.client.seeds.iter().all(|seed| self.errors.get(&*seed.to_string()).is_some_and(is_permanent))
@@ -110,7 +110,7 @@ impl CheckEngine {
         }
     }
 
-    /// Calls the brokers that were not called, and notes what came of it.
+    /// Calls the brokers that were not called, and notes the results.
     fn call(&mut self, now: Instant) {
         for node in self.open.as_mut().map(std::mem::take).unwrap_or_default() {
             match self.call_broker(node, now) {
@@ -121,7 +121,7 @@ impl CheckEngine {
         }
     }
 
-    /// Calls a broker, unless that was done. Returns what came of it, once; `None` while that is not known.
+    /// Calls a broker, unless that was done. Returns the result, once; `None` while it is not known.
     fn call_broker(&mut self, node: i32, now: Instant) -> Option<Result<(), ConnectionError>> {
         let peer = Peer::Node(node);
         if self.cluster.link(peer).is_some_and(|link| link.is_down() && link.last_error.is_none()) {

@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 use crate::error::ConnectionErrorKind;
 use crate::wire::frame::ConnId;
 
-/// What a driver connects to the sockets: what happens on connections and the time go in, actions come out.
+/// The part that a driver connects to the sockets: events of connections and the time go in, actions come out.
 pub trait Engine {
     /// A connection is open.
     fn connected(&mut self, conn: ConnId, now: Instant);
@@ -24,8 +24,8 @@ pub trait Engine {
     /// A connection could not be opened, or ended.
     fn closed(&mut self, conn: ConnId, why: ConnectionErrorKind, now: Instant);
 
-    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first
-    /// byte accepted and `finished` more their last. Returns whether there is something to decide then: if no answer is
+    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first byte
+    /// accepted and `finished` more their last. Returns `true` if there is something to decide then: if no answer is
     /// awaited, more may be sent.
     fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool;
 
@@ -40,13 +40,13 @@ pub trait Engine {
     /// [`next_deadline`](Self::next_deadline) has come.
     fn advance(&mut self, now: Instant);
 
-    /// When [`advance`](Self::advance) has something to do without any input.
+    /// The moment at which [`advance`](Self::advance) has something to do without any input.
     fn next_deadline(&self) -> Deadline;
 
     /// The next thing to do for the engine.
     fn next_action(&mut self) -> Option<Action>;
 
-    /// Whether what it was given to do is not done, so that the next thing to come is an answer, and not a caller.
+    /// `true` if its work is not done, so that the next input is an answer, and not a caller's message.
     fn is_busy(&self) -> bool;
 }
 

@@ -1,5 +1,5 @@
 //! The causes that keep messages from being delivered: the last error of each topic, partition and broker until it is
-//! over, and when the log last told of it.
+//! over, and the time at which the log last told of it.
 //!
 //! Each cause ends with the next success of its own topic, partition or broker. With one cause for all, a success
 //! elsewhere would end it, and the same error would begin it anew a moment later: callers would see it by chance, and
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::link::Peer;
 use crate::error::DeliveryErrorKind;
 
-/// What an error is about.
+/// The subject of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// Metadata as a whole.
@@ -30,27 +30,27 @@ pub enum Subject {
     Topic(u32),
     /// The leader of a partition.
     Leader(u32, i32),
-    /// What was sent to a partition.
+    /// The batches to a partition.
     Partition(u32, i32),
 }
 
-/// When the log speaks of an error.
+/// The time at which the log tells of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogPolicy {
     /// Now.
     AtOnce,
-    /// Not before a second: topics that are just made and leaders that are just chosen end it by themselves.
+    /// Only after a second: topics that are just made and leaders that are just chosen end it by themselves.
     IfItLasts,
-    /// It does so elsewhere, or not at all.
+    /// Elsewhere, or not at all.
     Never,
 }
 
-/// Whether an error still matters.
+/// The present weight of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Messages wait because of it.
     Waiting,
-    /// Nobody knows whether it is over, because nothing waits for that.
+    /// Nobody knows if it is over, because nothing waits that would show it.
     Idle,
     /// It is over.
     Over,
@@ -68,7 +68,7 @@ pub struct Causes {
 struct Cause {
     about: Subject,
     error: Arc<DeliveryErrorKind>,
-    /// When it was met first, and last.
+    /// The times at which it was met first, and last.
     since: Instant,
     at: Instant,
     told: Option<Instant>,
@@ -77,7 +77,7 @@ struct Cause {
 /// Lines of the log, of whatever error.
 #[derive(Debug, Default)]
 struct Lines {
-    /// When the first of the last ones was written, and how many there were since.
+    /// The time of the first of the last lines, and their number since.
     first: Option<Instant>,
     count: u32,
     /// Errors that were not told since the last line.
@@ -98,7 +98,7 @@ impl Causes {
         let before = self.all.iter().rposition(|cause| cause.about == about).map(|at| self.all.remove(at));
         let (since, mut told) = before.map_or((now, None), |cause| (cause.since, cause.told));
         if self.all.len() >= MOST {
-            // The youngest incident: of an old one the log has spoken, or is about to.
+            // The youngest incident: the log has told of an old one, or is about to.
             let youngest = (0..self.all.len()).max_by_key(|at| self.all[*at].since);
             youngest.map(|at| self.all.remove(at));
         }
@@ -112,7 +112,7 @@ impl Causes {
         line
     }
 
-    /// Whether there is none.
+    /// `true` if there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
@@ -174,13 +174,14 @@ impl Lines {
     }
 }
 
-/// So many errors are kept, however many topics there are.
+/// The most errors that are kept, however many topics there are.
 const MOST: usize = 100;
-/// How long an incident that goes on is not spoken of again, and how long one is kept that nothing waits for any more.
+/// The time for which the log does not tell again of an incident that goes on, and for which an incident is kept after
+/// nothing waits for it any more.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
-/// So many lines in that time, of whatever errors.
+/// The most lines in that time, for all errors together.
 const MOST_LINES: u32 = 10;
-/// So old, a cause that often ends by itself is worth a line.
+/// The age at which a cause that often ends by itself is worth a line.
 const LASTS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What a cluster said of itself.
+//! A cluster's description of itself.
 
 use crate::config::BrokerAddress;
 
-/// What the last metadata said of the cluster.
+/// The description of the cluster in the last metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterDescription {
     /// The id that the cluster gave itself.

@@ -1,10 +1,10 @@
-//! The handshake of a connection: which versions to go on with, or why the broker cannot be used.
+//! The handshake of a connection: the versions to go on with, or the reason why the broker cannot be used.
 
 use crate::error::{ConnectionErrorKind, ErrorCode};
 use crate::wire::Api;
 use crate::wire::api_versions::{ApiVersionsResponse, Versions};
 
-/// What follows from an answer to ApiVersions.
+/// The step that follows an answer to ApiVersions.
 #[derive(Debug)]
 pub enum Handshake {
     /// Ask again, in this version.
@@ -13,7 +13,8 @@ pub enum Handshake {
     Done(Versions),
 }
 
-/// KIP-511: the newest version we have; a broker that does not know it says in version 0 what it knows.
+/// KIP-511: the newest version we have; a broker that does not know it answers in version 0 with the versions that it
+/// knows.
 #[must_use]
 pub fn first_version() -> i16 {
     Api::ApiVersions.ours().max

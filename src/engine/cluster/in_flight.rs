@@ -13,7 +13,7 @@ use crate::wire::frame::CorrelationId;
 #[derive(Debug)]
 pub struct InFlight {
     requests: VecDeque<Request>,
-    /// Of these, so many had their first byte accepted by the socket, and so many their last.
+    /// The number of them whose first byte was accepted by the socket, and the number whose last byte was.
     started: usize,
     finished: usize,
     produce: usize,
@@ -31,22 +31,22 @@ pub struct Request {
     pub correlation: CorrelationId,
     /// The version it was written in.
     pub version: i16,
-    /// What it asks for.
+    /// The API that it calls.
     pub api: Api,
     /// Of Produce, which has one batch for each: partitions, ascending by topic index and number. Else none.
     pub partitions: Vec<(u32, i32)>,
-    /// Whether the broker answers it at all.
+    /// `Expected` if the broker answers it at all.
     pub answer: Answer,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub bytes: usize,
 }
 
-/// Whether a broker answers.
+/// The answer to expect from a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It does.
+    /// The broker answers.
     Expected,
-    /// It does not: Produce with acks 0.
+    /// The broker does not answer: Produce with acks 0.
     None,
 }
 
@@ -65,25 +65,25 @@ impl InFlight {
         }
     }
 
-    /// Whether nothing is in flight.
+    /// `true` if nothing is in flight.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    /// How many requests are in flight.
+    /// The number of requests in flight.
     #[must_use]
     pub fn len(&self) -> usize {
         self.requests.len()
     }
 
-    /// How many Produce requests are in flight.
+    /// The number of Produce requests in flight.
     #[must_use]
     pub fn produce_requests(&self) -> usize {
         self.produce
     }
 
-    /// How many bytes they have.
+    /// The bytes of the Produce requests in flight.
     #[must_use]
     pub fn produce_bytes(&self) -> usize {
         self.produce_bytes
@@ -136,7 +136,7 @@ impl InFlight {
 
     /// Notes bytes that the socket accepted; calls `on_start` for each request whose first byte was among them.
     ///
-    /// Returns the requests that are done with that, because nobody answers them.
+    /// Returns the requests that are done by that, because nobody answers them.
     pub fn wrote(
         &mut self,
         started: usize,
@@ -182,7 +182,8 @@ impl InFlight {
         Some(request)
     }
 
-    /// All that is left when the connection ends, each with whether its first byte was accepted by the socket.
+    /// The requests that are left when the connection ends, each with `true` if its first byte was accepted by the
+    /// socket.
     pub fn into_rest(self) -> impl Iterator<Item = (Request, bool)> {
         let started = self.started;
         self.requests.into_iter().enumerate().map(move |(index, request)| (request, index < started))

@@ -1,7 +1,7 @@
-//! One broker as the engine sees it: its address, the state of the connection to it, and what is in flight.
+//! One broker as the engine sees it: its address, the state of the connection to it, and the requests in flight.
 //!
-//! Decides when to connect, when a connection has failed, and how long to stay away after a failure. Opens
-//! nothing: the engine turns its answers into actions.
+//! Decides when to connect, when a connection has failed, and for how long to stay away after a failure. Opens nothing:
+//! the engine turns its answers into actions.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::error::{ConnectionErrorKind, DeliveryErrorKind, Speaks};
 use crate::wire::api_versions::Versions;
 use crate::wire::frame::{ConnId, CorrelationId};
 
-/// Which broker a link leads to: one that the user named, or one that the cluster told of.
+/// The broker that a link leads to: one that the user named, or one that the cluster told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peer {
     /// A bootstrap address, by its place in the list.
@@ -27,18 +27,18 @@ pub enum Peer {
 /// The way to one broker.
 #[derive(Debug)]
 pub struct Link {
-    /// Where it is.
+    /// Its address.
     pub address: BrokerAddress,
     /// The same for error texts.
     pub name: Arc<str>,
     /// The broker that told of the address; `None` for a bootstrap address.
     pub told_by: Option<Arc<str>>,
-    /// Whether the last metadata named it. A link that it no longer names is dropped when its connection ends.
+    /// `true` if the last metadata named it. A link that it no longer names is dropped when its connection ends.
     pub listed: bool,
     state: LinkState,
-    /// What it failed with last, since it last answered.
+    /// Its last failure since it last answered.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
-    /// Whether it failed since something other than the handshake was answered.
+    /// `true` if it failed since it answered anything but the handshake.
     failing: bool,
     /// Attempts in a row that came to no finished handshake.
     failures: u32,
@@ -67,17 +67,17 @@ pub struct Live {
     pub conn: ConnId,
     /// Requests without an answer, in the order in which they were sent.
     pub in_flight: InFlight,
-    /// What the broker speaks, once the handshake is done.
+    /// The versions that the broker speaks, once the handshake is done.
     pub versions: Option<Versions>,
     /// The handshake must be done by then.
     handshake_until: Deadline,
     next_correlation: i32,
     last_used: Instant,
-    /// Whether something other than the handshake was answered.
+    /// `true` if anything but the handshake was answered.
     has_answered: bool,
 }
 
-/// How patient links are.
+/// The time limits of links.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
     /// From the start of a look-up to the end of the handshake.
@@ -90,7 +90,7 @@ pub struct Timeouts {
     pub backoff: Backoff,
 }
 
-/// What a passed deadline of a link means.
+/// The meaning of a passed deadline of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
     /// The connection was not ready in time.
@@ -111,7 +111,7 @@ impl Peer {
         }
     }
 
-    /// Whether it is a broker of which `is_so` holds.
+    /// `true` if it is a broker of which `is_so` holds.
     pub fn is_node_of(self, is_so: impl FnOnce(i32) -> bool) -> bool {
         matches!(self, Self::Node(node) if is_so(node))
     }
@@ -140,31 +140,31 @@ impl Link {
         }
     }
 
-    /// Whether a connection may be opened now.
+    /// `true` if a connection may be opened now.
     #[must_use]
     pub fn may_connect(&self, now: Instant) -> bool {
         matches!(self.state, LinkState::Down) && (self.not_before == Deadline::NEVER || self.not_before.passed(now))
     }
 
-    /// When a connection may be opened, if that is what one has to wait for.
+    /// The moment at which a connection may be opened, if that is the thing to wait for.
     #[must_use]
     pub fn may_connect_at(&self) -> Deadline {
         if matches!(self.state, LinkState::Down) { self.not_before } else { Deadline::NEVER }
     }
 
-    /// Whether it failed since it last answered.
+    /// `true` if it failed since it last answered.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing
     }
 
-    /// Whether there is neither a connection nor an attempt at one.
+    /// `true` if there is neither a connection nor an attempt at one.
     #[must_use]
     pub fn is_down(&self) -> bool {
         matches!(self.state, LinkState::Down)
     }
 
-    /// Whether a connection is on its way: connecting, or in its handshake.
+    /// `true` if a connection is on its way: connecting, or in its handshake.
     #[must_use]
     pub fn is_starting(&self) -> bool {
         match &self.state {
@@ -174,7 +174,7 @@ impl Link {
         }
     }
 
-    /// Whether the broker was there when last tried, so that a connection to it is a matter of a moment.
+    /// `true` if the broker was there when last tried, so that a connection to it is a matter of a moment.
     #[must_use]
     pub fn is_down_for_a_moment(&self) -> bool {
         self.is_down() && self.failures == 0
@@ -236,8 +236,8 @@ impl Link {
         }
     }
 
-    /// Whether the connection did its work and has nothing to do now, so that its end is no failure. One that ended
-    /// right after its handshake was of no use, and is not opened again without a pause.
+    /// `true` if the connection did its work and has nothing to do now, so that its end is no failure. A connection
+    /// that ended right after its handshake was of no use, and is not opened again without a pause.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.live().is_some_and(|live| live.has_answered && live.in_flight.is_empty())
@@ -251,7 +251,7 @@ impl Link {
         }
     }
 
-    /// What is known here, and not by the socket, of why the connection ended.
+    /// The reason why the connection ended, as far as it is known here and not by the socket.
     #[must_use]
     pub fn explain(&self, why: ConnectionErrorKind) -> ConnectionErrorKind {
         let Some(live) = self.live() else { return why };
@@ -320,7 +320,7 @@ impl Link {
         }
     }
 
-    /// How many more bytes of Produce requests may be on their way; `None` for any number.
+    /// The number of further bytes of Produce requests that may be on their way; `None` for any number.
     #[must_use]
     pub fn room(&self) -> Option<usize> {
         let taken = self.live().map_or(0, |live| live.in_flight.produce_bytes());
@@ -353,19 +353,19 @@ impl Link {
         }
     }
 
-    /// Whether nothing is to be sent, because the broker asked for silence.
+    /// `true` if nothing may be sent, because the broker asked for silence.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
         self.throttled_until != Deadline::NEVER
     }
 
-    /// When it may be sent to again after a pause that it asked for; never if there is none.
+    /// The moment at which it may be sent to again after a silence that it asked for; never if there is none.
     #[must_use]
     pub fn throttle_deadline(&self) -> Deadline {
         self.throttled_until
     }
 
-    /// What is overdue, if anything is.
+    /// The thing that is overdue, if there is one.
     #[must_use]
     pub fn overdue(&self, now: Instant, timeouts: &Timeouts) -> Option<Overdue> {
         let (deadline, meaning) = self.next(timeouts)?;

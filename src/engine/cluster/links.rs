@@ -1,7 +1,7 @@
 //! The links to all brokers that are known, and to every bootstrap address: opens and closes their connections and
 //! hands requests to them, as actions for the driver.
 //!
-//! What the end of a connection means is the [`Cluster`](super::Cluster)'s to say; which to open, that of `routes`.
+//! [`Cluster`](super::Cluster) decides the meaning of a connection's end, and `routes` which connections to open.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Links {
     links: BTreeMap<Peer, Link>,
     timeouts: Timeouts,
     client: Arc<ClientConfig>,
-    /// Which link a connection belongs to. A connection that is not here is closed already.
+    /// The link of each connection. A connection that is not here is closed already.
     conns: BTreeMap<ConnId, Peer>,
     next_conn: u64,
     actions: VecDeque<Action>,
@@ -88,7 +88,7 @@ impl Links {
         }
     }
 
-    /// Which link a connection belongs to; `None` if it is closed.
+    /// The link of a connection; `None` if it is closed.
     #[must_use]
     pub fn peer_of(&self, conn: ConnId) -> Option<Peer> {
         self.conns.get(&conn).copied()
@@ -99,7 +99,7 @@ impl Links {
         self.conns.remove(&conn)
     }
 
-    /// How patient they are.
+    /// The time limits of the links.
     #[must_use]
     pub fn timeouts(&self) -> &Timeouts {
         &self.timeouts
@@ -164,13 +164,13 @@ impl Links {
         self.send(peer, (api, version), now, write)
     }
 
-    /// The connection, and the number of the next request on it, which [`send_frame`](Self::send_frame) hands over.
+    /// The connection, and the number for the next request on it; [`send_frame`](Self::send_frame) hands that over.
     pub fn next_correlation(&mut self, peer: Peer, now: Instant) -> Option<(ConnId, CorrelationId)> {
         let live = self.links.get_mut(&peer)?.live_mut()?;
         Some((live.conn, live.next_correlation(now)))
     }
 
-    /// Hands a request to the connection that its number is of.
+    /// Hands a request to the connection for which its number was made.
     pub fn send_frame(&mut self, peer: Peer, request: Request, frame: Frame, now: Instant) {
         let Some(live) = self.links.get_mut(&peer).and_then(Link::live_mut) else { return };
         live.in_flight.sent(request, now);
@@ -239,7 +239,7 @@ impl Links {
         ready.min_by_key(|(_, link)| link.live().map_or(0, |live| live.in_flight.len())).map(|(peer, _)| *peer)
     }
 
-    /// Something about the connection to this broker, as the error of what waits for it.
+    /// A failure of the connection to this broker, as the error of the messages that wait for it.
     #[must_use]
     pub fn error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
         let error = match self.get(peer) {
@@ -249,14 +249,14 @@ impl Links {
         Arc::new(DeliveryErrorKind::Connection(error))
     }
 
-    /// Where a broker is that has just answered.
+    /// The address of a broker that has just answered.
     #[must_use]
     pub fn address(&self, peer: Peer) -> Arc<str> {
         self.get(peer).map_or_else(|| UNKNOWN_ADDRESS.into(), |link| Arc::clone(&link.name))
     }
 }
 
-/// What is wrong with a link.
+/// The error of a link.
 #[must_use]
 pub fn error_of(peer: Peer, link: &Link, kind: ConnectionErrorKind) -> ConnectionError {
     let told_by = peer.node().zip(link.told_by.clone());
@@ -264,5 +264,5 @@ pub fn error_of(peer: Peer, link: &Link, kind: ConnectionErrorKind) -> Connectio
     ConnectionError { address: Arc::clone(&link.name), advertised, kind }
 }
 
-/// Of a link that is gone already.
+/// For a link that is gone already.
 const UNKNOWN_ADDRESS: &str = "an unknown address";

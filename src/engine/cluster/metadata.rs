@@ -1,4 +1,4 @@
-//! Metadata: asks for it, and takes in what brokers tell of the cluster. What they tell of topics goes on to the engine.
+//! Metadata: asks for it, and takes in the cluster part of the answers. The topics in them go on to the engine.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Cluster {
         self.news.push_back(News::Topics { peer, topics: answer.topics });
     }
 
-    /// Takes in where brokers are, as `by` says.
+    /// Takes in the addresses of brokers, as `by` says.
     pub fn take_brokers(&mut self, by: Peer, brokers: &[BrokerMetadata], demand: &impl Demand, now: Instant) {
         if brokers.is_empty() {
             return;
@@ -96,7 +96,7 @@ impl Cluster {
 
     /// Marks the links to brokers that were not named, and forgets those without a connection.
     fn drop_others(&mut self, named: &[(i32, BrokerAddress)]) {
-        // A set, because whoever answers says how many there are.
+        // A set, because the broker that answers decides how many there are.
         let nodes: HashSet<i32> = named.iter().map(|(node, _)| *node).collect();
         let mut unlisted = Vec::new();
         for (peer, link) in self.links.iter_mut() {

@@ -1,8 +1,8 @@
-//! Speaking with the brokers of a cluster, for every engine that does: the links and their handshakes, what brokers
-//! tell of the cluster, and when to ask for it.
+//! Speaks with the brokers of a cluster, for every engine that needs it: owns the links and their handshakes, takes in
+//! the metadata of the cluster, and decides when to ask for it.
 //!
-//! [`Cluster`] decides which connections to open and to close, and takes in what is the same whoever asks: the
-//! handshake, the brokers in an answer, throttling. It asks the engine's [`Demand`] what is waited for. What concerns
+//! [`Cluster`] decides which connections to open and to close, and takes in the answers that are the same for every
+//! engine: the handshake, the brokers in metadata, throttling. It asks the engine's [`Demand`] for its needs. News for
 //! the engine comes back as [`News`], or as an answer to a request of the engine's own.
 
 pub mod causes;
@@ -44,7 +44,7 @@ use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryEr
 use crate::wire::frame::{ConnId, CorrelationId, Frame};
 use crate::wire::{Api, api_versions, metadata as metadata_api};
 
-/// What one engine knows of a cluster, and its connections.
+/// The cluster as one engine knows it, and its connections.
 #[derive(Debug)]
 pub struct Cluster {
     options: ClusterOptions,
@@ -57,12 +57,12 @@ pub struct Cluster {
     news: VecDeque<News>,
 }
 
-/// What an engine uses a cluster for.
+/// The options of an engine's cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterOptions {
     /// What a broker must be able to do.
     pub needed: &'static [Api],
-    /// Whether topics that something waits for are made by being asked for.
+    /// `true` if a request for a topic that something waits for may create it.
     pub creates_topics: bool,
     /// Between questions for metadata that bring nothing.
     pub retry: Backoff,
@@ -76,7 +76,8 @@ impl Cluster {
         let first = random.u64(..);
         Self {
             options,
-            // Anywhere: an engine that takes the place of another must not take the numbers of its connections.
+            // The first number is random: an engine that takes the place of another must not take the numbers of its
+            // connections.
             links: Links::new(Arc::clone(client), first >> 1),
             routes: Routes::new(first as usize % client.seeds.len().max(1)),
             refresh: Refresh::new(client, options.retry),
@@ -87,7 +88,7 @@ impl Cluster {
         }
     }
 
-    /// What the last metadata said of the cluster.
+    /// The description of the cluster in the last metadata.
     #[must_use]
     pub fn description(&self) -> Option<&ClusterDescription> {
         self.description.as_ref()
@@ -142,29 +143,29 @@ impl Cluster {
         self.links.request(peer, api, now, write)
     }
 
-    /// The connection, and the number of the next request on it, which [`send`](Self::send) hands over.
+    /// The connection, and the number for the next request on it; [`send`](Self::send) hands that over.
     pub fn next_correlation(&mut self, peer: Peer, now: Instant) -> Option<(ConnId, CorrelationId)> {
         self.links.next_correlation(peer, now)
     }
 
-    /// Hands a request to the connection that its number is of.
+    /// Hands a request to the connection for which its number was made.
     pub fn send(&mut self, peer: Peer, request: Request, frame: Frame, now: Instant) {
         self.links.send_frame(peer, request, frame, now);
     }
 
-    /// Something about the connection to this broker, as the error of what waits for it.
+    /// A failure of the connection to this broker, as the error of the messages that wait for it.
     #[must_use]
     pub fn connection_error(&self, peer: Peer, kind: ConnectionErrorKind) -> Arc<DeliveryErrorKind> {
         self.links.error(peer, kind)
     }
 
-    /// Where a broker is that has just answered.
+    /// The address of a broker that has just answered.
     #[must_use]
     pub fn address(&self, peer: Peer) -> Arc<str> {
         self.links.address(peer)
     }
 
-    /// What a broker said instead of an answer.
+    /// The error for a code that a broker gave instead of an answer.
     #[must_use]
     pub fn broker_error(&self, peer: Peer, api: Api, code: ErrorCode) -> BrokerError {
         BrokerError {
@@ -185,13 +186,13 @@ impl Cluster {
         starting.map(move |(peer, link)| error_of(peer, link, kind.clone()))
     }
 
-    /// What keeps messages from being delivered.
+    /// The causes that keep messages from being delivered.
     #[must_use]
     pub fn causes(&self) -> &Causes {
         &self.causes
     }
 
-    /// What keeps messages from being delivered.
+    /// The causes that keep messages from being delivered.
     pub fn causes_mut(&mut self) -> &mut Causes {
         &mut self.causes
     }
@@ -217,7 +218,7 @@ impl Cluster {
         let Some(link) = self.links.get_mut(peer) else { return };
         let why = link.explain(why);
         if link.is_at_rest() && matches!(why, ConnectionErrorKind::Closed) {
-            // The broker closes what is idle for long: no failure.
+            // The broker closes connections that are idle for long: no failure.
             log::debug!("broker {}: closed an idle connection", link.name);
             let _ = link.down();
             self.news.push_back(News::Ended { peer, conn, lost: None });
@@ -238,16 +239,16 @@ impl Cluster {
         self.causes.note(Subject::Broker(peer), Arc::clone(&error), now, LogPolicy::Never);
         self.refresh.lost(conn);
         if demand.is_busy() {
-            // KIP-899: what is unreachable may have moved; ask where the partitions are now.
+            // KIP-899: a broker that is unreachable may have moved; ask for the leaders again.
             self.refresh.want_for(!again);
         }
         self.news.push_back(News::Ended { peer, conn, lost: Some(Lost { requests, error }) });
         self.links.drop_unlisted(peer);
     }
 
-    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first
-    /// byte accepted and `finished` more their last. Calls `on_start` for each request whose first byte was among
-    /// them; returns the requests that are done with that, because nobody answers them.
+    /// The socket accepted bytes: of the frames sent on this connection, in order, `started` more had their first byte
+    /// accepted and `finished` more their last. Calls `on_start` for each request whose first byte was among them;
+    /// returns the requests that are done by that, because nobody answers them.
     pub fn wrote(
         &mut self,
         conn: ConnId,
@@ -266,7 +267,7 @@ impl Cluster {
         done
     }
 
-    /// Takes a whole response in, without its size field; returns it if it is for the engine to say what it means.
+    /// Takes a whole response in, without its size field; returns it if the engine is to judge it.
     pub fn response(&mut self, conn: ConnId, frame: &[u8], demand: &impl Demand, now: Instant) -> Option<Answered> {
         let peer = self.links.peer_of(conn)?;
         let live = self.links.get_mut(peer)?.live_mut()?;
@@ -298,7 +299,7 @@ impl Cluster {
         None
     }
 
-    /// A broker answered something other than the handshake, and asks for so much silence.
+    /// A broker answered anything but the handshake, and asks for this much silence.
     pub fn answered(&mut self, peer: Peer, from: (Api, i16), throttle: Duration, now: Instant) {
         if let Some(link) = self.links.get_mut(peer) {
             if link.is_failing() {
@@ -309,7 +310,7 @@ impl Cluster {
         self.throttled(peer, from, throttle, now);
     }
 
-    /// So many bytes came through to a broker.
+    /// Notes bytes that came through to a broker.
     pub fn carried(&mut self, peer: Peer, bytes: usize) {
         if let Some(link) = self.links.get_mut(peer) {
             link.window.answered(bytes);
@@ -396,7 +397,7 @@ impl Cluster {
         }
     }
 
-    /// When there is something to do without any input.
+    /// The moment at which there is something to do without any input.
     #[must_use]
     pub fn next_deadline(&self, demand: &impl Demand) -> Deadline {
         let links = self.routes.next_deadline(&self.links, demand, self.needs_any_broker(demand));
@@ -451,12 +452,12 @@ impl Cluster {
         self.note(Subject::Quota(peer), why, now, LogPolicy::Never);
     }
 
-    /// Whether there is, or waits, a request that any broker can answer.
+    /// `true` if there is, or waits, a request that any broker can answer.
     fn wants_any_answer(&self, demand: &impl Demand) -> bool {
         self.refresh.is_open() || demand.needs_any_broker()
     }
 
-    /// Whether a request waits that any broker can answer, and no broker is ready for it.
+    /// `true` if a request waits that any broker can answer, and no broker is ready for it.
     fn needs_any_broker(&self, demand: &impl Demand) -> bool {
         (self.refresh.is_wanted() || demand.needs_any_broker()) && self.any_ready().is_none()
     }

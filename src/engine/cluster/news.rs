@@ -1,4 +1,4 @@
-//! What an engine hears from its cluster.
+//! The news of a cluster for its engine.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::error::DeliveryErrorKind;
 use crate::wire::frame::ConnId;
 use crate::wire::metadata::TopicMetadata;
 
-/// What an engine must learn of the cluster.
+/// A piece of news that an engine must learn of the cluster.
 #[derive(Debug)]
 pub enum News {
     /// A connection ended by itself.
@@ -17,7 +17,7 @@ pub enum News {
         peer: Peer,
         /// Its number.
         conn: ConnId,
-        /// What has no answer now, and why; `None` if it had nothing to do.
+        /// The requests without an answer, and the reason; `None` if it had nothing to do.
         lost: Option<Lost>,
     },
     /// Another cluster is where the one before was, with other topics under the same names.
@@ -26,15 +26,15 @@ pub enum News {
     Topics {
         /// This broker.
         peer: Peer,
-        /// What it said.
+        /// The topics in its answer.
         topics: Vec<TopicMetadata>,
     },
 }
 
-/// What a connection that failed leaves behind.
+/// The remains of a connection that failed.
 #[derive(Debug)]
 pub struct Lost {
-    /// Requests without an answer, in order, each with whether the socket had taken its first byte.
+    /// Requests without an answer, in order, each with `true` if the socket had taken its first byte.
     pub requests: Vec<(Request, bool)>,
     /// Why.
     pub error: Arc<DeliveryErrorKind>,

@@ -1,4 +1,4 @@
-//! When to ask for metadata, and about which topics.
+//! Decides when to ask for metadata, and about which topics.
 //!
 //! A *round* asks about every topic that something waits for, or, when metadata has become old, about every topic in
 //! use; in pieces, so that neither a request nor its answer grows with the number of topics.
@@ -12,51 +12,52 @@ use crate::engine::backoff::Backoff;
 use crate::message::Topic;
 use crate::wire::frame::ConnId;
 
-/// When to ask for metadata.
+/// The state of the questions for metadata.
 #[derive(Debug)]
 pub struct Refresh {
     wanted: bool,
-    /// Whether a caller wants it, although nothing else does.
+    /// `true` if a caller wants it, although nothing else does.
     asked_for: bool,
     asked: Option<ConnId>,
     /// The topics that the round has asked about, ascending.
     round: Vec<u32>,
     /// The topic that the next piece of the round begins with: 0 if a new round is next.
     next_topic: u32,
-    /// Whether the round is about all topics in use, because metadata is old.
+    /// `true` if the round is about all topics in use, because metadata is old.
     all: bool,
-    /// When the last round about all topics in use ended: their age counts from then.
+    /// The time at which the last round about all topics in use ended: their age counts from then.
     last_all: Option<Instant>,
-    /// Since when nobody gave a good answer although one was wanted.
+    /// The time since which nobody has given a good answer although one was wanted.
     fruitless_since: Option<Instant>,
     not_before: Deadline,
-    /// What was asked last keeps another question back until then, whatever it is about.
+    /// The last question keeps another one back until then, whatever its topics.
     not_at_once: Deadline,
-    /// Rounds in a row that did not have what was wanted.
+    /// Rounds in a row that did not bring the wanted metadata.
     failures: u32,
     retry: Backoff,
     max_age: Duration,
     min_age: Duration,
 }
 
-/// What one request asks about.
+/// The topics that one request asks about.
 #[derive(Debug)]
 pub struct Question {
     /// The topics.
     pub topics: Vec<Topic>,
-    /// Whether it is about topics that are only old, which must not be made by being asked for.
+    /// `true` if it is about topics that are only old; the question must not create them.
     pub all: bool,
 }
 
-/// How many topics one request asks about. With hundreds of partitions each, on three replicas, the answer is still
-/// below the limit of 16 MiB for a response.
+/// The number of topics that one request asks about. With hundreds of partitions each, on three replicas, the answer is
+/// still below the limit of 16 MiB for a response.
 const TOPICS_IN_A_REQUEST: usize = 400;
 
-/// KIP-1102: brokers that tell nothing for so long are left for the bootstrap addresses, although they are reachable.
+/// KIP-1102: brokers that give no good answer for this time are left for the bootstrap addresses, although they are
+/// reachable.
 const BEGIN_ANEW_AFTER: Duration = Duration::from_secs(300);
 
 impl Refresh {
-    /// Nothing was asked yet. `retry` is between rounds that do not have what is wanted.
+    /// Nothing was asked yet. `retry` is the pause between rounds that do not bring the wanted metadata.
     #[must_use]
     pub fn new(client: &ClientConfig, retry: Backoff) -> Self {
         Self {
@@ -97,19 +98,19 @@ impl Refresh {
         self.want();
     }
 
-    /// Whether it is wanted, and no answer is awaited.
+    /// `true` if it is wanted, and no answer is awaited.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.wanted && self.asked.is_none()
     }
 
-    /// Whether it is wanted or asked for.
+    /// `true` if it is wanted or asked for.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.wanted || self.asked.is_some()
     }
 
-    /// Whether to ask now, if a broker is there.
+    /// `true` if it is time to ask, if a broker is there.
     pub fn is_due(&mut self, demand: &impl Demand, now: Instant) -> bool {
         if self.is_old(now) && demand.is_busy() {
             self.want();
@@ -126,7 +127,7 @@ impl Refresh {
         true
     }
 
-    /// Whether nobody has given a good answer for minutes; if so, they count anew.
+    /// `true` if nobody has given a good answer for minutes; if so, the minutes count anew.
     pub fn is_fruitless(&mut self, now: Instant) -> bool {
         let since = *self.fruitless_since.get_or_insert(now);
         let fruitless = now.saturating_duration_since(since) >= BEGIN_ANEW_AFTER;
@@ -136,7 +137,7 @@ impl Refresh {
         fruitless
     }
 
-    /// What to ask now: the next piece of the round, or the first of another.
+    /// The next question: the next piece of the round, or the first of another round.
     pub fn next_question(&mut self, demand: &impl Demand, now: Instant) -> Question {
         if self.next_topic == 0 {
             self.round.clear();
@@ -165,11 +166,11 @@ impl Refresh {
         self.not_before = self.not_at_once;
     }
 
-    /// When to ask, if something does not happen before; `ready` says that a broker is there to be asked.
+    /// The moment to ask, if nothing happens before; `ready` says that a broker is there to be asked.
     #[must_use]
     pub fn next_deadline(&self, demand: &impl Demand, ready: bool) -> Deadline {
         if self.is_wanted() {
-            // Without a connection it is that which has to be waited for.
+            // Without a connection the wait is for the connection.
             return if ready { self.not_before } else { Deadline::NEVER };
         }
         match self.last_all {
@@ -209,7 +210,7 @@ impl Refresh {
         }
     }
 
-    /// The answer did not have what was wanted: another round after a pause.
+    /// The answer did not bring the wanted metadata: another round follows after a pause.
     pub fn ask_again(&mut self, now: Instant, random: u64) {
         self.failures = self.failures.saturating_add(1);
         let pause = self.retry.pause(self.failures, random).max(self.min_age);
@@ -236,7 +237,7 @@ mod tests {
     use super::*;
     use crate::engine::cluster::causes::{Standing, Subject};
 
-    /// Topics, each with what is so of it.
+    /// Topics, each with the statements that hold for it.
     struct Topics(Vec<(Topic, Vec<TopicDemand>)>);
 
     impl Topics {
@@ -280,7 +281,7 @@ mod tests {
         Refresh::new(&ClientConfig::new(Vec::new()), retry)
     }
 
-    /// Asks until nothing is due, and answers; how many topics each question was about.
+    /// Asks until nothing is due, and answers; returns the number of topics of each question.
     fn ask(refresh: &mut Refresh, topics: &Topics, now: &mut Instant) -> Vec<usize> {
         let mut asked = Vec::new();
         while refresh.is_due(topics, *now) {

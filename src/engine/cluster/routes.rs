@@ -1,5 +1,5 @@
-//! Which connections to open: to the brokers that something waits for, and, for what any broker can answer, to one
-//! that is known or a bootstrap address, in turn.
+//! Decides which connections to open: to the brokers that something waits for, and, for requests that any broker can
+//! answer, to a known broker or a bootstrap address, in turn.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::link::{Link, Peer};
 use super::links::Links;
 use crate::deadline::Deadline;
 
-/// The round of bootstrap addresses and brokers that may be asked for what any of them can answer.
+/// The round of bootstrap addresses and brokers, for requests that any of them can answer.
 #[derive(Debug)]
 pub struct Routes {
     /// The place in the round.
     turn: usize,
-    /// Since when something that any broker can answer has no answer, and when the last connection for that alone was
-    /// begun.
+    /// The time since which a request that any broker can answer has no answer, and the time at which the last
+    /// connection for it alone was begun.
     wanting_since: Option<Instant>,
     last_attempt: Option<Instant>,
 }
@@ -30,7 +30,7 @@ impl Routes {
         Self { turn, wanting_since: None, last_attempt: None }
     }
 
-    /// Since when a request that any broker can answer waits for its turn or its answer; `None` if none does.
+    /// Notes if a request that any broker can answer waits for its turn or its answer, and since when.
     pub fn note_wanting(&mut self, wanting: bool, now: Instant) {
         if wanting {
             self.wanting_since.get_or_insert(now);
@@ -39,7 +39,7 @@ impl Routes {
         }
     }
 
-    /// Whom to connect to for a request that any broker can answer, while none is ready for it.
+    /// The broker or address to connect to for a request that any broker can answer, while none is ready for it.
     pub fn next(&mut self, links: &Links, demand: &impl Demand, now: Instant) -> Option<Peer> {
         if is_one_on_its_way(links, demand) && !self.next_turn().passed(now) {
             return None;
@@ -49,8 +49,8 @@ impl Routes {
         Some(peer)
     }
 
-    /// When there is something to do about the links without any input; `needs_any` says that a request waits that any
-    /// broker can answer, and none is ready for it.
+    /// The moment at which there is something to do about the links without any input; `needs_any` says that a request
+    /// waits that any broker can answer, and none is ready for it.
     #[must_use]
     pub fn next_deadline(&self, links: &Links, demand: &impl Demand, needs_any: bool) -> Deadline {
         // While one address hangs the next one gets its turn.
@@ -67,7 +67,7 @@ impl Routes {
         earliest
     }
 
-    /// When another address is tried beside the connection that is on its way.
+    /// The moment at which another address is tried beside the connection that is on its way.
     fn next_turn(&self) -> Deadline {
         let after = |moment: Option<Instant>| {
             moment.map_or(Deadline::NEVER, |moment| Deadline::after(moment, NEXT_ADDRESS_AFTER))
@@ -92,7 +92,7 @@ impl Routes {
     }
 }
 
-/// Whether a connection is on its way, or will be at once, because something waits for that broker.
+/// `true` if a connection is on its way, or will be at once, because something waits for that broker.
 fn is_one_on_its_way(links: &Links, demand: &impl Demand) -> bool {
     links.iter().any(|(peer, link)| {
         let wanted = || peer.is_node_of(|node| demand.needs_node(node));
@@ -100,8 +100,8 @@ fn is_one_on_its_way(links: &Links, demand: &impl Demand) -> bool {
     })
 }
 
-/// Whether this is a bootstrap address, and that of a broker's own link, too, which is enough unless it must not be
-/// used for long.
+/// `true` if this is a bootstrap address that is also the address of a broker's own link, which is enough unless that
+/// link must not be used for long.
 fn is_led_to_twice(links: &Links, peer: Peer, link: &Link) -> bool {
     let same = |node: &Link| node.listed && node.address == link.address && !node.is_throttled();
     matches!(peer, Peer::Seed(_)) && links.to_nodes().any(same)

@@ -12,7 +12,7 @@
 pub struct Window {
     /// Bytes that were answered, as far as they count.
     carried: usize,
-    /// Whether a loss is not made up for yet.
+    /// `true` while a loss is not made up for.
     has_lost: bool,
 }
 
@@ -24,13 +24,13 @@ impl Window {
         self.has_lost &= self.carried < ENOUGH;
     }
 
-    /// Notes that something was lost without an answer.
+    /// Notes that a connection ended with bytes without an answer.
     pub fn lost(&mut self) {
         self.carried /= 2;
         self.has_lost = true;
     }
 
-    /// How many bytes there may be; `None` if any number.
+    /// The number of bytes that may be without an answer; `None` for any number.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Option<usize> {
@@ -40,22 +40,23 @@ impl Window {
         (self.carried < STARTED).then(|| FIRST + self.carried / 2)
     }
 
-    /// How large a batch may be; `None` if as large as any. Only a loss makes batches smaller: one alone always goes.
+    /// The largest batch; `None` if any size will do. Only a loss makes batches smaller: one alone always goes.
     #[must_use]
     pub fn batch_bytes(&self) -> Option<usize> {
         self.bytes().filter(|_| self.has_lost).map(|bytes| bytes / 2)
     }
 }
 
-/// What a new link begins with: far above what the network itself begins with.
+/// The window of a new link: far above the window with which the network itself begins.
 const FIRST: usize = 256 * 1024;
-/// A link that has carried so much without a loss is not bounded any more: with one half of it on its way, it was not.
+/// A link that has carried this much without a loss is not bounded any more: half of it could be on its way, and
+/// nothing was lost.
 const STARTED: usize = 16 * 1024 * 1024;
-/// The share of what was carried that may be lost.
+/// The share of the carried bytes that may be lost.
 const SHARE: usize = 32;
-/// With so little at a time any link that is of use gets something through.
+/// With this little at a time any link that is of use gets something through.
 const LEAST: usize = 32 * 1024;
-/// A link that has carried so much since a loss is not bounded any more.
+/// A link that has carried this much since a loss is not bounded any more.
 const ENOUGH: usize = 512 * 1024 * 1024;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! When to look at a partition again, or at a whole topic (partition -1): one moment for each.
+//! The moments at which to look at a partition again, or at a whole topic (partition -1): one moment for each.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::deadline::Deadline;
 
-/// The moments, the earliest first. What a moment is of keeps it, too.
+/// The moments, the earliest first. The partition or topic of a moment keeps it, too.
 #[derive(Debug, Default)]
 pub struct Alarms {
     set: BTreeSet<(Instant, u32, i32)>,
@@ -23,7 +23,7 @@ impl Alarms {
         }
     }
 
-    /// What to look at now, once for each alarm.
+    /// The next partition or topic to look at now, once for each alarm.
     pub fn next_due(&mut self, now: Instant) -> Option<(u32, i32)> {
         let &(moment, topic, number) = self.set.first()?;
         if moment > now {
@@ -33,7 +33,7 @@ impl Alarms {
         Some((topic, number))
     }
 
-    /// When the next one goes off.
+    /// The moment at which the next one goes off.
     #[must_use]
     pub fn next_deadline(&self) -> Deadline {
         self.set.first().map_or(Deadline::NEVER, |(moment, ..)| Deadline::at(*moment))

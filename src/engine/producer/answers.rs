@@ -73,7 +73,7 @@ impl ProducerEngine {
         answer: ProduceResponse,
         now: Instant,
     ) {
-        // KIP-951: where the new leaders are.
+        // KIP-951: the addresses of the new leaders.
         let (cluster, waiting) = self.cluster_and_demand();
         cluster.take_brokers(peer, &answer.node_endpoints, &waiting, now);
         self.heed_news(now);
@@ -153,7 +153,7 @@ impl ProducerEngine {
         None
     }
 
-    /// What follows from a refusal, which it returns unless it was expected, or is no more than smaller batches.
+    /// Acts on a refusal. Returns it, unless it was expected or only makes batches smaller.
     fn refused(
         &mut self,
         (peer, random): (Peer, u64),
@@ -188,7 +188,7 @@ impl ProducerEngine {
             self.topics.get_mut(topic as usize)?.refused_size(len, now);
         }
         let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
-        // Of a topic that is known to be gone nothing else is expected.
+        // A refusal is expected if the topic is known to be gone.
         let (doubt, mut expected) = (verdict.doubt, partition.is_anew());
         let settled = &mut self.settled;
         let freed = match verdict.action {
@@ -206,7 +206,7 @@ impl ProducerEngine {
                     Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch && !expected => {
                         partition.lead_by(leader, epoch);
                     }
-                    // It speaks of a leader that was left already.
+                    // It is about a leader that was left already.
                     _ if moved => {}
                     _ => self.cluster.want_metadata(),
                 }
@@ -280,7 +280,8 @@ impl ProducerEngine {
     }
 }
 
-/// The records of a batch of `count` that the broker refuses, in their order and each once, with what it said of them.
+/// The records of a batch of `count` that the broker refuses, in their order and each once, with the broker's words
+/// about them.
 fn culprits_in_order(result: &PartitionResult, count: u32) -> Vec<(u32, Option<&str>)> {
     let mut culprits: Vec<(u32, Option<&str>)> = result
         .record_errors

@@ -17,42 +17,42 @@ use crate::wire::frame::{ConnId, CorrelationId};
 #[derive(Debug)]
 pub struct Batch {
     body: Body,
-    /// Until when it takes messages.
+    /// The moment until which it takes messages.
     pub takes_until: Deadline,
-    /// What only some messages have.
+    /// The extras of the few messages that have some.
     pub extras: Extras,
-    /// Bytes of those that have gone out with a report.
+    /// Bytes of the extras that have gone out with a report.
     reported: usize,
     /// Ticket of its oldest message.
     pub first_ticket: u64,
-    /// When its first message became due.
+    /// The time at which its first message became due.
     pub due: Instant,
-    /// When its messages fail.
+    /// The moment at which its messages fail.
     pub deadline: Deadline,
     /// Whether that was put off, because nobody had looked for its answer.
     pub was_extended: bool,
     /// What its messages hold in the queue, and what it takes beside them, until it is first written; zero messages
     /// once they let go.
     pub queued: Queued,
-    /// Whether it waits, or for which answer.
+    /// Its state: waiting, or in flight with a request.
     pub state: BatchState,
     /// Leader and leader epoch that it was last sent to.
     pub sent_to: (i32, i32),
     /// Attempts that were made.
     pub attempts: u32,
-    /// Whether its first byte was ever accepted by a socket.
+    /// `true` if its first byte was ever accepted by a socket.
     pub written: bool,
-    /// What its attempts leave open, under the stamp that it has.
+    /// The doubt that its attempts leave, under the stamp that it has.
     pub doubt: Doubt,
-    /// Whether it may be in the log of a topic that was deleted and has another of its name now.
+    /// `true` if it may be in the log of a topic that was deleted and whose name another topic has now.
     pub in_deleted: bool,
-    /// Whether its messages were already reported, possibly written: it is only kept to settle its sequence.
+    /// `true` if its messages were already reported as possibly written: it is only kept to settle its sequence.
     pub ghost: bool,
     /// Whether a broker answered it with a code that nobody knows.
     pub had_unknown_code: bool,
     /// Whether it goes out again under the next epoch, because something before it did not get its sequence.
     pub restamp: bool,
-    /// What the last attempt met.
+    /// The error of the last attempt.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     /// Producer id, epoch and sequence that it was first sent with.
     pub stamp: Option<Stamp>,
@@ -69,7 +69,7 @@ pub struct Queued {
     pub bytes: usize,
 }
 
-/// Whether a batch waits to be sent.
+/// The state of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchState {
     /// It waits for its turn.
@@ -113,14 +113,15 @@ impl Batch {
         }
     }
 
-    /// Whether it takes a message that is due since then.
+    /// `true` if it takes a message that became due at this time.
     #[inline]
     #[must_use]
     pub fn takes(&self, due: Instant) -> bool {
         self.takes_until.moment().is_none_or(|until| due <= until)
     }
 
-    /// A batch that callers have begun; it takes more. `queued` is what its messages hold in the queue.
+    /// A batch that callers have begun; it takes more messages. `queued` is the places that its messages hold in the
+    /// queue.
     #[must_use]
     pub fn of_run(records: BatchBuilder, extras: Extras, queued: usize, first_ticket: u64, due: Instant) -> Self {
         let mut batch = Self::new(Vec::new(), first_ticket, due, Deadline::NEVER);
@@ -130,7 +131,7 @@ impl Batch {
     }
 
     /// Appends a message, if the batch is open and has at most `max` bytes with it, or if it is the first. Returns
-    /// whether it was. `queued` is what it holds in the queue.
+    /// `true` if it was appended. `queued` is the bytes that it holds in the queue.
     #[inline]
     #[must_use = "what was not appended goes elsewhere"]
     pub fn append(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, queued: usize, max: usize) -> bool {
@@ -147,7 +148,7 @@ impl Batch {
         true
     }
 
-    /// How many messages.
+    /// The number of messages.
     #[must_use]
     pub fn count(&self) -> u32 {
         match &self.body {
@@ -174,7 +175,7 @@ impl Batch {
         }
     }
 
-    /// Bytes that it holds in the buffer once it was sent: those of the memory that it has.
+    /// Bytes that it holds in the buffer once it was sent: the memory that it has.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
         let memory = match &self.body {
@@ -195,7 +196,7 @@ impl Batch {
         }
     }
 
-    /// Gives it memory of its size, if it takes messages and has far more, and returns what it had.
+    /// Gives it memory of its size, if it takes messages and has far more, and returns the memory that it had.
     pub fn fit(&mut self) -> Option<Vec<u8>> {
         match &mut self.body {
             Body::Open(builder) if builder.is_wasteful() => Some(builder.fit()),
@@ -203,13 +204,13 @@ impl Batch {
         }
     }
 
-    /// Whether it has no message.
+    /// `true` if it has no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count() == 0
     }
 
-    /// Whether an answer is awaited.
+    /// `true` if an answer is awaited.
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
         matches!(self.state, BatchState::InFlight(..))
@@ -239,7 +240,7 @@ impl Batch {
         }
     }
 
-    /// Whether its messages may be in a log, if an attempt under its stamp did or did not leave a doubt.
+    /// `Possibly` if its messages may be in a log; `doubtful` says that an attempt under its stamp left a doubt.
     #[must_use]
     pub fn persistence(&self, doubtful: bool) -> Persistence {
         if doubtful || self.in_deleted { Persistence::Possibly } else { Persistence::No }
@@ -254,7 +255,7 @@ impl Batch {
         self.state = BatchState::Waiting;
     }
 
-    /// Its records and what only some messages have.
+    /// Its records and extras.
     #[must_use]
     pub fn into_parts(mut self) -> (Records, Extras) {
         self.seal();

@@ -1,13 +1,13 @@
-//! The memory of finished batches, for the next ones. Bounded in what it keeps, and in what it has lent to batches that
-//! may stay small: with many partitions and no leader, each would keep a large buffer for few bytes.
+//! The memory of finished batches, for the next ones. Bounds the memory that it keeps, and the memory that it has lent
+//! to batches that may stay small: with many partitions and no leader, each would keep a large buffer for few bytes.
 
 use std::collections::VecDeque;
 
-/// Buffers that no batch is in, and who has taken one.
+/// Spare buffers, and the batches that have taken one.
 #[derive(Debug)]
 pub struct Buffers {
     spare: Vec<Vec<u8>>,
-    /// What the spare ones hold, and may hold.
+    /// The bytes that the spare buffers hold, and may hold.
     bytes: usize,
     most_bytes: usize,
     /// A buffer that was made for one huge message would be kept for small ones.
@@ -31,7 +31,7 @@ pub struct Lease {
 }
 
 impl Buffers {
-    /// None yet, for batches of so many bytes that are sent from a buffer of so many.
+    /// No buffer yet, for batches of this size that are sent from a buffer of this size.
     pub fn new(batch_bytes: usize, buffer_bytes: usize) -> Self {
         let most_bytes = MOST_BYTES.min(buffer_bytes / 4);
         let most_each = batch_bytes.saturating_mul(2);

@@ -1,4 +1,5 @@
-//! What is in the way of a topic's messages, and of a partition's: for the errors that they end with, and for callers.
+//! The errors in the way of a topic's messages, and of a partition's: for the errors that they end with, and for
+//! callers.
 
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use crate::engine::cluster::link::Peer;
 use crate::error::DeliveryErrorKind;
 
 impl ProducerEngine {
-    /// What kept messages from being delivered last. Each topic, partition and broker has its own, which its own
-    /// success ends.
+    /// The error that last kept messages from being delivered. Each topic, partition and broker has its own, which its
+    /// own success ends.
     #[must_use]
     pub fn last_error(&self) -> Option<&Arc<DeliveryErrorKind>> {
         self.cluster.causes().last()
@@ -27,14 +28,15 @@ impl ProducerEngine {
         }
     }
 
-    /// What is in the way of a topic's messages, or of whoever asked for it, until its metadata is there.
+    /// The error in the way of a topic's messages, or of a caller that asked for it, until its metadata is there.
     #[must_use]
     pub fn cause_of_topic(&self, topic: u32) -> Option<&Arc<DeliveryErrorKind>> {
         self.topics.get(topic as usize)?.last_error.as_ref()
     }
 
-    /// What is in the way of the messages of a partition, or of those that wait for the metadata of a topic (partition
-    /// -1): of itself, and of what lies between. What a batch met itself stands between the two.
+    /// The errors in the way of the messages of a partition, or of those that wait for the metadata of a topic
+    /// (partition -1): the error of the partition or topic itself, and the error of the way to it. A batch's own error
+    /// stands between the two.
     pub(super) fn causes_of(&self, topic: u32, number: i32) -> Ways {
         let Some(state) = self.topics.get(topic as usize) else { return (None, None) };
         let partition = usize::try_from(number).ok().and_then(|number| state.partitions.get(number));
@@ -44,7 +46,7 @@ impl ProducerEngine {
         let causes = self.cluster.causes();
         let quota = leader.and_then(|leader| causes.last_of(|about| about == Subject::Quota(leader)));
         let way = link.and_then(|link| link.last_error.as_ref()).or(quota).or_else(|| {
-            // Without a link to the leader it is any broker that could tell of it.
+            // Without a link to the leader, any broker could tell of it.
             causes.last_of(|about| match about {
                 Subject::Metadata | Subject::Identity => true,
                 Subject::Broker(_) | Subject::Quota(_) => link.is_none(),
@@ -55,5 +57,5 @@ impl ProducerEngine {
     }
 }
 
-/// What is in the way of a message: what its topic or partition lacks, and what is wrong with the brokers.
+/// The errors in the way of a message: the one of its topic or partition, and the one of the brokers.
 pub(super) type Ways = (Option<Arc<DeliveryErrorKind>>, Option<Arc<DeliveryErrorKind>>);

@@ -1,4 +1,4 @@
-//! A delivered batch on its way to the callback: what each of its messages is told, without their records.
+//! A delivered batch on its way to the callback: the receipts of its messages, without their records.
 //!
 //! The delivery thread may be far behind. If the records waited for it, each new batch would need new memory, which is
 //! slow and in no cache; so their memory goes to the next batch at once.
@@ -21,7 +21,7 @@ pub struct DeliveredBatch {
     held: Amount,
 }
 
-/// What the broker said of a delivered batch.
+/// The broker's receipt for a delivered batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
     /// Offset of the first message.
@@ -54,7 +54,7 @@ impl DeliveredBatch {
         (Self { topic, partition, ack, times, extras, held }, buffer)
     }
 
-    /// What it holds in the buffer until its callbacks have returned.
+    /// The amount that it holds in the buffer until its callbacks have returned.
     #[must_use]
     pub fn held(&self) -> Amount {
         self.held
@@ -78,7 +78,7 @@ impl DeliveredBatch {
                 return;
             }
             delivered.offset = ack.base_offset.map(|base| base.saturating_add(i64::from(index)));
-            // With acks 0 nobody says what was stored.
+            // With acks 0 no broker tells what was stored.
             delivered.timestamp =
                 ack.base_offset.map(|_| Timestamp::from_millis(ack.log_append_time.unwrap_or(create_time)));
             delivered.tag = extra.map_or(0, |extra| extra.tag);

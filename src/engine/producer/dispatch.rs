@@ -11,7 +11,7 @@ use crate::wire::Api;
 use crate::wire::produce::{self, ProduceBatch, ProduceRequest};
 
 impl ProducerEngine {
-    /// Sends what can be sent.
+    /// Sends all requests that can be sent.
     pub(super) fn dispatch(&mut self, now: Instant) {
         if self.identity.current().is_err() {
             return;
@@ -41,7 +41,7 @@ impl ProducerEngine {
         true
     }
 
-    /// Which partitions go into the next request to a broker, ascending; `None` if none can.
+    /// The partitions that go into the next request to a broker, ascending; `None` if none can.
     fn choose_batches(&mut self, node: i32, version: i16, bound: Bound, now: Instant) -> Option<Chosen> {
         let mut chosen = Chosen { partitions: Vec::new(), ids: true };
         let mut bytes = produce::request_overhead(&self.client.client_id);
@@ -79,8 +79,8 @@ impl ProducerEngine {
         (!chosen.partitions.is_empty()).then_some(chosen)
     }
 
-    /// Whether beside what is held, and `more`, so much may be sent. One batch always may, or nothing would ever
-    /// leave.
+    /// `true` if `batch` may be sent beside the amount that is held, and `more`. One batch always may, or nothing would
+    /// ever leave.
     fn has_room(&self, more: Amount, batch: Amount) -> bool {
         let mut held = self.send_queue.held();
         held.add(more);
@@ -89,7 +89,7 @@ impl ProducerEngine {
         alone || !self.is_above_bound(held)
     }
 
-    /// Whether more is held than may be.
+    /// `true` if more is held than may be.
     pub(super) fn is_overfull(&self) -> bool {
         self.is_above_bound(self.send_queue.held())
     }
@@ -106,7 +106,7 @@ impl ProducerEngine {
         let mut parts = Vec::with_capacity(partitions.len());
         for (topic, number, pick) in partitions {
             let Some(partition) = self.topics[topic as usize].partition(number) else { continue };
-            // What it has left goes behind the others.
+            // A partition that has more to send goes behind the others.
             self.send_queue.unlist(&mut partition.place);
             if let Some((header, records)) = partition.send(pick, current, conn, correlation) {
                 sent.push((topic, number));
@@ -137,20 +137,20 @@ impl ProducerEngine {
     }
 }
 
-/// How much may go to a broker now, as its link has shown.
+/// The bytes that may go to a broker now, as its link has shown.
 #[derive(Clone, Copy)]
 struct Bound {
     /// Bytes of a new batch.
     batch: usize,
     /// Bytes that may be on their way, beside those that are; `None` for any number.
     room: Option<usize>,
-    /// Whether any are.
+    /// `true` if some are on their way.
     busy: bool,
 }
 
-/// What goes into one request.
+/// The batches of one request.
 struct Chosen {
     partitions: Vec<(u32, i32, Pick)>,
-    /// Whether every topic has an id.
+    /// `true` if every topic has an id.
     ids: bool,
 }

@@ -1,4 +1,4 @@
-//! What happens on connections and with the time, and what it means for batches: what a driver sees of the engine.
+//! The events of connections and of time, and their effect on batches: the side of the engine that a driver sees.
 
 use std::time::Instant;
 
@@ -103,7 +103,7 @@ impl ProducerEngine {
         }
     }
 
-    /// Takes in what the cluster has met.
+    /// Takes in the news of the cluster.
     pub(super) fn heed_news(&mut self, now: Instant) {
         while let Some(news) = self.cluster.next_news() {
             match news {
@@ -120,7 +120,7 @@ impl ProducerEngine {
         }
     }
 
-    /// What was in flight on a connection that ended goes out again.
+    /// The batches in flight on a connection that ended go out again.
     fn retry_all(&mut self, conn: ConnId, lost: Lost, now: Instant) {
         for (request, started) in lost.requests {
             for (topic, number) in request.partitions {
@@ -137,8 +137,8 @@ impl ProducerEngine {
         }
     }
 
-    /// Without acks the end of a connection is all that a broker says of an error: perhaps it no longer leads, and who
-    /// does is asked before the next message.
+    /// Without acks the end of a connection is the only sign of an error at the broker: perhaps it no longer leads, so
+    /// the engine asks for the leader before the next message.
     fn doubt_leader(&mut self, peer: Peer, now: Instant) {
         if self.config.required_acks != RequiredAcks::None {
             return;

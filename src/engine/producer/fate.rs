@@ -25,7 +25,7 @@ pub struct BatchFate {
     outcome: Outcome,
 }
 
-/// How a batch ended: what the broker said, or why it failed and whether it may be in the log.
+/// The end of a batch: the broker's receipt, or the reason why it failed with the possibility that it is in the log.
 pub type Outcome = Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>;
 
 impl BatchFate {
@@ -38,31 +38,32 @@ impl BatchFate {
         Self { topic, partition, records, extras, outcome }
     }
 
-    /// How many messages.
+    /// The number of messages.
     #[must_use]
     pub fn count(&self) -> usize {
         self.records.count() as usize
     }
 
-    /// Whether they were delivered.
+    /// `true` if they were delivered.
     #[must_use]
     pub fn is_delivered(&self) -> bool {
         self.outcome.is_ok()
     }
 
-    /// Why they were not delivered, and whether they may be in the log.
+    /// The reason why they were not delivered, and the possibility that they are in the log.
     #[must_use]
     pub fn error(&self) -> Option<(&Arc<DeliveryErrorKind>, Persistence)> {
         self.outcome.as_ref().err().map(|(kind, persistence)| (kind, *persistence))
     }
 
-    /// Whether any message has a handle.
+    /// `true` if any message has a handle.
     #[must_use]
     pub fn has_slots(&self) -> bool {
         self.extras.has_slots()
     }
 
-    /// What the messages hold in the buffer until their callbacks have returned: the memory that they have now.
+    /// The amount that the messages hold in the buffer until their callbacks have returned: the memory that they have
+    /// now.
     #[must_use]
     pub fn held(&self) -> Amount {
         let bytes = BATCH + self.records.memory() + self.extras.bytes();
@@ -96,13 +97,14 @@ impl BatchFate {
         self.extras.iter().filter_map(|extra| self.extras.slot(Some(extra)))
     }
 
-    /// How it ended, for the simulation to falsify.
+    /// Its end, for the simulation to falsify.
     #[cfg(feature = "_internal")]
     pub fn outcome_mut(&mut self) -> &mut Outcome {
         &mut self.outcome
     }
 
-    /// What the callback is told of a delivered batch, and the memory of its records for the next one, if it is free.
+    /// The part of a delivered batch that the callback is told, and the memory of its records for the next batch, if it
+    /// is free.
     ///
     /// # Errors
     /// The fate, if the batch failed.
@@ -115,8 +117,8 @@ impl BatchFate {
         }
     }
 
-    /// Puts the fates of messages with handles there; failures only where somebody still has the handle, and
-    /// `into_errors` leaves those out then.
+    /// Puts the fates of messages with handles into their slots. A failure goes there only if the handle is still
+    /// there, and `into_errors` then leaves it out.
     pub fn tell_handles(&mut self) {
         let why = match &self.outcome {
             Ok(Ack { base_offset, log_append_time }) => {
@@ -157,19 +159,19 @@ pub struct FailedMessages {
     cursor: Cursor,
 }
 
-/// How far the messages of a batch were read.
+/// The position of a reader in the messages of a batch.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
     /// The next message, and where its record begins.
     index: u32,
     at: usize,
-    /// Which of the extras is the next.
+    /// The index of the next extra.
     extra: usize,
-    /// How many are still to come.
+    /// The number of messages that are still to come.
     left: usize,
 }
 
-/// The next message of a batch: its time, where its tail is, and what it has beside its record.
+/// The next message of a batch: its time, its tail's position, and its extra.
 struct Next<'a> {
     create_time: i64,
     tail: Range<usize>,
@@ -203,7 +205,7 @@ impl FailedMessages {
         self.fate.held().bytes
     }
 
-    /// Drops so many of those that are still to come, without making messages of them. Returns how many there were.
+    /// Drops messages that are still to come, without decoding them. Returns the number of dropped ones.
     pub fn drop_first(&mut self, messages: usize) -> usize {
         let dropped = messages.min(self.cursor.left);
         if dropped == self.cursor.left {

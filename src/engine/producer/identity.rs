@@ -5,7 +5,7 @@ use crate::config::ProducerConfig;
 use crate::deadline::Deadline;
 use crate::wire::frame::ConnId;
 
-/// Who this producer is to the brokers.
+/// The producer's identity towards the brokers.
 #[derive(Debug)]
 pub struct Identity {
     pub(super) needed: bool,

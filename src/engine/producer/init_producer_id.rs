@@ -1,4 +1,4 @@
-//! When to ask for a producer id, and what the answer means.
+//! Asks for a producer id when one is needed, and judges the answer.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,7 +31,7 @@ impl ProducerEngine {
     pub(super) fn identity_deadline(&self) -> Deadline {
         let identity = &self.identity;
         let waits = self.identity.current().is_err() && identity.asked.is_none() && self.unfinished > 0;
-        // Without a connection it is that which has to be waited for.
+        // Without a connection the wait is for the connection.
         if waits && self.cluster.any_ready().is_some() { identity.not_before } else { Deadline::NEVER }
     }
 
@@ -77,8 +77,8 @@ impl ProducerEngine {
         self.identity.not_before = Deadline::after(now, pause);
     }
 
-    /// A missing right ends what waits, and not the producer: it may be granted while the program runs. Until then
-    /// messages ask for the id, but not often.
+    /// A missing right ends the messages that wait, and not the producer: the right may be granted while the program
+    /// runs. Until then messages ask for the id, but not often.
     fn identity_denied(&mut self, cause: DeliveryErrorKind, now: Instant) {
         let why = Arc::new(cause);
         self.identity.not_before = Deadline::after(now, self.config.retry_backoff_max);

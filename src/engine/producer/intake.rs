@@ -51,8 +51,8 @@ impl ProducerEngine {
         self.reschedule_fresh(now);
     }
 
-    /// Makes a batch of the chunk as it is, if it is a run to a topic that is known, and its partition, or the one
-    /// whose turn it is, wants it so. Its messages are due since `due`.
+    /// Makes a batch of the chunk as it is, if it is a run to a known topic, and if its partition, or the partition
+    /// whose turn it is, takes it so. Its messages are due since `due`.
     fn append_run(&mut self, chunk: &mut Chunk, due: Instant) -> bool {
         let len = chunk.records.len();
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
@@ -67,7 +67,7 @@ impl ProducerEngine {
         if !partition.has_unsent() {
             self.send_queue.fresh(index, number);
         }
-        // A large buffer is not spent on few bytes, nor one that leaves much unused where it is soon copied.
+        // A large buffer is not spent on few bytes. Nor is a buffer that leaves much unused where a copy is quick.
         let few = chunk.records.capacity() > MOST_SPARE * len || (len < SOON_COPIED && chunk.records.is_wasteful());
         let buffer = if few { chunk.records.fit() } else { self.buffers.take() };
         let (records, extras, queued) = chunk.take_run(buffer);
@@ -78,7 +78,7 @@ impl ProducerEngine {
     }
 
     /// Keeps the chunk as it is until the metadata of its topic is there, if it is a run to one topic, and not small:
-    /// what many small ones take beside their messages would be many times these.
+    /// many small ones would take many times the memory of their messages.
     fn park_run(&mut self, chunk: &mut Chunk, now: Instant) -> bool {
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| !topic.is_known()) else { return false };
@@ -112,7 +112,7 @@ impl ProducerEngine {
         chunk.taken += 1;
     }
 
-    /// Appends what waited for the metadata of a topic that is known now.
+    /// Appends the messages that waited for the metadata of a topic that is known now.
     pub(super) fn unpark(&mut self, topic: u32, now: Instant) {
         for (mut chunk, due) in std::mem::take(&mut self.topics[topic as usize].parked) {
             self.released.bytes += BATCH;
@@ -126,13 +126,13 @@ impl ProducerEngine {
         self.reschedule_fresh(now);
     }
 
-    /// Fails all that waits for the metadata of a topic.
+    /// Fails all messages that wait for the metadata of a topic.
     pub(super) fn fail_parked(&mut self, topic: u32, why: &Arc<DeliveryErrorKind>) {
         let runs = self.topics[topic as usize].parked.len();
         self.fail_oldest_parked(topic, runs, why);
     }
 
-    /// Fails the oldest so many runs of what waits for the metadata of a topic.
+    /// Fails the oldest `runs` runs of messages that wait for the metadata of a topic.
     pub(super) fn fail_oldest_parked(&mut self, topic: u32, runs: usize, why: &Arc<DeliveryErrorKind>) {
         let state = &mut self.topics[topic as usize];
         let parked: Vec<(Chunk, Instant)> = state.parked.drain(..runs).collect();
@@ -162,7 +162,7 @@ impl ProducerEngine {
         groups.into_iter().for_each(|(partition, batch)| self.fail_group(topic, partition, batch, why));
     }
 
-    /// Gives messages to one partition, or to none, that are in no batch, their fate.
+    /// Gives messages that are in no batch, to one partition or to none, their fate.
     fn fail_group(&mut self, topic: u32, partition: Option<i32>, batch: Batch, why: &Arc<DeliveryErrorKind>) {
         let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
         let number = (topic, partition.unwrap_or(-1));
@@ -170,9 +170,9 @@ impl ProducerEngine {
         self.settle();
     }
 
-    /// Puts one message where it belongs: a batch, the list of those that wait for metadata, or the fates. A key has
-    /// already chosen the partition of a `lane`, and it stays with that if the number of partitions has changed since:
-    /// in another partition, the message would come behind later ones that were in another lane.
+    /// Puts one message into a batch, the list of those that wait for metadata, or the fates. In a `lane` a key has
+    /// already chosen the partition, and the message stays with that if the number of partitions has changed since: in
+    /// another partition it would come behind later ones that were in another lane.
     #[inline]
     fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, (lane, anywhere): (Option<i32>, bool)) {
         let index = entry.topic;
@@ -315,8 +315,8 @@ fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, NewMess
     }
 }
 
-/// Keeps a message until the metadata of its topic is there, together with the last ones if it can; as a batch, what is
-/// kept together fails together. Returns whether it is the first of others.
+/// Keeps a message until the metadata of its topic is there, together with the last ones if it can; messages that are
+/// kept together fail together, like a batch. Returns `true` if it is the first of its group.
 fn park(
     topic: &mut TopicState,
     rules: PartitionRules,

@@ -1,4 +1,4 @@
-//! Where topics and their leaders are: what brokers tell of them. The `cluster` asks.
+//! The places of topics and their leaders: takes in the topics of metadata. The `cluster` asks for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,22 +14,22 @@ use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::metadata::{PartitionMetadata, TopicMetadata};
 
-/// Without topic ids nobody can tell a stale answer from one about a topic that was made anew; after so many an older
-/// epoch, or a smaller number of partitions, is believed.
+/// Without topic ids nobody can tell a stale answer from one about a topic that was made anew; after this many such
+/// answers an older epoch, or a smaller number of partitions, is believed.
 const STALE_ANSWERS: u32 = 5;
 
-/// For how long a caller's wish to know a topic keeps the engine asking; the driver repeats it.
+/// The time for which a caller's request to know a topic keeps the engine asking; the driver repeats it.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 
 impl ProducerEngine {
-    /// Makes the engine fetch metadata, whether or not it needs any.
+    /// Makes the engine fetch metadata, even if it needs none.
     #[cfg(any(test, feature = "_internal"))]
     pub fn ask_for_metadata(&mut self) {
         self.cluster.ask_for_metadata();
     }
 
-    /// How many partitions the topic has; `None` while that is not known. Asking makes the engine find out, for
-    /// some seconds.
+    /// The number of partitions of the topic; `None` while it is not known. A call makes the engine find out, for some
+    /// seconds.
     pub fn partition_count(&mut self, topic: u32, now: Instant) -> Option<i32> {
         let state = self.topics.get_mut(topic as usize)?;
         if state.is_known() {
@@ -42,7 +42,7 @@ impl ProducerEngine {
         None
     }
 
-    /// Takes in what a broker told of topics.
+    /// Takes in the topics of a broker's answer.
     pub(super) fn take_topics(&mut self, peer: Peer, topics: &[TopicMetadata], now: Instant) {
         for topic in topics {
             let index = self.by_name.get(&*topic.name).or_else(|| self.by_id.get(&topic.id?)).copied();
@@ -54,7 +54,7 @@ impl ProducerEngine {
         cluster.took_topics(&waiting, now);
     }
 
-    /// Looks at a topic whose alarm went off: fails what has waited too long for its metadata.
+    /// Looks at a topic whose alarm went off: fails the messages that have waited too long for its metadata.
     pub(super) fn visit_topic(&mut self, index: u32, now: Instant) {
         let (timeout, grace) = (self.config.delivery_timeout, self.config.unknown_topic_grace);
         let Some(topic) = self.topics.get_mut(index as usize) else { return };
@@ -89,7 +89,7 @@ impl ProducerEngine {
             next = next.min(Deadline::after(*due, self.config.delivery_timeout));
         }
         if let Some(moment) = next.moment() {
-            // Never for the past again: what was due has just been judged.
+            // Never for the past again: all that was due has just been judged.
             let moment = moment.max(now + Duration::from_millis(1));
             self.alarms.set(&mut topic.alarm, (moment, index, -1));
         }
@@ -143,12 +143,12 @@ impl ProducerEngine {
         self.tell_held_up(index);
     }
 
-    /// Callers learn whether anything can be sent to the topic.
+    /// Tells callers if messages can be sent to the topic.
     pub(super) fn tell_held_up(&mut self, index: u32) {
         let topic = &mut self.topics[index as usize];
         let why = topic.cause().cloned();
         let is_news = why.as_ref().map(Arc::as_ptr) != topic.held_up.as_ref().map(Arc::as_ptr);
-        // The same once more says that none of its messages is left, so that the next one may find out.
+        // The same reason once more says that none of its messages is left, so that the next one may find out.
         if is_news || (why.is_some() && !topic.has_messages()) {
             topic.held_up.clone_from(&why);
             self.held_up.retain(|(topic, _)| *topic != index);
@@ -240,9 +240,9 @@ impl ProducerEngine {
 
     /// The topic was deleted and made anew, perhaps with fewer partitions.
     ///
-    /// What waits for a partition that is gone fails, also where it was not the caller who chose it: a batch does not
-    /// remember that, and messages that were placed anew would come behind later ones of the same thread. They come
-    /// back without a partition, so that they can be produced again.
+    /// A message that waits for a partition that is gone fails, even if the caller did not choose the partition: a
+    /// batch does not note who chose it, and messages that got another partition would come behind later ones of the
+    /// same thread. They come back without a partition, so that they can be produced again.
     fn recreate(&mut self, index: u32, id: Option<[u8; 16]>, count: usize, now: Instant) {
         self.rename(index, id);
         let topic = &mut self.topics[index as usize];
@@ -281,7 +281,7 @@ impl ProducerEngine {
         topic.former_ids.extend(topic.id.take().filter(|old| Some(*old) != id));
     }
 
-    /// Fails what is in a partition that is gone: with `anew` what may be in the log, which is gone as well.
+    /// Fails the messages of a partition that is gone: with `anew` those that may be in the log, which is gone as well.
     fn close_partition(
         &mut self,
         index: u32,
@@ -314,7 +314,7 @@ impl ProducerEngine {
         }
     }
 
-    /// The topic is gone: fails what its partitions hold, and forgets them.
+    /// The topic is gone: fails the messages of its partitions, and forgets the partitions.
     fn fail_topic(&mut self, index: u32, why: &Arc<DeliveryErrorKind>, now: Instant) {
         for number in 0..self.topics[index as usize].partitions.len() {
             let freed = self.topics[index as usize].partitions[number].fail_all(why, &mut self.settled);
@@ -330,7 +330,8 @@ impl ProducerEngine {
         self.identity.leave_epoch();
     }
 
-    /// Callers may learn how many partitions a topic has; who does not ask finds the last number of each.
+    /// Notes the number of partitions of a topic for callers. Only the last number of each topic is kept until it is
+    /// taken.
     fn tell_count(&mut self, index: u32) {
         self.counts.retain(|(topic, _)| *topic != index);
         self.counts.push((index, self.topics[index as usize].partitions.len() as u32));
@@ -476,7 +477,7 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
     fn an_answer_with_very_many_brokers_does_not_hold_the_worker_up() {
-        // As many as fit into a response. Each compared with each would take minutes.
+        // As many as fit into a response. To compare each with each would take minutes.
         let mut engine = engine();
         let began = crate::engine::test_clock();
         tell(&mut engine, answer(600_000, &[(0, 1)]), began);

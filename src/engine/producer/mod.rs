@@ -74,31 +74,31 @@ pub struct ProducerEngine {
     alarms: Alarms,
     fates: VecDeque<BatchFate>,
     settled: Vec<Settled>,
-    /// Topics that got another number of partitions, and how many.
+    /// Topics that got another number of partitions, with that number.
     counts: Vec<(u32, u32)>,
-    /// Topics to which nothing can be sent any more, and why, or that can be sent to again.
+    /// Topics to which no message can be sent any more, with the reason, and topics to which messages can be sent
+    /// again.
     held_up: Vec<HeldUp>,
     released: Released,
     unfinished: usize,
-    /// Whether delivered messages keep their buffer place until their callback has returned.
+    /// `true` if delivered messages keep their buffer place until their callback has returned.
     callbacks: bool,
     fatal: Option<Arc<FatalError>>,
     buffers: Buffers,
 }
 
-/// A topic by its index, and why nothing can be sent to it; `None` if something can again. The same reason once more
-/// says that no message to it is left.
+/// A topic by its index, and the reason why no message can be sent to it; `None` if messages can be sent again. The
+/// same reason once more says that no message to it is left.
 pub type HeldUp = (u32, Option<Arc<DeliveryErrorKind>>);
 
-/// How many queue places became free.
+/// The queue places that became free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Released {
     /// Messages.
     pub messages: u64,
     /// Bytes.
     pub bytes: usize,
-    /// Bytes that are taken in addition, by the batches that messages which hold places are in; they become free with
-    /// these.
+    /// Bytes that batches take in addition to their messages, which hold places; they become free with these.
     pub charged: usize,
 }
 
@@ -169,13 +169,13 @@ impl ProducerEngine {
         self.topics.push(TopicState::new(topic, &self.rules));
     }
 
-    /// How many topics it was told.
+    /// The number of topics that it was told.
     #[must_use]
     pub fn topic_count(&self) -> usize {
         self.topics.len()
     }
 
-    /// The cluster, and what to tell it of messages.
+    /// The cluster, and the needs of the messages for it.
     fn cluster_and_demand(&mut self) -> (&mut Cluster, Waiting<'_>) {
         let Self { cluster, topics, send_queue, identity, unfinished, .. } = self;
         (cluster, Waiting { topics, send_queue, identity, unfinished: *unfinished })
@@ -186,7 +186,7 @@ impl ProducerEngine {
         Waiting { topics, send_queue, identity, unfinished: *unfinished }
     }
 
-    /// What the last metadata said of the cluster.
+    /// The description of the cluster in the last metadata.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn cluster(&self) -> Option<&ClusterDescription> {
@@ -209,13 +209,14 @@ impl ProducerEngine {
         self.buffers.put(buffer);
     }
 
-    /// Moves the topics that got another number of partitions since the last call to `out`, and how many; 0 if they are
-    /// gone.
+    /// Moves the topics that got another number of partitions since the last call to `out`, with that number; 0 if they
+    /// are gone.
     pub fn take_counts(&mut self, out: &mut Vec<(u32, u32)>) {
         out.append(&mut self.counts);
     }
 
-    /// Moves the topics to `out` to which nothing can be sent since the last call, and why, or to which it can again.
+    /// Moves to `out` the topics to which no message can be sent since the last call, with the reason, and those to
+    /// which messages can be sent again.
     pub fn take_held_up(&mut self, out: &mut Vec<HeldUp>) {
         out.append(&mut self.held_up);
     }
@@ -248,13 +249,13 @@ impl ProducerEngine {
         self.topics.iter().filter_map(TopicState::oldest_ticket).min()
     }
 
-    /// How many messages have no fate yet.
+    /// The number of messages without a fate.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.unfinished
     }
 
-    /// What was sent and has no fate, or no callback that returned: messages and bytes.
+    /// The messages and bytes that were sent and have no fate, or whose callback has not returned.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn held(&self) -> Amount {
@@ -267,8 +268,8 @@ impl ProducerEngine {
         self.fatal.as_ref()
     }
 
-    /// Hands back, as fates with [`DeliveryErrorKind::Purged`], what was never written to a socket and is not in the
-    /// hands of a connection, which may write it at any moment.
+    /// Hands back, as fates with [`DeliveryErrorKind::Purged`], the messages that were never written to a socket and
+    /// are not in the hands of a connection, which may write them at any moment.
     pub fn purge(&mut self, now: Instant) {
         self.take_back(&Arc::new(DeliveryErrorKind::Purged), now);
     }
@@ -292,7 +293,7 @@ impl ProducerEngine {
         }
     }
 
-    /// Whether no answer is awaited, and some batch was attempted more than `retries` times after the first.
+    /// `true` if no answer is awaited, and some batch was attempted more than `retries` times after the first.
     #[must_use]
     pub fn is_exhausted(&self, retries: u32) -> bool {
         let partitions = || self.topics.iter().flat_map(|topic| &topic.partitions);
@@ -356,7 +357,7 @@ impl ProducerEngine {
         }
     }
 
-    /// Turns what was settled into fates.
+    /// Turns the settled messages into fates.
     fn settle(&mut self) {
         // They are of one partition.
         let (mut delivered, mut held_up) = (None, None);
@@ -370,7 +371,8 @@ impl ProducerEngine {
             delivered = settled.outcome.is_ok().then_some(settled.number).or(delivered);
             let fate = fate_of(&self.topics, settled);
             if self.callbacks {
-                // Until its callback has returned; what it held before was freed when it left its partition.
+                // Held until its callback has returned; the amount that it held before was freed when it left its
+                // partition.
                 self.send_queue.hold(fate.held());
             }
             self.fates.push_back(fate);
@@ -386,7 +388,7 @@ impl ProducerEngine {
     /// Looks at a partition whose alarm went off.
     fn visit(&mut self, topic: u32, number: i32, now: Instant) {
         let after = self.config.delivery_timeout;
-        // Only what is in its own way: others may be delivered all the time, or fail for other reasons.
+        // Only the errors in its own way: others may be delivered all the time, or fail for other reasons.
         let (own, way) = self.causes_of(topic, number);
         let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
             return;
@@ -402,8 +404,8 @@ impl ProducerEngine {
         self.reschedule(topic, number, now);
     }
 
-    /// Brings what depends on a partition up to date, after anything about it has changed: its epoch, its place in
-    /// the list of those that have something to send, and its alarm.
+    /// Brings all that depends on a partition up to date, after anything about it has changed: its epoch, its place in
+    /// the list of partitions that have something to send, and its alarm.
     fn reschedule(&mut self, topic: u32, number: i32, now: Instant) {
         let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
             return;
@@ -427,7 +429,7 @@ impl ProducerEngine {
     }
 }
 
-/// What a broker must be able to do.
+/// The APIs that a broker must have.
 const NEEDED: &[Api] = &[Api::Metadata, Api::Produce, Api::InitProducerId];
 const NEEDED_WITHOUT_ID: &[Api] = &[Api::Metadata, Api::Produce];
 

@@ -1,4 +1,4 @@
-//! What is left of an engine after a panic inside it.
+//! The salvage of an engine after a panic inside it.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use super::{ProducerEngine, Released, fate_of};
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::queue::chunk::Chunk;
 
-/// What is left of an engine after a panic.
+/// The messages and places that are left of an engine after a panic.
 #[derive(Debug)]
 pub struct Salvage {
-    /// Fates that were not passed on yet, and those of what was ever sent: failed, possibly written.
+    /// Fates that were not passed on yet, and those of batches that were ever sent: failed, possibly written.
     pub fates: Vec<BatchFate>,
-    /// What was never sent, in order, to append to a new engine that was told the same topics.
+    /// The messages that were never sent, in order, to append to a new engine that was told the same topics.
     pub chunks: Vec<Chunk>,
     /// Queue places that are free now.
     pub released: Released,
 }
 
 impl ProducerEngine {
-    /// Takes the engine apart after a panic inside it: its own account of what it knows is not trusted any more, but
-    /// the messages are still there.
+    /// Takes the engine apart after a panic inside it: its own account is not trusted any more, but the messages are
+    /// still there.
     #[must_use]
     pub fn salvage(mut self, what: &str) -> Salvage {
         let why = Arc::new(DeliveryErrorKind::Internal(what.to_owned()));
@@ -50,7 +50,7 @@ impl ProducerEngine {
                 for mut batch in unsent {
                     let queued = std::mem::take(&mut batch.queued);
                     let chunk = chunk_of(index, number, batch);
-                    // What it holds beside its messages is free; the new engine takes it again.
+                    // The bytes that it holds beside its messages are free; the new engine takes them again.
                     salvage.released.bytes += queued.bytes.saturating_sub(chunk.cost);
                     salvage.chunks.push(chunk);
                 }

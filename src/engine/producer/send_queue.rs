@@ -1,8 +1,8 @@
-//! Which partitions have something to send, to whom, and how much was sent and has no fate.
+//! The partitions that have something to send, the brokers they send to, and the amount that was sent and has no fate.
 
 use std::collections::BTreeMap;
 
-/// Partitions that have something to send, and the account of what was sent and has no fate.
+/// The partitions that have something to send, and the account of messages that were sent and have no fate.
 #[derive(Debug, Default)]
 pub struct SendQueue {
     /// By node id of the leader, first come first served. `ProducerEngine::reschedule` keeps it exact: a partition
@@ -14,7 +14,7 @@ pub struct SendQueue {
     held: Amount,
 }
 
-/// Where a partition stands among those that have something to send.
+/// The position of a partition among those that have something to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendPosition {
     node: i32,
@@ -22,7 +22,7 @@ pub struct SendPosition {
 }
 
 impl SendQueue {
-    /// Puts a partition where it belongs, behind those that are there: under `leader`, or nowhere.
+    /// Puts a partition behind those that are there: under `leader`, or nowhere.
     pub(super) fn list(&mut self, (topic, number): (u32, i32), leader: Option<i32>, place: &mut Option<SendPosition>) {
         if place.map(|place| place.node) == leader {
             return;
@@ -71,7 +71,7 @@ impl SendQueue {
         self.ready.get(&node).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// Whether anything waits for this broker.
+    /// `true` if anything waits for this broker.
     pub(super) fn has(&self, node: i32) -> bool {
         self.ready.contains_key(&node)
     }

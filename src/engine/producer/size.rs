@@ -18,12 +18,12 @@ pub(super) struct BatchSize {
     taken: usize,
     /// The smallest batch that was refused not long ago, and when.
     refused: Option<(usize, Instant)>,
-    /// For how long that is believed.
+    /// The time for which that is believed.
     believed: Duration,
 }
 
 impl BatchSize {
-    /// What was configured, until brokers refuse it.
+    /// The configured size, until brokers refuse it.
     pub fn new(most: usize) -> Self {
         Self { most, taken: 0, refused: None, believed: TRIED_AGAIN_AFTER }
     }
@@ -36,7 +36,7 @@ impl BatchSize {
     /// A batch of several messages was refused.
     pub fn refused(&mut self, len: usize, now: Instant) {
         if self.refused.is_some_and(|(smallest, _)| len >= smallest) {
-            // It was under way when that became known.
+            // It was under way when the smaller size became known.
             return;
         }
         self.refused = Some((len, now));
@@ -47,7 +47,7 @@ impl BatchSize {
         self.most = self.most.min((len / 4).max(self.taken).max(1));
     }
 
-    /// A batch was taken. Returns whether batches may be larger from now on, up to `configured`.
+    /// A batch was taken. Returns `true` if batches may be larger from now on, up to `configured`.
     #[inline]
     pub fn taken(&mut self, len: usize, configured: usize, now: Instant) -> bool {
         self.most < configured && self.grow(len, configured, now)
@@ -72,7 +72,7 @@ impl BatchSize {
     }
 }
 
-/// How long it is believed at first, and at most, that a size is too large.
+/// The time for which a refused size is believed to be too large: at first, and at most.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const TRIED_AGAIN_AFTER_MOST: Duration = Duration::from_secs(24 * 3600);
 
@@ -82,8 +82,8 @@ mod tests {
 
     const CONFIGURED: usize = 1_000_000;
 
-    /// Sends so many batches, as full as they may be with messages of this size, to a topic with this limit; returns
-    /// how many are refused.
+    /// Sends batches, as full as they may be with messages of this size, to a topic with this limit; returns the number
+    /// of refused ones.
     fn send(size: &mut BatchSize, batches: u32, (limit, message): (usize, usize), now: Instant) -> u32 {
         let mut refused = 0;
         for _ in 0..batches {

@@ -21,7 +21,7 @@ pub struct TopicState {
     pub id: Option<[u8; 16]>,
     /// Its ids before, while answers about them may come.
     pub former_ids: Vec<[u8; 16]>,
-    /// Whether it is of a cluster that was replaced by another: what is told of it next is told of another topic.
+    /// `true` if it is of a cluster that was replaced by another: the next answer about it is about another topic.
     pub replaced: bool,
     /// By number; empty until metadata is there.
     pub partitions: Vec<Partition>,
@@ -29,25 +29,25 @@ pub struct TopicState {
     pub available: Vec<i32>,
     /// Chooses among these for messages without a key.
     pub sticky: Sticky,
-    /// Since when brokers say that it does not exist, while something waits for it.
+    /// The time since which brokers say that it does not exist, while something waits for it.
     pub missing_since: Option<Instant>,
     /// The moment for which an alarm is set.
     pub alarm: Option<Instant>,
-    /// In how many metadata responses in a row a leader epoch older than ours was seen (without topic ids).
+    /// The number of metadata responses in a row with a leader epoch older than ours (without topic ids).
     pub stale: u32,
-    /// Whether its messages are known to be stored with the broker's time (`message.timestamp.type`).
+    /// `true` if its messages are known to be stored with the broker's time (`message.timestamp.type`).
     pub stamps: bool,
     /// Messages that came before the metadata did, in runs that became due together.
     pub parked: VecDeque<(Chunk, Instant)>,
-    /// Whether a message came since brokers told of it last.
+    /// `true` if a message came since brokers told of it last.
     pub used: bool,
-    /// Why it cannot be sent to, as brokers told last; nothing once they told of its partitions.
+    /// The reason why it cannot be sent to, as brokers told last; none once they told of its partitions.
     pub last_error: Option<Arc<DeliveryErrorKind>>,
-    /// Until when a caller wants to know the number of partitions.
+    /// The moment until which a caller wants to know the number of partitions.
     pub asked_until: Option<Instant>,
-    /// What callers were told of why nothing can be sent to it.
+    /// The reason why no message can be sent to it, as callers were told.
     pub held_up: Option<Arc<DeliveryErrorKind>>,
-    /// The partition to which nothing could be sent when that was looked for last.
+    /// The partition to which nothing could be sent at the last look.
     culprit: usize,
     /// Bytes that its batches may have.
     pub(super) size: BatchSize,
@@ -79,7 +79,7 @@ impl TopicState {
         }
     }
 
-    /// Whether it has partitions to append to.
+    /// `true` if it has partitions to append to.
     #[must_use]
     pub fn is_known(&self) -> bool {
         !self.partitions.is_empty()
@@ -91,9 +91,9 @@ impl TopicState {
     }
 
     /// The time with which a batch in flight was stored, if that is the broker's and not each message's own. `told` is
-    /// what the broker says in its acknowledgement, or -1.
+    /// the time in the broker's acknowledgement, or -1.
     ///
-    /// To a repeat it says a time on any topic: where messages keep their own, the greatest of the batch.
+    /// The answer to a repeat has a time on any topic: where messages keep their own, it is the greatest of the batch.
     pub fn stored_time(&mut self, (number, index): (i32, usize), told: i64) -> Option<i64> {
         let batch = self.partitions.get(number as usize)?.batch(index)?;
         let told = (told >= 0).then_some(told);
@@ -103,7 +103,7 @@ impl TopicState {
         told.filter(|told| self.stamps || *told != batch.max_create_time())
     }
 
-    /// The partition for so many bytes that any will do for, if `wants` says that it wants them; else it is nobody's
+    /// The partition for this many bytes to which any will do, if `wants` says that it takes them; else it is nobody's
     /// turn yet.
     pub fn next_sticky(&mut self, bytes: usize, random: u64, wants: impl FnOnce(&Partition) -> bool) -> Option<i32> {
         let mut sticky = self.sticky.clone();
@@ -135,8 +135,9 @@ impl TopicState {
         self.partitions.iter_mut().for_each(|partition| partition.limit_batches(most));
     }
 
-    /// Why nothing can be sent to it, or to one of its partitions, if that is so. As long as it is the same partition,
-    /// the others, of which there may be thousands, are not looked at: it is asked with every batch that is delivered.
+    /// The reason why no message can be sent to it, or to one of its partitions, if there is one. It is asked with
+    /// every batch that is delivered, so as long as it is the same partition, the others, of which there may be
+    /// thousands, are not looked at.
     pub fn cause(&mut self) -> Option<&Arc<DeliveryErrorKind>> {
         if self.last_error.is_some() {
             return self.last_error.as_ref();
@@ -148,7 +149,7 @@ impl TopicState {
         self.partitions.get(self.culprit).and_then(Partition::cause)
     }
 
-    /// Whether any message has no fate yet.
+    /// `true` if any message has no fate yet.
     #[must_use]
     pub fn has_messages(&self) -> bool {
         let is_busy = |partition: &Partition| !partition.is_idle();
@@ -157,13 +158,13 @@ impl TopicState {
             || self.partitions.iter().any(is_busy)
     }
 
-    /// Whether anything waits for its metadata.
+    /// `true` if anything waits for its metadata.
     #[must_use]
     pub fn is_waiting(&self, now: Instant) -> bool {
         !self.parked.is_empty() || (!self.is_known() && self.asked_until.is_some_and(|until| until > now))
     }
 
-    /// Whether something is missing that another answer may have: the topic, or the leader of a partition.
+    /// `true` if something is missing that another answer may have: the topic, or the leader of a partition.
     #[must_use]
     pub fn lacks_metadata(&self, now: Instant) -> bool {
         self.is_waiting(now)

@@ -4,18 +4,18 @@
 use crate::engine::advice::advice;
 use crate::error::ErrorCode;
 
-/// What to do with a batch that was answered with some code.
+/// The reaction to the answer to a batch with some code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What to do.
+    /// The reaction.
     pub action: Reaction,
-    /// What the code leaves open of this attempt. It says nothing of earlier attempts.
+    /// The doubt that the code leaves about this attempt. It says nothing of earlier attempts.
     pub doubt: Doubt,
-    /// What the user can do about it.
+    /// The advice for the user.
     pub advice: &'static str,
 }
 
-/// Where an attempt that was not acknowledged may have appended the batch all the same.
+/// The logs in which an attempt that was not acknowledged may have appended the batch all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Doubt {
     /// Nowhere: this is proven.
@@ -26,7 +26,7 @@ pub enum Doubt {
     Any,
 }
 
-/// What to do with a refused batch.
+/// The reaction to a refused batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// It was appended, now or before.
@@ -49,7 +49,7 @@ pub enum Reaction {
     RetryOnce,
 }
 
-/// What an error code says of a topic in a Metadata response.
+/// The meaning of an error code for a topic in a Metadata response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicVerdict {
     /// Its partitions are there.
@@ -58,13 +58,13 @@ pub enum TopicVerdict {
     Missing,
     /// It exists, and has no leaders yet.
     Coming,
-    /// What waits for it fails.
+    /// The messages that wait for it fail.
     Fail,
-    /// Ask again: what waits for it has until its `delivery_timeout`.
+    /// Ask again: the messages that wait for it have until their `delivery_timeout`.
     Wait,
 }
 
-/// What an error code says in an InitProducerId response.
+/// The meaning of an error code in an InitProducerId response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdVerdict {
     /// There is an id.
@@ -73,7 +73,7 @@ pub enum IdVerdict {
     Loading,
     /// Ask again: nothing is sent without an id, so nothing can be repeated.
     Retry,
-    /// This client may not have one: what waits fails, and a later message asks again.
+    /// This client may not have one: the messages that wait fail, and a later message asks again.
     Denied,
     /// Another producer took this one's place: it cannot go on.
     Fatal,
@@ -129,7 +129,8 @@ impl Verdict {
             | ErrorCode::INVALID_TOPIC_EXCEPTION
             | ErrorCode::INVALID_REQUIRED_ACKS
             | ErrorCode::INVALID_REQUEST => (Reaction::Fail, Doubt::None),
-            // No code of Kafka's own speaks of a policy here, so nobody says when another broker's would.
+            // No code of Kafka's own is about a policy here, so nobody knows at which point another broker would send
+            // this one.
             ErrorCode::POLICY_VIOLATION => (Reaction::Fail, Doubt::Any),
 
             // The epoch is compared before the append.
@@ -154,7 +155,7 @@ impl TopicVerdict {
         }
     }
 
-    /// Whether a partition with this code can have the leader that the response names. Other codes speak of its
+    /// `true` if a partition with this code can have the leader that the response names. Other codes are about its
     /// replicas.
     #[must_use]
     pub fn has_leader(code: ErrorCode) -> bool {
@@ -178,14 +179,14 @@ impl IdVerdict {
     }
 }
 
-/// What the user can do when the producer cannot go on.
+/// The advice for the user when the producer cannot go on.
 pub const FENCED: &str = "another producer took its place; make a new one, unless that was meant";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every code of Kafka's, by what to do with a batch that was answered with it.
+    /// Every code of Kafka's, by the reaction to a batch that was answered with it.
     const BATCHES: [(Reaction, &str); 9] = [
         (Reaction::Delivered, "NONE DUPLICATE_SEQUENCE_NUMBER"),
         (

@@ -1,4 +1,4 @@
-//! What messages wait for, as the cluster sees it.
+//! The needs of messages, as the cluster sees them.
 
 use std::time::Instant;
 
@@ -10,13 +10,13 @@ use crate::engine::cluster::causes::{Standing, Subject};
 use crate::engine::cluster::demand::{Demand, TopicDemand};
 use crate::message::Topic;
 
-/// What a producer's messages wait for.
+/// The needs of a producer's messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting<'a> {
     pub(super) topics: &'a [TopicState],
     pub(super) send_queue: &'a SendQueue,
     pub(super) identity: &'a Identity,
-    /// How many messages have no fate yet.
+    /// The number of messages without a fate.
     pub(super) unfinished: usize,
 }
 

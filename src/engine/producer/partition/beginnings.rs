@@ -1,4 +1,4 @@
-//! How messages come into the batches of a partition: one by one into the open batch, or as a run that callers have
+//! The ways of messages into the batches of a partition: one by one into the open batch, or as a run that callers have
 //! made, which becomes a batch as it is.
 
 use std::time::Instant;
@@ -14,17 +14,17 @@ use crate::queue::entry::Entry;
 pub struct NewMessage<'a> {
     /// Its ticket.
     pub ticket: u64,
-    /// When it became due.
+    /// The time at which it became due.
     pub due: Instant,
-    /// What it holds in the queue, in bytes; zero if nothing.
+    /// The bytes that it holds in the queue; zero if none.
     pub queued: usize,
-    /// Where its handle waits.
+    /// The slot of its handle.
     pub slot: Option<Slot<'a>>,
 }
 
 impl Partition {
-    /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives.
-    /// Returns whether it began one.
+    /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives. Returns `true` if it began
+    /// a new one.
     #[inline]
     pub fn append(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, buffer: impl FnOnce() -> Vec<u8>) -> bool {
         let NewMessage { ticket, due, queued, slot } = arrival;
@@ -50,12 +50,12 @@ impl Partition {
     }
 
     /// Gives the batch that begins with this ticket memory of its size, if it still takes messages and has far more,
-    /// and returns what it had.
+    /// and returns the memory that it had.
     pub fn fit_open(&mut self, first: u64) -> Option<Vec<u8>> {
         self.unsent.back_mut().filter(|open| open.first_ticket == first)?.fit()
     }
 
-    /// Whether a run of so many bytes begins a batch as it is. What comes while another batch waits is put together
+    /// `true` if a run of this many bytes begins a batch as it is. While another batch waits, messages are put together
     /// with it, so that batches are fuller where the broker is slow; half a batch is full enough.
     #[must_use]
     pub fn takes_runs_of(&self, len: usize) -> bool {
@@ -63,7 +63,7 @@ impl Partition {
         len <= max && (self.unsent.is_empty() || len >= max / 2)
     }
 
-    /// Appends a batch that callers have begun; what comes later may go into it, too.
+    /// Appends a batch that callers have begun; later messages may go into it, too.
     pub fn append_run(&mut self, batch: Batch) {
         if let Some(open) = self.unsent.back_mut() {
             open.seal();
@@ -81,8 +81,8 @@ impl Partition {
 }
 
 impl PartitionRules {
-    /// Until when messages are put together with one that is due since `due`. They fail together: what has waited for a
-    /// part of `delivery_timeout` takes no more, or late messages would fail early.
+    /// The moment until which messages are put together with one that is due since `due`. They fail together: a batch
+    /// that has waited for a part of `delivery_timeout` takes no more messages, or late messages would fail early.
     pub fn takes_until(&self, due: Instant) -> Deadline {
         Deadline::after(due, self.delivery_timeout / TAKES_FOR)
     }

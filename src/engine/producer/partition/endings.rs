@@ -8,14 +8,15 @@ use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 
 impl Partition {
-    /// The topic was made anew (KIP-516): what was sent to the old one is waited for; then all that is not in its log
-    /// goes to the new one, in order and under another epoch, and what may be fails with `why`.
+    /// The topic was made anew (KIP-516). The batches that were sent to the old one are waited for; then all messages
+    /// that are not in its log go to the new one, in order and under another epoch, and those that may be in it fail
+    /// with `why`.
     ///
-    /// Without sequences nothing tells what is in a log, and all that is not acknowledged goes again.
+    /// Without sequences nothing tells which messages are in a log, and all that are not acknowledged go again.
     pub fn recreated(&mut self, why: &Arc<DeliveryErrorKind>) {
         let clean = self.gap == Gap::Clean;
         for batch in &mut self.flight {
-            // Nobody leads the new one as yet, so whatever comes of the old leader is late.
+            // Nobody leads the new one as yet, so every answer of the old leader is late.
             batch.sent_to = (-1, -1);
             if self.rules.idempotent {
                 if clean && batch.restamp {
@@ -30,13 +31,13 @@ impl Partition {
         (self.proven, self.failures, self.retry_at) = (false, 0, Deadline::NEVER);
     }
 
-    /// Whether answers that come are about a topic that is gone.
+    /// `true` if answers that come are about a topic that is gone.
     #[must_use]
     pub fn is_anew(&self) -> bool {
         self.anew.is_some()
     }
 
-    /// Fails what is too old. `why` makes the error from the last one of the batch.
+    /// Fails the messages that are too old. `why` makes the error from the last one of the batch.
     pub fn expire(
         &mut self,
         now: Instant,
@@ -76,7 +77,7 @@ impl Partition {
         }
     }
 
-    /// Fails what was never written to a socket, and is not in the hands of a connection.
+    /// Fails the messages that were never written to a socket, and are not in the hands of a connection.
     pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
         let mut freed_here = Amount::default();
         for index in (0..self.flight.len()).rev() {
@@ -96,7 +97,7 @@ impl Partition {
         freed_here
     }
 
-    /// Fails everything, and forgets what was in flight.
+    /// Fails everything, and forgets the batches in flight.
     pub fn fail_all(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
         let mut freed_here = Amount::default();
         let unknown_gap = self.gap == Gap::Unknown;
@@ -106,7 +107,7 @@ impl Partition {
                 continue;
             }
             let unproven = batch.doubt != Doubt::None && (!batch.restamp || unknown_gap);
-            // What no socket took yet may still leave.
+            // A batch that no socket took yet may still leave.
             let persistence = batch.persistence(unproven || batch.is_in_flight());
             out.push(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
         }
@@ -118,7 +119,7 @@ impl Partition {
         freed_here
     }
 
-    /// The connections are closed: of what waits for an answer, that no socket took a byte of never leaves.
+    /// The connections are closed: a batch that waits for an answer, and of which no socket took a byte, never leaves.
     pub fn unsend(&mut self) {
         for batch in self.flight.iter_mut().filter(|batch| !batch.written) {
             batch.state = BatchState::Waiting;
@@ -133,17 +134,17 @@ impl Partition {
         }
     }
 
-    /// Whether a batch waits that was attempted more than `retries` times after the first.
+    /// `true` if a batch waits that was attempted more than `retries` times after the first.
     pub fn is_exhausted(&self, retries: u32) -> bool {
         self.flight.iter().any(|batch| !batch.ghost && !batch.is_in_flight() && batch.attempts > retries)
     }
 
-    /// Whether an answer is awaited.
+    /// `true` if an answer is awaited.
     pub fn is_in_flight(&self) -> bool {
         self.flight.iter().any(|batch| batch.is_in_flight())
     }
 
-    /// Takes out what was never written, and what was, for a report after a panic.
+    /// Takes out the batches that were never written, and those that were, for a report after a panic.
     pub fn dismantle(&mut self) -> (Vec<Batch>, Vec<Batch>) {
         let all =
             std::mem::take(&mut self.flight).into_iter().chain(std::mem::take(&mut self.unsent)).map(|batch| *batch);

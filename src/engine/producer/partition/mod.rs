@@ -1,17 +1,17 @@
 //! One partition: its open and unsent batches, the ones in flight, and the sequence that keeps them in order.
 //!
-//! Batches wait in `unsent` until their first send, which gives them a sequence; from then on they are in `flight`,
-//! in the order of their sequences, until their fate is settled. KIP-98: a broker appends a batch only if its
-//! sequence follows the last one it has, so a batch that leaves `flight` without having been appended leaves a gap:
-//! what is behind it waits until nothing is in flight and then goes out again under the next epoch (KIP-360).
+//! Batches wait in `unsent` until their first send, which gives them a sequence; from then on they are in `flight`, in
+//! the order of their sequences, until their fate is settled. KIP-98: a broker appends a batch only if its sequence
+//! follows the last one it has, so a batch that leaves `flight` without having been appended leaves a gap: the batches
+//! behind it wait until nothing is in flight and then go out again under the next epoch (KIP-360).
 //!
 //! A batch whose fate nobody knows is never sent under another sequence. When its time is up its messages are
 //! reported as possibly written, and it stays as a *ghost*: sent again under its old sequence while later batches
 //! need that, and dropped, with a new epoch, once none does.
 //!
-//! A topic that is made anew (KIP-516) has another log. Once all that is in flight is answered, what the old one did
-//! not get goes to the new one, in order and under the next epoch; what it may have got is reported as possibly
-//! written.
+//! A topic that is made anew (KIP-516) has another log. Once all batches in flight are answered, the messages that the
+//! old log did not get go to the new one, in order and under the next epoch; those that it may have got are reported as
+//! possibly written.
 
 mod beginnings;
 mod endings;
@@ -41,13 +41,13 @@ pub struct Partition {
     pub leader: i32,
     /// Epoch of the leader, or -1.
     pub leader_epoch: i32,
-    /// Where it stands among the partitions that have something to send, if it has.
+    /// Its position among the partitions that have something to send, if it has one.
     pub place: Option<SendPosition>,
     /// Index of its topic, and its number.
     pub number: (u32, i32),
     /// The earliest moment for which an alarm is set.
     pub alarm: Option<Instant>,
-    /// Why brokers say that it has no leader, while messages wait for one.
+    /// The reason that brokers give why it has no leader, while messages wait for one.
     pub no_leader: Option<Arc<DeliveryErrorKind>>,
     rules: PartitionRules,
     // In boxes, so that a partition that is idle keeps room for some pointers, and not for some batches.
@@ -55,21 +55,21 @@ pub struct Partition {
     flight: VecDeque<Box<Batch>>,
     epoch: Option<Epoch>,
     next_sequence: i32,
-    /// Whether a batch succeeded under this producer id, leader and topic id. Until then one batch is sent at a
-    /// time: a broker without state accepts any first sequence, so a second batch could overtake a refused first.
+    /// `true` if a batch succeeded under this producer id, leader and topic id. Until then one batch is sent at a time:
+    /// a broker without state accepts any first sequence, so a second batch could overtake a refused first.
     proven: bool,
     gap: Gap,
-    /// Set from the moment when its topic is known to have been made anew until what was sent to the old one is
-    /// answered.
+    /// Set from the moment when its topic is known to have been made anew until the batches that were sent to the old
+    /// one are answered.
     anew: Option<Arc<DeliveryErrorKind>>,
     failures: u32,
     retry_at: Deadline,
 }
 
-/// What holds for every partition of a producer.
+/// The options that hold for every partition of a producer.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionRules {
-    /// Whether batches carry sequences.
+    /// `true` if batches carry sequences.
     pub idempotent: bool,
     /// Batches in flight once the order is proven.
     pub max_in_flight: usize,
@@ -97,13 +97,13 @@ pub struct Settled {
     pub number: (u32, i32),
     /// The messages.
     pub parts: (Records, Extras),
-    /// What became of them.
+    /// Their end.
     pub outcome: Outcome,
     /// Queue places that they still held.
     pub queued: Queued,
 }
 
-/// Which batch goes out next.
+/// The batch that goes out next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
     /// This one in flight, again.
@@ -112,13 +112,13 @@ pub enum Pick {
     Unsent,
 }
 
-/// Whether a sequence is missing at the broker.
+/// The kind of gap in the sequence at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gap {
     None,
-    /// Nothing behind the gap can have been appended, because what left it was not.
+    /// Nothing behind the gap can have been appended, because the batch that left it was not.
     Clean,
-    /// What left the gap may have been appended, and so may what is behind it.
+    /// The batch that left the gap may have been appended, and so may those behind it.
     Unknown,
 }
 
@@ -178,7 +178,7 @@ impl Partition {
         }
     }
 
-    /// Bytes on the wire of the batch that `pick` chose, and what it holds in the buffer.
+    /// Bytes on the wire of the batch that `pick` chose, and the amount that it holds in the buffer.
     #[must_use]
     pub fn picked(&self, pick: Pick) -> (usize, Amount) {
         let batch = match pick {
@@ -237,7 +237,7 @@ impl Partition {
         }
     }
 
-    /// Which batch in flight waits for the answer to this request.
+    /// The index of the batch in flight that waits for the answer to this request.
     #[must_use]
     pub fn find(&self, conn: ConnId, correlation: CorrelationId) -> Option<usize> {
         self.flight.iter().position(|batch| batch.state == BatchState::InFlight(conn, correlation))
@@ -252,7 +252,8 @@ impl Partition {
     /// The batch in flight at `index` was appended.
     pub fn delivered(&mut self, index: usize, ack: Ack, out: &mut Vec<Settled>) -> Amount {
         let Some(batch) = self.flight.remove(index) else { return Amount::default() };
-        // By its name a topic that is made anew takes any first sequence: what was let past cannot follow.
+        // A topic that is made anew and is called by its name takes any first sequence: the batches that were let past
+        // cannot follow.
         for past in self.flight.iter_mut().take(index).filter(|past| past.doubt == Doubt::Deleted) {
             past.doubt = Doubt::Any;
         }
@@ -309,10 +310,10 @@ impl Partition {
         self.give_up(index, &why, out)
     }
 
-    /// When the batch at `index`, whose attempt has just failed, may go again: after the `pause` of the n-th failure in
-    /// a row.
+    /// The moment at which the batch at `index`, whose attempt has just failed, may go again: after the `pause` of the
+    /// n-th failure in a row.
     ///
-    /// What was in flight together fails together, and is one failure. A leader that is the leader no longer costs
+    /// Batches that were in flight together fail together, and that is one failure. A leader that no longer leads costs
     /// no pause: another one is there to be asked.
     pub fn pause_after(&mut self, index: usize, pause: impl FnOnce(u32) -> Deadline) -> Deadline {
         let Some(batch) = self.flight.get(index) else { return Deadline::NEVER };
@@ -326,7 +327,7 @@ impl Partition {
         pause(self.failures)
     }
 
-    /// Whether there is another leader, or the same one anew, since the batch at `index` was sent.
+    /// `true` if there is another leader, or the same one anew, since the batch at `index` was sent.
     #[must_use]
     pub fn has_moved_since(&self, index: usize) -> bool {
         self.flight.get(index).is_some_and(|batch| batch.sent_to != (self.leader, self.leader_epoch))
@@ -350,7 +351,7 @@ impl Partition {
         }
     }
 
-    /// Fails the batch at `index`; if nobody knows whether it was appended it stays as a ghost.
+    /// Fails the batch at `index`; if it is unknown whether it was appended, it stays as a ghost.
     pub fn give_up(&mut self, index: usize, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
         let unknown_gap = self.gap == Gap::Unknown;
         let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
@@ -393,10 +394,10 @@ impl Partition {
 
     /// The broker did not follow the sequence of the batch at `index`.
     ///
-    /// Behind a batch that has to go again that is what one expects. Otherwise the state of the broker and ours
-    /// have parted: what was not appended goes on under the next epoch, not before `retry_at`, and what may have been
-    /// is given up. The next epoch of the same producer id and not a new id, because the broker then refuses copies
-    /// of the old one that come late (KIP-360).
+    /// Behind a batch that has to go again this is expected. Otherwise the state of the broker and ours have parted:
+    /// batches that were not appended go on under the next epoch, not before `retry_at`, and those that may have been
+    /// are given up. The next epoch of the same producer id and not a new id, because the broker then refuses copies of
+    /// the old one that come late (KIP-360).
     pub fn out_of_order(
         &mut self,
         index: usize,
@@ -451,25 +452,25 @@ impl Partition {
         freed
     }
 
-    /// Why nothing can be sent to it: it has no leader, or its batches are refused again and again.
+    /// The reason why no message can be sent to it: it has no leader, or its batches are refused again and again.
     #[must_use]
     pub fn cause(&self) -> Option<&Arc<DeliveryErrorKind>> {
         self.no_leader.as_ref().or_else(|| self.keeps_failing())
     }
 
-    /// Why its batches are refused, if not only once: what waits behind them fills the queue.
+    /// The reason why its batches are refused, if not only once: the messages behind them fill the queue.
     #[must_use]
     pub fn keeps_failing(&self) -> Option<&Arc<DeliveryErrorKind>> {
         if self.failures > 1 { self.last_error() } else { None }
     }
 
-    /// What the oldest batch that has met an error met last.
+    /// The last error of the oldest batch that has met one.
     #[must_use]
     pub fn last_error(&self) -> Option<&Arc<DeliveryErrorKind>> {
         self.flight.iter().chain(&self.unsent).find_map(|batch| batch.last_error.as_ref())
     }
 
-    /// Whether nothing stands in the way of the next epoch, which the partition needs.
+    /// `true` if nothing stands in the way of the next epoch, which the partition needs.
     ///
     /// Ghosts that nothing later needs are dropped here; so are those of a producer without sequences.
     pub fn needs_epoch(&mut self, freed_here: &mut Amount) -> bool {
@@ -506,12 +507,12 @@ impl Partition {
         self.epoch
     }
 
-    /// Goes on in another epoch (`None`: the one that comes): sequences begin at 0, and what waited for it is unsent
-    /// again, in order.
+    /// Goes on in another epoch (`None`: the one that comes): sequences begin at 0, and the batches that waited for it
+    /// are unsent again, in order.
     pub fn adopt(&mut self, epoch: Option<Epoch>, out: &mut Vec<Settled>) -> Amount {
         let unknown = self.gap == Gap::Unknown;
         let anew = self.anew.take();
-        // What is at most in the log of a topic that is gone goes to the new one.
+        // A batch that is at most in the log of a topic that is gone goes to the new one.
         let harmless = if anew.is_some() { Doubt::Deleted } else { Doubt::None };
         let mut freed_here = Amount::default();
         while let Some(mut batch) = self.flight.pop_back() {
@@ -550,13 +551,13 @@ impl Partition {
         (self.leader, self.leader_epoch) = (leader, epoch);
     }
 
-    /// Whether a message waits for its first send.
+    /// `true` if a message waits for its first send.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// Whether it has no message without a fate and nothing to settle.
+    /// `true` if it has no message without a fate and nothing to settle.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.unsent.is_empty() && self.flight.is_empty()
@@ -607,7 +608,7 @@ impl Partition {
 }
 
 fn freed(batch: &Batch) -> Amount {
-    // Only what was sent counts; a piece of a split batch was not.
+    // Only a batch that was sent counts; a piece of a split batch was not.
     if batch.stamp.is_some() { holds(batch) } else { Amount::default() }
 }
 

@@ -1,5 +1,5 @@
-//! Makes the batches of a partition smaller, after its broker refused one as too large. `size` learns for the whole
-//! topic how small they must be.
+//! Makes the batches of a partition smaller, after its broker refused one as too large. `size` learns the largest size
+//! for the whole topic.
 
 use super::{Amount, Partition};
 
@@ -8,7 +8,7 @@ impl Partition {
     pub fn split(&mut self, index: usize) -> Amount {
         let most = self.rules.max_batch_bytes;
         self.replace(index, |batch| {
-            // Whatever batches may have by now, the pieces are smaller than what was refused.
+            // Whatever size batches may have by now, the pieces are smaller than the refused batch.
             let most = most.min(batch.len() - 1);
             batch.cut(most, |_| true).0
         })
@@ -33,7 +33,7 @@ impl Partition {
         let Some(batch) = self.unsent.pop_front() else { return };
         let held = batch.queued.bytes;
         let mut pieces = batch.cut(most, |_| true).0;
-        // What it held beside its messages is free when the first of them goes.
+        // The bytes that it held beside its messages become free when the first of them goes.
         let beside = held.saturating_sub(pieces.iter().map(|piece| piece.queued.bytes).sum());
         if let Some(first) = pieces.first_mut() {
             first.queued.bytes += beside;

@@ -488,7 +488,7 @@ fn what_was_not_appended_to_a_topic_that_is_gone_goes_to_the_new_one_in_order() 
             bench.retriable(*request, doubt);
         }
         bench.recreate();
-        // What else was sent to the old one is answered before anything goes to the new one.
+        // All batches that were sent to the old one are answered before anything goes to the new one.
         assert_eq!(bench.send(), []);
         bench.retriable(five[2], doubt);
         bench.ack(five[3]);
