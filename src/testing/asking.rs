@@ -93,8 +93,8 @@ pub(super) fn read_answer<R: Request>(frame: &[u8], version: i16) -> R::Response
     response
 }
 
-/// A request of every version that the cluster speaks has the bounds that its shape says, to the last byte, and whoever
-/// claims some thousand bytes or elements in the place of one of its counts or lengths does no harm.
+/// Checks that a request of every version that the cluster speaks has the bounds of its shape, to the last byte, and
+/// that a claim of some thousand bytes or elements in the place of one of its counts or lengths does no harm.
 pub(super) fn has_its_bounds<R: Request>(shape: Shape, example: impl Fn(i16) -> R) {
     let api = Api::from_key(R::KEY).unwrap();
     let versions = api.of_the_cluster();
@@ -111,7 +111,7 @@ pub(super) fn has_its_bounds<R: Request>(shape: Shape, example: impl Fn(i16) -> 
             let (before, behind) = (&bytes[..at], &bytes[at + 1..]);
             let classic = [&before[..at - 1], &[0x13, 0x88], behind].concat();
             let flexible = [before, &[0x89, 0x27], behind].concat();
-            // What passes is decoded, and must not end the process.
+            // A frame that passes is decoded, and must not end the process.
             for hostile in [classic, flexible] {
                 let _ = handlers::read(api, version, hostile.into());
             }
@@ -123,7 +123,7 @@ fn body_version<R: Request>(version: i16) -> i16 {
     Api::from_key(R::KEY).map_or(version, |api| api.version_in_kafka_protocol(version))
 }
 
-/// A request of a client that says what it is called, from version 3 on.
+/// A request of a client that gives its name, from version 3 on.
 pub(super) fn api_versions(version: i16) -> ApiVersionsRequest {
     let named = |text| if version < 3 { StrBytes::default() } else { StrBytes::from_static_str(text) };
     ApiVersionsRequest::default().with_client_software_name(named("a-test")).with_client_software_version(named("1"))

@@ -1,4 +1,4 @@
-//! Whether bytes that a producer sent are a batch that a broker appends.
+//! Checks that the bytes of a producer are a batch that a broker appends.
 
 use kafka_protocol::ResponseError;
 
@@ -17,11 +17,11 @@ pub(super) struct Sound {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub error: ResponseError,
-    /// For the log; a producer is told where there is a [`text`](Self::text).
+    /// For the log; the producer is told the [`text`](Self::text), if there is one.
     pub why: String,
-    /// The records that are to blame, by index, where only some are (KIP-467).
+    /// The records that are to blame, by index, if only some are (KIP-467).
     pub records: Vec<(i32, String)>,
-    /// Whether the broker looked at the partition at all: else it answers in another way.
+    /// `true` if the broker looked at the partition at all: else its answer has another form.
     pub reached_partition: bool,
 }
 
@@ -35,8 +35,8 @@ impl Refusal {
         Self { reached_partition: false, ..Self::new(error, why) }
     }
 
-    /// What the producer is told in words: Kafka's brokers do that where single records are to blame, and where what
-    /// they got is no batch at all; this cluster also where it is not as able as they are.
+    /// The words that the producer is told. Kafka's brokers give them where single records are to blame, and where the
+    /// bytes are no batch at all; this cluster also where it can do less than they can.
     pub fn text(&self) -> Option<&str> {
         let is_no_batch = !self.reached_partition && self.error == ResponseError::CorruptMessage;
         let not_able = self.error == ResponseError::UnsupportedCompressionType;
@@ -44,7 +44,7 @@ impl Refusal {
     }
 }
 
-/// What a partition asks of its batches.
+/// The rules of a partition for its batches.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchRules<'a> {
     /// The partition, for texts: `orders-7`.
@@ -55,8 +55,8 @@ pub(super) struct BatchRules<'a> {
     pub now: Option<i64>,
 }
 
-/// Whether the bytes are one batch in the format of today, all of it. Kafka's brokers look at that before they look at
-/// the partition.
+/// Checks that the bytes are one batch in the format of today, all of it. Kafka's brokers look at that before they look
+/// at the partition.
 pub(super) fn check_shape(bytes: &[u8]) -> Result<(), Refusal> {
     let refuse = |error, why: String| Err(Refusal::at_the_door(error, why));
     let Some(start) = bytes.first_chunk::<17>() else {
@@ -78,7 +78,7 @@ pub(super) fn check_shape(bytes: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the bytes begin with a batch of a transaction.
+/// `true` if the bytes begin with a batch of a transaction.
 pub(super) fn is_transactional(bytes: &[u8]) -> bool {
     check_shape(bytes).is_ok() && bytes.get(22).is_some_and(|attributes| attributes & TRANSACTIONAL != 0)
 }
@@ -133,7 +133,7 @@ fn check_records(batch: &Batch<'_>, rules: BatchRules<'_>) -> Result<i64, Refusa
         }
         latest = latest.max(record.timestamp);
         let allowed = rules.now.map(|now| (now - i64::MAX, now.saturating_add(AHEAD_MS)));
-        // Of a record with both faults Kafka's brokers see the first.
+        // In a record with both faults Kafka's brokers see the first.
         if rules.compacted && record.key.is_none() {
             let place = rules.name;
             let why = format!("Compacted topic cannot accept message without key in topic partition {place}");
@@ -179,7 +179,7 @@ fn unreadable(batch: &Batch<'_>, error: &RecordError) -> Refusal {
     }
 }
 
-/// Whether the bytes begin as what the codec makes does; what snappy makes may begin with any byte.
+/// `true` if the bytes begin as those of the codec do; the output of snappy may begin with any byte.
 fn is_compressed(codec: u8, bytes: &[u8]) -> bool {
     match codec {
         1 => bytes.starts_with(b"\x1f\x8b"),
@@ -196,7 +196,7 @@ fn invalid(why: impl Into<String>) -> Refusal {
 
 const TRANSACTIONAL: u8 = 0b1_0000;
 const CONTROL: i16 = 0b10_0000;
-// Base offset and length come before what the length counts.
+// Base offset and length come before the bytes that the length counts.
 const BEFORE_LENGTH_END: usize = 12;
 // The overhead of a record of format 0: nothing shorter is taken for a batch.
 const SHORTEST: usize = 14;

@@ -7,7 +7,7 @@ use super::Api;
 use super::topic::TopicKind;
 use crate::error::ApiRange;
 
-/// What a [`Cluster`](super::Cluster) is made of: brokers, topics, and what it allows.
+/// The description of a [`Cluster`](super::Cluster): brokers, topics, and limits.
 ///
 /// Without any setting: one broker, no topics, and topics made with 3 partitions when a client asks for them.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(super) struct NewTopic {
     pub kind: TopicKind,
 }
 
-/// What the cluster allows.
+/// The limits of the cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub auto_create: bool,
@@ -82,32 +82,32 @@ impl ClusterBuilder {
         self
     }
 
-    /// Whether topics are made when a client asks for them. Default: true.
+    /// Makes topics when a client asks for them (`true`), or never (`false`). Default: true.
     ///
-    /// As with Kafka, the answer to the first who asks is UNKNOWN_TOPIC_OR_PARTITION: the topic is there for the next
-    /// one, or after the [`creation_delay`](Self::creation_delay). A name that differs from that of a topic only in `.`
-    /// and `_` is never made, and is unknown for ever.
+    /// As with Kafka, the answer to the first client that asks is UNKNOWN_TOPIC_OR_PARTITION: the topic is there for
+    /// the next request, or after the [`creation_delay`](Self::creation_delay). A name that differs from that of a
+    /// topic only in `.` and `_` is never made, and is unknown for ever.
     pub fn auto_create(mut self, auto_create: bool) -> Self {
         self.settings.auto_create = auto_create;
         self
     }
 
-    /// How many partitions a topic gets that is made when a client asks for it. Default: 3.
+    /// The number of partitions of a topic that is made when a client asks for it. Default: 3.
     pub fn default_partitions(mut self, partitions: i32) -> Self {
         self.settings.default_partitions = partitions;
         self
     }
 
-    /// How long it takes until a topic is there that is made when a client asks for it. Default: none, so it is there
-    /// for the next who asks. With Kafka it is about 0.1 s.
+    /// The time until a topic is there that is made when a client asks for it. Default: none, so it is there for the
+    /// next request. With Kafka it is about 0.1 s.
     pub fn creation_delay(mut self, delay: Duration) -> Self {
         self.settings.creation_delay = delay;
         self
     }
 
-    /// How long a broker that has started has no ids for idempotent producers: from the first InitProducerId on it
-    /// answers COORDINATOR_LOAD_IN_PROGRESS for so long. Default: none, so it has them from the start. With Kafka it is
-    /// about 0.03 s.
+    /// The time for which a broker that has started has no ids for idempotent producers: from the first InitProducerId
+    /// on it answers COORDINATOR_LOAD_IN_PROGRESS for this long. Default: none, so it has them from the start. With
+    /// Kafka it is about 0.03 s.
     pub fn loading_time(mut self, time: Duration) -> Self {
         self.settings.loading_time = time;
         self
@@ -119,8 +119,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Offers this API in these versions, both included, in place of all that it knows. A version outside of what it
-    /// knows may be offered, and closes the connection when it is used.
+    /// Offers this API in these versions, both included, in place of all that the cluster knows. A version that it does
+    /// not know may be offered, and closes the connection when it is used.
     pub fn api_version(mut self, api: Api, min: i16, max: i16) -> Self {
         self.settings.apis.insert(api, ApiRange::new(min, max));
         self

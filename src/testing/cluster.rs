@@ -31,7 +31,7 @@ use super::{ClusterBuilder, Fault, FaultGuard, SeenRequest, StoredMessage, Timeo
 #[derive(Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
-    /// Where several threads of a test stop and restart brokers. Never held while a broker starts or stops.
+    /// Shared by the threads of a test that stop and restart brokers. Never held while a broker starts or stops.
     brokers: Mutex<Vec<Broker>>,
 }
 
@@ -50,7 +50,7 @@ impl Cluster {
         Self::builder().start()
     }
 
-    /// What a cluster is made of, to be changed before it starts.
+    /// A builder of a cluster, to change it before it starts.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::new()
     }
@@ -69,7 +69,7 @@ impl Cluster {
         self.shared.look(|state| state.messages(topic))
     }
 
-    /// Blocks until a topic has at least `count` messages, and gives all it has.
+    /// Blocks until a topic has at least `count` messages, for at most `timeout`, and gives all it has.
     ///
     /// # Errors
     /// [`Timeout`] if there are fewer when `timeout` has passed.
@@ -92,7 +92,7 @@ impl Cluster {
         assert!(made, "topic {name:?} with {partitions} partitions cannot be made");
     }
 
-    /// Removes a topic with its messages, and says whether there was one. A topic made later under the same name has
+    /// Removes a topic with its messages. Returns `true` if there was one. A topic made later under the same name has
     /// another topic id.
     pub fn delete_topic(&self, name: &str) -> bool {
         self.shared.change(|state| state.delete_topic(name))
@@ -150,8 +150,8 @@ impl Cluster {
         assert!(moved, "{topic}-{partition} cannot be led by broker {node}");
     }
 
-    /// Tells clients from now on that a broker is at this address, as `advertised.listeners` does: that of a proxy in
-    /// front of it, or one where nobody is. The broker goes on listening where it did, which is what
+    /// Tells clients from now on that a broker is at this address, as `advertised.listeners` does: the address of a
+    /// proxy in front of it, or one without a listener. The broker goes on listening at its own address, which
     /// [`bootstrap`](Self::bootstrap) names.
     ///
     /// # Panics
@@ -162,7 +162,7 @@ impl Cluster {
         self.shared.change(|state| state.advertise(node, host, port));
     }
 
-    /// Lets something go wrong until the guard is dropped.
+    /// Injects a fault until the guard is dropped.
     pub fn inject(&self, fault: Fault) -> FaultGuard {
         FaultGuard::new(Arc::clone(&self.shared), fault)
     }
@@ -173,7 +173,7 @@ impl Cluster {
         self.shared.look(ClusterState::requests)
     }
 
-    /// How many connections are open to all brokers together.
+    /// The number of open connections to all brokers together.
     #[must_use]
     pub fn connections(&self) -> usize {
         let brokers = self.brokers.lock();

@@ -1,11 +1,11 @@
-//! Faults: how a broker misbehaves, and to which requests.
+//! Faults: the misbehaviour of a broker, and the requests that it meets.
 
 use std::time::Duration;
 
 use super::Api;
 use crate::error::ErrorCode;
 
-/// Something that goes wrong with requests of one kind, until its guard is dropped.
+/// A fault that hits requests of one kind, until its guard is dropped.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -30,7 +30,7 @@ pub struct Fault {
     pub(super) effects: Effects,
 }
 
-/// Which requests a fault is about.
+/// The requests that a fault is about.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
     api: Option<Api>,
@@ -39,7 +39,7 @@ pub(super) struct Scope {
     partition: Option<i32>,
 }
 
-/// What goes wrong.
+/// The effects of a fault.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Effects {
     pub error: Option<i16>,
@@ -52,7 +52,7 @@ pub(super) struct Effects {
     pub raw: Option<Vec<u8>>,
 }
 
-/// Where a connection is cut.
+/// The place at which a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     Before,
@@ -107,7 +107,7 @@ impl Fault {
         self
     }
 
-    /// Refuses with this error code; nothing is done.
+    /// Refuses with this error code, and does not carry out the request.
     ///
     /// The code is given for each partition that the request names, in Metadata for each topic, and for the request as a
     /// whole where it names none, as InitProducerId.
@@ -116,7 +116,7 @@ impl Fault {
         self
     }
 
-    /// Does what was asked, and then answers with this error code, as in [`error`](Self::error).
+    /// Carries out the request, and then answers with this error code, as in [`error`](Self::error).
     ///
     /// In Produce, the batches are in the log although the producer is told otherwise. The answer has their offset
     /// where that of Kafka's brokers has it, which is when they waited for replicas in vain:
@@ -126,23 +126,23 @@ impl Fault {
         self
     }
 
-    /// Does what was asked at once, and answers this much later. The connection answers nothing else meanwhile.
+    /// Carries out the request at once, and answers this much later. The connection answers nothing else meanwhile.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.effects.delay = delay;
         self
     }
 
-    /// Closes the connection; nothing is done.
+    /// Closes the connection, and does not carry out the request.
     pub fn cut_before(self) -> Self {
         self.cut(Cut::Before)
     }
 
-    /// Does what was asked, then closes the connection without an answer: the client cannot know.
+    /// Carries out the request, then closes the connection without an answer: the client cannot know.
     pub fn cut_after(self) -> Self {
         self.cut(Cut::After)
     }
 
-    /// Does what was asked, sends the first `bytes` of the answer (its size field included), then closes the
+    /// Carries out the request, sends the first `bytes` of the answer (its size field included), then closes the
     /// connection.
     pub fn cut_inside(self, bytes: usize) -> Self {
         self.cut(Cut::Inside(bytes))
@@ -153,7 +153,7 @@ impl Fault {
         self
     }
 
-    /// Leaves the request, and all behind it on its connection, lying until the guard is dropped; then it is handled
+    /// Leaves the request, and all behind it on its connection, unread until the guard is dropped; then it is handled
     /// as if it had come just now.
     pub fn stall(mut self) -> Self {
         self.effects.stall = true;
@@ -167,7 +167,7 @@ impl Fault {
         self
     }
 
-    /// Answers under a number that the client did not ask with.
+    /// Answers under a correlation id that the client did not use.
     pub fn wrong_correlation(mut self) -> Self {
         self.effects.wrong_correlation = true;
         self
@@ -182,7 +182,7 @@ impl Fault {
 }
 
 impl Scope {
-    /// Whether a request is meant. `targets` are the topics and partitions that it names.
+    /// `true` if the fault is about a request. `targets` are the topics and partitions that it names.
     fn covers(&self, api: Api, node: i32, targets: &[Target]) -> bool {
         self.api.is_none_or(|only| only == api)
             && self.node.is_none_or(|only| only == node)
@@ -242,7 +242,7 @@ impl Faults {
         self.injected.iter().find(|injected| injected.id == id).map_or(0, |injected| injected.hits)
     }
 
-    /// What goes wrong with this request; counts it for every fault that it hits.
+    /// The effects of the faults on this request; counts it for every fault that hits it.
     pub fn hit(&mut self, api: Api, node: i32, targets: &[Target]) -> Hits {
         let mut hits = Hits::default();
         for injected in &mut self.injected {
@@ -260,7 +260,7 @@ impl Faults {
     }
 }
 
-/// What goes wrong with one request, by all faults that hit it.
+/// The effects on one request of all faults that hit it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hits {
     errors: Vec<(Scope, Errors)>,
@@ -275,9 +275,9 @@ pub(super) struct Hits {
 /// The errors to answer with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Errors {
-    /// In place of doing what was asked.
+    /// In place of carrying out the request.
     pub before: Option<i16>,
-    /// Having done it.
+    /// After the request is carried out.
     pub after: Option<i16>,
 }
 

@@ -10,7 +10,7 @@ use super::Api;
 use crate::wire::WireError;
 use crate::wire::reader::Reader;
 
-/// What comes before every request.
+/// The header of every request.
 #[derive(Clone, Debug)]
 pub(super) struct Header {
     pub api: Api,
@@ -19,7 +19,7 @@ pub(super) struct Header {
     pub client_id: Option<String>,
 }
 
-/// Why a frame is no request that can be answered.
+/// The reason why a frame is no request that can be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BadFrame {
     Header(WireError),
@@ -50,7 +50,7 @@ pub(super) fn read_header(frame: &Bytes) -> Result<(Header, Bytes), BadFrame> {
         return Ok((Header { api, version, correlation_id, client_id: None }, Bytes::new()));
     }
     let length = start.i16("client_id").map_err(BadFrame::Header)?;
-    // As with Kafka's brokers: any length below 0 is null, and what is not UTF-8 is replaced.
+    // As with Kafka's brokers: any length below 0 is null, and bytes that are not UTF-8 are replaced.
     let client_id = match usize::try_from(length) {
         Ok(length) => Some(start.bytes("client_id", length).map_err(BadFrame::Header)?),
         Err(_) => None,
@@ -62,8 +62,8 @@ pub(super) fn read_header(frame: &Bytes) -> Result<(Header, Bytes), BadFrame> {
     Ok((Header { api, version, correlation_id, client_id }, body))
 }
 
-/// An answer as a frame with its size; its body has the version of the request, or the one given. Where kafka-protocol
-/// cannot encode it, why.
+/// An answer as a frame with its size; its body has the version of the request, or the one given. Otherwise the reason
+/// why kafka-protocol cannot encode it.
 pub(super) fn write(header: &Header, body: &impl Encodable, version: i16) -> Result<Vec<u8>, String> {
     let mut bytes = BytesMut::new();
     let head = ResponseHeader::default().with_correlation_id(header.correlation_id);

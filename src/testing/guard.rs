@@ -1,4 +1,4 @@
-//! What a test holds while a fault lasts, and how it waits for what it expects.
+//! The guard that a test holds while a fault lasts, and the error of a wait that was too short.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl FaultGuard {
         Self { shared, id, kept: false }
     }
 
-    /// How many requests the fault has hit.
+    /// The number of requests that the fault has hit.
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.shared.look(|state| state.faults.hits(self.id))
@@ -54,15 +54,15 @@ impl Drop for FaultGuard {
     }
 }
 
-/// What was waited for did not come in time.
+/// The error of a wait whose time is up before the messages or requests came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeout {
-    /// How many were waited for.
+    /// The number that was waited for.
     pub wanted: u64,
-    /// How many there were when the time had passed.
+    /// The number that had come when the time was up.
     pub found: u64,
-    /// How long was waited.
+    /// The time of the wait.
     pub after: Duration,
     what: &'static str,
 }

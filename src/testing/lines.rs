@@ -5,7 +5,7 @@ use std::mem;
 
 use log::Level;
 
-/// Lines in their order; none that nobody would read.
+/// Lines in their order, without those that nobody would read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lines(Vec<(Level, String)>);
 
@@ -13,7 +13,7 @@ impl Lines {
     /// Keeps a line. Never calls the logger.
     pub fn note(&mut self, level: Level, line: fmt::Arguments<'_>) {
         if level <= log::max_level() {
-            // Who drives the cluster without its server takes none.
+            // A test that drives the cluster without its server takes no lines.
             if self.0.len() >= MOST {
                 self.0.clear();
             }
@@ -21,7 +21,7 @@ impl Lines {
         }
     }
 
-    /// Those that there are, if any.
+    /// The lines, if there are any.
     pub fn take(&mut self) -> Option<Self> {
         (!self.0.is_empty()).then(|| mem::take(self))
     }

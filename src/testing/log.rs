@@ -53,8 +53,8 @@ impl Log {
         base_offset
     }
 
-    /// The batches from the one with this offset on, cut where they have `max_bytes`; the first is there as a whole, in
-    /// any case if asked for, or there is nothing.
+    /// The batches from the one with this offset on, cut at `max_bytes`. The first one is whole, even above `max_bytes`
+    /// if asked for; else there is nothing.
     pub fn read(&self, offset: i64, max_bytes: usize, first_in_any_case: bool) -> Vec<u8> {
         let from = self.batches.partition_point(|batch| batch.base_offset <= offset).saturating_sub(1);
         let first = match self.batches.get(from) {

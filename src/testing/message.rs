@@ -46,7 +46,7 @@ impl StoredMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenRequest {
-    /// What was asked.
+    /// The API that was called.
     pub api: Api,
     /// The version of the request.
     pub version: i16,
@@ -54,6 +54,6 @@ pub struct SeenRequest {
     pub node: i32,
     /// The name that the client gave itself.
     pub client_id: Option<String>,
-    /// When it came.
+    /// The time at which it came.
     pub at: Timestamp,
 }

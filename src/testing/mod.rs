@@ -15,14 +15,14 @@
 //! ```
 //!
 //! It answers the requests that [`Api`] lists, checks batches, checksums and sequences as a broker does, and misbehaves
-//! on demand: brokers [stop](Cluster::stop_broker) and [come back](Cluster::restart_broker), leaders [move](Cluster::move_leader), and a [`Fault`] refuses, delays or
-//! cuts any answer. It keeps everything in memory, does not replicate, knows no groups, no transactions and no
-//! security, and refuses compressed batches.
+//! on demand: brokers [stop](Cluster::stop_broker) and [come back](Cluster::restart_broker), leaders
+//! [move](Cluster::move_leader), and a [`Fault`] refuses, delays or cuts any answer. It keeps everything in memory,
+//! does not replicate, knows no groups, no transactions and no security, and refuses compressed batches.
 //!
-//! Its answers are those of Kafka 4.3.1, also where they are odd, because programs rely on them: the first answer about
-//! a topic that is made on demand is that there is none; of a partition that stands twice in one request only the last
-//! batch is stored; answers come in another order than what was asked. So that tests are quick and go the same way
-//! whenever they run, nothing takes time that was not asked for. What takes time with Kafka is an option:
+//! Its answers are those of Kafka 4.3.1, even odd ones, because programs rely on them: the first answer about a topic
+//! that is made on demand says that there is none; of a partition that stands twice in one request only the last batch
+//! is stored; answers have another order than the request. So that tests are quick and go the same way whenever they
+//! run, nothing takes time unless the test asks for it. Each thing that takes time with Kafka is an option:
 //!
 //! | with Kafka | here |
 //! |---|---|

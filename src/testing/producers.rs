@@ -1,4 +1,4 @@
-//! What a partition remembers of idempotent producers, and the rules for the next batch (KIP-98, KIP-360).
+//! A partition's memory of idempotent producers, and the rules for the next batch (KIP-98, KIP-360).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -29,11 +29,11 @@ pub(super) struct Numbered {
     pub producer_id: i64,
     pub epoch: i16,
     pub first_sequence: i32,
-    /// How many records it has, at least 1.
+    /// The number of its records, at least 1.
     pub count: i32,
 }
 
-/// What becomes of a batch by its sequence number.
+/// The turn of a batch by its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It is the next.
@@ -48,7 +48,7 @@ pub(super) enum Turn {
 
 impl Producers {
     pub fn judge(&self, batch: Numbered) -> Turn {
-        // Where nothing is known of a producer, Kafka takes any first sequence: its state may have expired.
+        // If it knows nothing of a producer, Kafka takes any first sequence: its state may have expired.
         let Some(entry) = self.by_id.get(&batch.producer_id) else {
             return Turn::Append;
         };

@@ -1,7 +1,7 @@
-//! What a broker does with a request: from the frame that came to the reply, with what faults make of it on the way.
+//! The way of a request through a broker: from the frame that came to the reply, with the effects of faults.
 //!
-//! No sockets, no clock, no locks: the time is an argument, and what takes time is in the [`Reply`]. `server` drives
-//! it with real connections; a simulation can drive it on one thread.
+//! No sockets, no clock, no locks: the time is an argument, and waits are part of the [`Reply`]. `server` drives it
+//! with real connections; a simulation can drive it on one thread.
 
 use std::time::Duration;
 
@@ -15,28 +15,28 @@ use super::handlers::{self, Asked, Context, Outcome};
 use super::state::ClusterState;
 use crate::message::Timestamp;
 
-/// What a broker does with a request.
+/// A broker's reply to a request.
 #[derive(Debug)]
 pub enum Reply {
     /// Sends these bytes, size field included, which may be none, after this time.
     Send {
-        /// How long to wait before.
+        /// The time to wait before.
         after: Duration,
-        /// What to send.
+        /// The bytes to send.
         bytes: Vec<u8>,
-        /// What becomes of the connection then.
+        /// The next step of the connection.
         then: Then,
     },
     /// Waits until [`ClusterState::is_ready`], then goes on with [`ClusterState::resume`].
     Park(Box<Parked>),
 }
 
-/// What becomes of a connection behind an answer.
+/// The next step of a connection behind an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// The next request is served.
     Continue,
-    /// Nothing is read for so long, then the next request is served: the broker asked for silence (KIP-219).
+    /// Nothing is read for this long, then the next request is served: the broker asked for silence (KIP-219).
     Mute(Duration),
     /// It is closed.
     Close,
@@ -65,7 +65,7 @@ enum Until {
 }
 
 impl Parked {
-    /// When it is ready at the latest, if that is known.
+    /// The latest time at which it is ready, if that is known.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         match self.until {
@@ -76,7 +76,7 @@ impl Parked {
 }
 
 impl ClusterState {
-    /// What a broker that is up does with the request in a frame, which comes without its size.
+    /// The reply of a broker that is up to the request in a frame, which comes without its size.
     pub fn receive(&mut self, node: i32, frame: &Bytes, now: Timestamp) -> Reply {
         let (header, bytes) = match frame::read_header(frame) {
             Ok(read) => read,
@@ -103,7 +103,7 @@ impl ClusterState {
         }
     }
 
-    /// Whether a request that waits can go on.
+    /// `true` if a request that waits can go on.
     #[must_use]
     pub fn is_ready(&self, parked: &Parked, now: Timestamp) -> bool {
         match parked.until {
@@ -112,7 +112,7 @@ impl ClusterState {
         }
     }
 
-    /// What is done with a request that waited until it was ready.
+    /// The reply to a request that waited until it was ready.
     pub fn resume(&mut self, parked: Parked, now: Timestamp) -> Reply {
         let Parked { mut request, until } = parked;
         if let Until::FaultEnds(_) = until {

@@ -19,7 +19,7 @@ use crate::message::Timestamp;
 
 /// The cluster's state, shared by the connections' threads and the test's.
 pub(super) struct Shared {
-    /// Every thread of a connection answers from it, and the test's threads look at it and change it.
+    /// The threads of connections answer from it, and the test's threads look at it and change it.
     state: Mutex<ClusterState>,
     changed: Condvar,
     clock: Clock,
@@ -40,7 +40,7 @@ impl Shared {
         changed
     }
 
-    /// Blocks until this is true of the state, or until `timeout` passes: then false.
+    /// Blocks until this is true of the state, for at most `timeout`. Returns `false` if it is not true by then.
     pub fn wait_for(&self, timeout: Duration, is_so: impl Fn(&ClusterState) -> bool) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut state = self.state.lock();
@@ -66,7 +66,7 @@ impl Shared {
         let mut reply = state.receive(node, frame, self.clock.now());
         loop {
             self.changed.notify_all();
-            // A logger is code of a test's, and may look at the cluster.
+            // A logger is a test's code, and may look at the cluster.
             if let Some(lines) = state.lines.take() {
                 MutexGuard::unlocked(&mut state, || lines.write());
             }
@@ -87,7 +87,7 @@ impl Shared {
         }
     }
 
-    /// Blocks for so long; false once the broker is no longer up since this start.
+    /// Blocks for this long. Returns `false` once the broker is no longer up since this start.
     fn pause(&self, node: i32, start: u64, time: Duration) -> bool {
         self.let_pass(&mut self.state.lock(), time, |state| is_up(state, node, start))
     }
@@ -160,7 +160,7 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Serves what connects, under the number of this start of the broker.
+    /// Serves connections, under the number of this start of the broker.
     pub fn start(shared: Arc<Shared>, listener: TcpListener, node: i32, start: u64) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let doors = Arc::new(Doors::default());
@@ -198,7 +198,7 @@ struct DoorsInner {
 }
 
 impl Doors {
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.0.lock().open.len()
     }

@@ -1,4 +1,4 @@
-//! What the brokers of a cluster have in common: topics, leaders, faults, ids, and the requests that came.
+//! The state that the brokers of a cluster share: topics, leaders, faults, ids, and the requests that came.
 //!
 //! No sockets, no clock, no locks: the time is an argument. `requests` answers from it, and a test changes it.
 
@@ -16,7 +16,7 @@ use super::topic::{Topic, TopicId, TopicKind};
 use super::{ClusterBuilder, SeenRequest, StoredMessage};
 use crate::message::Timestamp;
 
-/// All brokers of a cluster, with what they share.
+/// All brokers of a cluster, with the state that they share.
 #[derive(Clone, Debug)]
 pub struct ClusterState {
     pub(super) settings: Settings,
@@ -24,11 +24,11 @@ pub struct ClusterState {
     pub(super) topics: BTreeMap<String, Topic>,
     pub(super) faults: Faults,
     next_producer_id: i64,
-    /// How many clusters were here before.
+    /// The number of clusters that were here before.
     pub(super) replaced: u64,
-    /// The topics that clients asked for, and when each is there.
+    /// The topics that clients asked for, each with the time at which it is there.
     creating: BTreeMap<String, Timestamp>,
-    /// The topics that are there or asked for, by what their names are in metrics, where `.` is `_`.
+    /// The topics that are there or asked for, by their names in metrics, where `.` is `_`.
     metric_names: HashMap<String, String>,
     /// The names that clients asked for and that cannot be beside others.
     collisions: BTreeSet<String>,
@@ -36,7 +36,7 @@ pub struct ClusterState {
     requests: VecDeque<SeenRequest>,
     /// Grows whenever a fetch that waits should look again.
     pub(super) news: u64,
-    /// What there is to log.
+    /// The lines for the log.
     pub(super) lines: Lines,
 }
 
@@ -44,13 +44,13 @@ pub struct ClusterState {
 #[derive(Clone, Debug)]
 pub(super) struct Broker {
     pub node: i32,
-    /// Where clients are told to reach it.
+    /// The host at which clients are told to reach it.
     pub host: String,
     pub port: u16,
-    /// How often it started, while it is up.
+    /// The number of its starts, while it is up.
     pub up: Option<u64>,
     starts: u64,
-    /// From when on it has ids for producers, once it was asked for one since it started.
+    /// The time from which it has ids for producers, once it was asked for one since it started.
     ids_from: Option<Timestamp>,
 }
 
@@ -58,7 +58,7 @@ impl ClusterState {
     /// The cluster that is described, with brokers 1, 2, ... on these ports, all up.
     ///
     /// # Errors
-    /// What cannot be in the description, in words.
+    /// The fault of the description, in words.
     pub fn new(builder: ClusterBuilder, ports: &[u16]) -> Result<Self, String> {
         let ClusterBuilder { brokers, topics, settings } = builder;
         if brokers < 1 || settings.default_partitions < 1 {
@@ -103,13 +103,13 @@ impl ClusterState {
         self.requests.push_back(SeenRequest { api, version, node, client_id, at });
     }
 
-    /// Lets something go wrong for as long as the state lives.
+    /// Injects a fault for as long as the state lives.
     #[cfg(feature = "_internal")]
     pub fn inject(&mut self, fault: Fault) {
         self.faults.inject(fault);
     }
 
-    /// Nothing goes wrong any more.
+    /// Ends all faults.
     #[cfg(feature = "_internal")]
     pub fn heal(&mut self) {
         self.faults = Faults::default();
@@ -195,19 +195,19 @@ impl ClusterState {
         Some(self.topics.entry(name.to_owned()).or_insert(topic))
     }
 
-    /// Makes a topic; whether it was made.
+    /// Makes a topic. Returns `true` if it was made.
     #[cfg(feature = "_internal")]
     pub fn make_topic(&mut self, name: &str, partitions: i32) -> bool {
         self.create_topic(name, partitions, TopicKind::default()).is_some()
     }
 
-    /// From now on batches may have so many bytes.
+    /// Sets the largest batch, in bytes, from now on.
     #[cfg(feature = "_internal")]
     pub fn limit_messages(&mut self, bytes: usize) {
         self.settings.max_message_bytes = bytes;
     }
 
-    /// Removes a topic with its messages; whether it was there.
+    /// Removes a topic with its messages. Returns `true` if it was there.
     pub fn delete_topic(&mut self, name: &str) -> bool {
         self.note_news();
         let was_asked_for = self.creating.remove(name).is_some();
@@ -229,7 +229,7 @@ impl ClusterState {
         (0..).zip(partitions).flat_map(|(index, partition)| partition.log.messages(index)).collect()
     }
 
-    /// How many messages a topic has.
+    /// The number of messages in a topic.
     #[must_use]
     pub fn count(&self, topic: &str) -> u64 {
         let partitions = self.topics.get(topic).map_or(&[][..], |topic| &topic.partitions);
@@ -253,7 +253,7 @@ impl ClusterState {
         self.brokers.iter().find(|broker| broker.node == node)
     }
 
-    /// Whether this broker is up.
+    /// `true` if this broker is up.
     #[cfg(feature = "_internal")]
     #[must_use]
     pub fn is_up(&self, node: i32) -> bool {
@@ -305,7 +305,7 @@ impl ClusterState {
         Some(id)
     }
 
-    /// Makes a broker the leader of a partition; false if one of them is not there.
+    /// Makes a broker the leader of a partition. Returns `false` if one of them is not there.
     pub fn move_leader(&mut self, topic: &str, partition: i32, node: i32) -> bool {
         let is_broker = self.broker(node).is_some_and(|broker| broker.up.is_some());
         let partition = self.topics.get_mut(topic).and_then(|topic| {

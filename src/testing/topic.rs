@@ -19,7 +19,7 @@ pub(super) struct Topic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TopicId(pub [u8; 16]);
 
-/// What is special about a topic.
+/// The kind of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TopicKind {
     /// Messages need a key. Nothing is ever compacted away.

@@ -41,7 +41,7 @@ fn is_software_name(name: &str) -> bool {
 }
 
 fn with_features(response: ApiVersionsResponse, context: &Context<'_>) -> ApiVersionsResponse {
-    // A feature that begins at 0 is what clients of version 3 cannot read (KIP-1022).
+    // Clients of version 3 cannot read a feature that begins at 0 (KIP-1022).
     let supported = FEATURES.iter().filter(|feature| feature.min > 0 || context.version() >= 4).map(|feature| {
         let key = SupportedFeatureKey::default().with_name(StrBytes::from_static_str(feature.name));
         key.with_min_version(feature.min).with_max_version(feature.max)
@@ -61,7 +61,7 @@ struct Feature {
     name: &'static str,
     min: i16,
     max: i16,
-    /// What they agreed on.
+    /// The level that they agreed on.
     level: i16,
 }
 

@@ -1,4 +1,4 @@
-//! What every handler is, what it is given and gives back, and what several of them need.
+//! The trait of every handler, its input and output, and the parts that several of them need.
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
@@ -24,7 +24,7 @@ pub(in crate::testing) trait Asked: fmt::Debug + Send {
     fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome;
 }
 
-/// What a handler knows besides the request.
+/// The context of a request.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::testing) struct Context<'a> {
     /// The broker that was asked.
@@ -32,11 +32,11 @@ pub(in crate::testing) struct Context<'a> {
     pub header: &'a Header,
     pub hits: &'a Hits,
     pub now: Timestamp,
-    /// When the request came.
+    /// The time at which the request came.
     pub arrived: Timestamp,
 }
 
-/// What a handler makes of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(in crate::testing) enum Outcome {
     /// A frame with its size.
@@ -45,7 +45,7 @@ pub(in crate::testing) enum Outcome {
     Silence,
     /// The connection ends.
     Close,
-    /// It ends by a fault in here, and which.
+    /// The connection ends by this fault of the cluster itself.
     Fault(String),
     /// Nothing to answer with yet: ask again when something is new, at the latest at this time.
     WaitForNews { deadline: Timestamp },
@@ -115,8 +115,8 @@ impl TopicId {
     }
 }
 
-/// A number that depends on this and on nothing else. What Kafka's brokers answer in the order of a hash map stands in
-/// the order of such numbers here: another one in every answer, and the same whenever a test runs.
+/// A number that depends on this and on nothing else. Entries that Kafka's brokers give in the order of a hash map
+/// stand in the order of such numbers here: another order in every answer, and the same whenever a test runs.
 pub(super) fn shuffled(place: impl Hash) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(place)
 }

@@ -76,7 +76,7 @@ const PARTITION: Shape = &[
     int64("high_watermark").since(18).tagged(1),
 ];
 
-/// How much may still be answered, and how it went so far.
+/// The bytes that may still be answered, and the progress so far.
 struct Room {
     left: usize,
     used: usize,
@@ -311,7 +311,7 @@ mod tests {
         let mut asking = six_records();
         let request = fetch(&asking, 12, 0, 6);
         let Reply::Park(parked) = asking.reply(1, 12, &request) else { panic!("answered") };
-        // News that are not enough do not make it wait longer.
+        // News that are too few do not make it wait longer.
         asking.state.note_news();
         let Reply::Park(parked) = asking.state.resume(*parked, asking.now) else { panic!("answered") };
         let end = parked.deadline().unwrap();

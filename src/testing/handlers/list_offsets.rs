@@ -78,7 +78,7 @@ fn find(
             Some(FoundRecord { offset: 0, timestamp: -1, epoch })
         }
         MAX_TIMESTAMP => log.latest(),
-        // Of tiered storage, which is not there.
+        // For tiered storage, which the cluster does not have.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
         millis => log.at_or_after(millis),
     };

@@ -1,4 +1,4 @@
-//! Metadata: the brokers that are up, the topics and who leads their partitions; makes topics that are asked for.
+//! Metadata: the brokers that are up, the topics and the leaders of their partitions; makes topics that are asked for.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Asked for MetadataRequest {
             Some(asked) => once_each(asked).map(|asked| one_topic(state, context, self, asked)).collect(),
             None => state.topics.values().map(|topic| known_topic(state, context, topic)).collect(),
         };
-        // Kafka's brokers answer in the order of a hash map, behind which comes what is refused.
+        // Kafka's brokers answer in the order of a hash map, and put refused topics behind it.
         topics.sort_by_cached_key(|topic| {
             let place = (context.header.correlation_id, topic.name.as_deref(), topic.topic_id);
             (topic.error_code != 0, shuffled(place))
@@ -143,7 +143,7 @@ fn partition(state: &ClusterState, index: i32, partition: &Partition) -> Metadat
         .with_offline_replicas(nodes(&down))
 }
 
-/// Followed by how many clusters were there before.
+/// Followed by the number of clusters that were there before.
 const CLUSTER: &str = "ottla-testing-cluster";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where an epoch of a leader ends (KIP-320).
+//! OffsetForLeaderEpoch: the end of a leader's epoch (KIP-320).
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;

@@ -64,8 +64,8 @@ impl Asked for ProduceRequest {
     }
 }
 
-/// What a request has for each partition. Where a partition stands twice, the last counts, and nothing is said of the
-/// first: Kafka's brokers gather them in a map.
+/// The entry of each partition in a request. If a partition stands twice, the last entry counts, and the answer does
+/// not mention the first: Kafka's brokers gather them in a map.
 fn entries(request: &ProduceRequest) -> impl Iterator<Item = (&TopicProduceData, &PartitionProduceData)> {
     let mut entries = BTreeMap::new();
     for topic in &request.topic_data {
@@ -76,10 +76,10 @@ fn entries(request: &ProduceRequest) -> impl Iterator<Item = (&TopicProduceData,
     entries.into_values()
 }
 
-/// What a producer is told of a batch.
+/// The answer for a batch.
 struct BatchAnswer {
     code: i16,
-    /// Where the batch is in the log, also where an error came after that.
+    /// The place of the batch in the log, even if an error came after the append.
     appended: Option<Appended>,
     text: Option<String>,
     records: Vec<(i32, String)>,
@@ -273,7 +273,7 @@ const ENDS_A_WAIT: [ResponseError; 5] = [
     ResponseError::KafkaStorageError,
 ];
 
-/// With these, Kafka's brokers have not looked where the log of the partition starts.
+/// With these, Kafka's brokers have not looked up the start of the partition's log.
 const WITHOUT_LOG_START: [ResponseError; 8] = [
     ResponseError::CorruptMessage,
     ResponseError::NotLeaderOrFollower,
@@ -316,7 +316,7 @@ mod tests {
         };
         let mut bad_crc = batch(1).bytes();
         *bad_crc.last_mut().unwrap() ^= 1;
-        // With the start of the log only where the batch came as far as that.
+        // The answer has the start of the log only if the batch came as far as that.
         let cases = [
             ("no bytes", Vec::new(), InvalidRecord, -1),
             ("a batch cut", batch(1).bytes()[..70].to_vec(), InvalidRecord, -1),
@@ -340,7 +340,7 @@ mod tests {
             let answer = asking.produce(9, "t", 0, bytes);
             assert_eq!(answer.error_code, error.code(), "{what}");
             assert_eq!((answer.base_offset, answer.log_start_offset), (-1, log_start), "{what}");
-            // In words only where it is no batch at all.
+            // There are words only if it is no batch at all.
             let text = match what {
                 "a length that cannot be" => Some("Record size 13 is less than the minimum record overhead (14)"),
                 "format version 3" => Some("Invalid magic found in record: 3"),
@@ -486,7 +486,7 @@ mod tests {
         let answer = asking.produce(9, "t", 0, mixed.bytes());
         assert_eq!(answer.error_code, InvalidTimestamp.code());
         let blamed: Vec<_> = answer.record_errors.iter().map(blame).collect();
-        // The one with both faults is told as the one without a key.
+        // The record with both faults is blamed for its missing key.
         let kinds: Vec<_> = blamed.iter().map(|(index, why)| (*index, why.starts_with("Timestamp"))).collect();
         assert_eq!(kinds, [(0, false), (1, true), (2, false)]);
         let only_both = batch(1).keyless(0).time_of(0, late);
