@@ -23,7 +23,7 @@ pub use super::layout::HEADER_LEN;
 const MAGIC: u8 = 2;
 /// Numbers are put down in pieces of this size, of which only a part counts.
 const PIECE: usize = 16;
-/// What a batch grows by at least, behind its first record: most of those that wait for more get it.
+/// The least growth of a batch behind its first record: most batches that wait for more records get it.
 const LEAST_GROWTH: usize = 256;
 /// No record has any: a byte of zeros, which is the number 0, too.
 const NO_ATTRIBUTES: i64 = 0;
@@ -61,7 +61,7 @@ impl BatchBuilder {
         Self { records: buffer, ..Self::default() }
     }
 
-    /// How many records it has.
+    /// The number of records.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count as u32
@@ -73,7 +73,7 @@ impl BatchBuilder {
         self.times.max()
     }
 
-    /// Whether it has no record.
+    /// `true` if it has no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -117,7 +117,7 @@ impl BatchBuilder {
         fitting.map(|plan| self.append_planned(plan, tail)).is_some()
     }
 
-    /// What the record with this time and a tail of this length will be; `None` as for [`len_with`](Self::len_with).
+    /// The plan of the record with this time and a tail of this length; `None` as for [`len_with`](Self::len_with).
     #[inline]
     #[must_use]
     pub fn plan(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
@@ -191,7 +191,7 @@ impl BatchBuilder {
         HEADER_LEN + self.summed.len as usize
     }
 
-    /// Where the record that begins at `start` has its tail, and its time.
+    /// The time and the tail's position of the record that begins at `start`.
     ///
     /// # Panics
     /// If no record begins there.
@@ -218,7 +218,7 @@ impl BatchBuilder {
         self.records.reserve_exact(len.saturating_sub(self.records.len()));
     }
 
-    /// Whether it holds memory for far more than it has.
+    /// `true` if it holds memory for far more than it has.
     #[must_use]
     pub fn is_wasteful(&self) -> bool {
         self.records.capacity() > self.records.len() + self.records.len() / 2 + LEAST_GROWTH
@@ -249,7 +249,7 @@ impl BatchBuilder {
     }
 }
 
-/// What the next record will be.
+/// The plan of the next record.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     create_time: i64,
@@ -291,7 +291,7 @@ impl Records {
         HEADER_LEN + self.bytes.capacity()
     }
 
-    /// How many records it has.
+    /// The number of records.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count as u32
@@ -315,7 +315,7 @@ impl Records {
         Arc::clone(&self.bytes)
     }
 
-    /// Where the record that begins at `start` has its tail, and its time.
+    /// The time and the tail's position of the record that begins at `start`.
     ///
     /// # Panics
     /// If no record begins there.
@@ -365,7 +365,7 @@ impl Records {
         self.spans().map(|(time, _)| time)
     }
 
-    /// Where every record has its tail, in order.
+    /// The positions of the tails of all records, in order.
     pub fn tails(&self) -> impl Iterator<Item = Range<usize>> {
         self.spans().map(|(_, tail)| tail)
     }
@@ -398,7 +398,8 @@ impl fmt::Debug for Records {
     }
 }
 
-/// Who produced a batch, and which of its batches it is: what the broker finds repeats by (KIP-98).
+/// The producer of a batch, and the position of the batch among that producer's: the broker finds repeats by it
+/// (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The producer id, or -1.
@@ -414,7 +415,7 @@ impl Stamp {
     pub const NONE: Self = Self { producer_id: -1, epoch: -1, base_sequence: -1 };
 }
 
-/// The time of the record that begins at `start`, and where its tail is.
+/// The time and the tail's position of the record that begins at `start`.
 fn span(records: &[u8], start: usize, base_timestamp: i64) -> (i64, Range<usize>) {
     const WHOLE: &str = "append wrote every record whole";
     let mut rest = &records[start..];

@@ -34,7 +34,7 @@ pub struct Batch<'a> {
     pub producer_epoch: i16,
     /// Sequence of the first record, or -1.
     pub base_sequence: i32,
-    /// How many records there are: not negative, and not more than the bytes can hold unless compressed.
+    /// The number of records: not negative, and not more than the bytes can hold unless compressed.
     pub record_count: i32,
     /// The records, possibly compressed.
     pub records: &'a [u8],
@@ -96,7 +96,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether the header claims a record for every offset: so it is as produced, and no longer after compaction.
+    /// `true` if the header claims a record for every offset: so it is as produced, and no longer after compaction.
     #[must_use]
     pub fn is_contiguous(&self) -> bool {
         self.record_count > 0 && self.last_offset_delta == self.record_count - 1

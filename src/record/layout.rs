@@ -1,4 +1,4 @@
-//! Where the fields of a batch's header are, for whoever writes batches and whoever reads them.
+//! The positions of the fields in a batch's header, for writers and readers of batches.
 
 /// Bytes of a batch's header.
 pub const HEADER_LEN: usize = 61;
@@ -7,5 +7,5 @@ pub const HEADER_LEN: usize = 61;
 pub(super) const BEFORE_LENGTH_END: usize = 12;
 pub(super) const MAGIC_AT: usize = 16;
 pub(super) const CRC_AT: usize = 17;
-/// Where begins what the checksum covers.
+/// The start of the bytes that the checksum covers.
 pub(super) const CRC_START: usize = 21;

@@ -17,7 +17,7 @@ pub mod varint;
 
 use std::fmt;
 
-/// What is wrong with bytes that should be a record batch.
+/// The fault of bytes that should be a record batch.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the in-process cluster reads what others wrote"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordError {
@@ -25,9 +25,9 @@ pub enum RecordError {
     Truncated {
         /// The part that is cut.
         what: &'static str,
-        /// How many bytes it has by what was read before.
+        /// The number of bytes that it has according to the fields before.
         needed: usize,
-        /// How many are there.
+        /// The number of bytes that are there.
         available: usize,
     },
     /// A variable-length number has more bytes than its type can use, or bits that do not fit.
@@ -44,9 +44,9 @@ pub enum RecordError {
     },
     /// Bytes are left behind the end of `what`.
     Trailing {
-        /// What ended too early.
+        /// The part that ended too early.
         what: &'static str,
-        /// How many bytes are left.
+        /// The number of bytes that are left.
         bytes: usize,
     },
     /// The batch has another format version than 2.
@@ -71,9 +71,9 @@ pub enum RecordError {
     HeaderName,
     /// A record of the batch is broken.
     InRecord {
-        /// Which one, from 0.
+        /// Its index, from 0.
         index: i32,
-        /// What is wrong with it.
+        /// Its fault.
         error: Box<Self>,
     },
 }

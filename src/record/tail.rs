@@ -96,14 +96,14 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// How many headers are still to come, if none is broken.
+    /// The number of headers that are still to come, if none is broken.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn len(&self) -> usize {
         self.left
     }
 
-    /// Whether no header is to come.
+    /// `true` if no header is to come.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn is_empty(&self) -> bool {

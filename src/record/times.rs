@@ -56,7 +56,7 @@ impl Times {
         self.max
     }
 
-    /// Whether the time of every record is known.
+    /// `true` if the time of every record is known.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         !self.is_cut

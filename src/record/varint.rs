@@ -28,14 +28,14 @@ pub fn put_varlong(out: &mut Vec<u8>, value: i64) {
     }
 }
 
-/// How many bytes a 32-bit number takes.
+/// The number of bytes that a 32-bit number takes.
 #[inline]
 #[must_use]
 pub fn varint_len(value: i32) -> usize {
     varlong_len(i64::from(value))
 }
 
-/// How many bytes [`put_varlong`] appends.
+/// The number of bytes that [`put_varlong`] appends.
 #[inline]
 #[must_use]
 pub fn varlong_len(value: i64) -> usize {
@@ -150,7 +150,7 @@ impl Packed {
         Self { bytes: self.bytes | behind.bytes << (8 * self.len), len: self.len + behind.len }
     }
 
-    /// How many bytes they take.
+    /// The number of bytes that they take.
     #[inline(always)]
     pub fn len(self) -> usize {
         self.len as usize

@@ -144,7 +144,8 @@ impl Condvar {
     }
 }
 
-/// How often a lock that is held is tried again, and how many of these turns pass without giving up the processor.
+/// The number of times that a held lock is tried again, and the number of these turns that do not give up the
+/// processor.
 const TURNS: u32 = 10;
 const BUSY_TURNS: u32 = 3;
 /// Systems make about three times that of it.

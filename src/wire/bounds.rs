@@ -1,9 +1,9 @@
-//! The walk before kafka-protocol decodes: whether a message has all the bytes that its counts and lengths claim.
+//! The walk before kafka-protocol decodes: checks that a message has all the bytes that its counts and lengths claim.
 //!
 //! kafka-protocol reserves memory for as many elements as a count says, however few bytes follow, and reads the tagged
 //! fields that it knows without a look at their size; a few bad bytes would end the process. So it decodes nothing that
-//! was not walked here before, field by field, as the message's [`Shape`] says: requests for the in-process cluster, and
-//! the responses that come seldom. What comes often, or has rules of its own, is decoded by hand.
+//! was not walked here before, field by field, as the message's [`Shape`] says: requests for the in-process cluster,
+//! and the responses that come seldom. Responses that come often, or have rules of their own, are decoded by hand.
 #![cfg_attr(
     not(any(test, feature = "testing", feature = "_internal")),
     expect(dead_code, reason = "most shapes are those of requests, which only the in-process cluster reads")
@@ -163,7 +163,7 @@ fn decode_walked<M: Decodable>(api: Api, version: i16, name: &'static str, mut b
     decoded.map_err(|_| WireError { field: name, kind: WireErrorKind::AgainstSchema })
 }
 
-/// How many bytes a message of this shape takes of these.
+/// The number of these bytes that a message of this shape takes.
 #[cfg(test)]
 pub fn length(api: Api, version: i16, shape: Shape, bytes: &[u8]) -> Result<usize, WireError> {
     let mut rest = Reader::new(bytes, api.is_flexible(version));

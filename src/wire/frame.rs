@@ -18,7 +18,7 @@ pub struct CorrelationId(pub i32);
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
     own: Vec<u8>,
-    /// Where in `own` each shared piece comes, ascending.
+    /// The position in `own` of each shared piece, ascending.
     splices: Vec<(usize, Arc<Vec<u8>>)>,
 }
 
@@ -52,7 +52,7 @@ impl Frame {
         self.own.len() + self.splices.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
-    /// Whether it has no bytes.
+    /// `true` if it has no bytes.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -88,7 +88,7 @@ impl Frame {
     }
 }
 
-/// Which request a response answers; the frame is without its size.
+/// The number of the request that a response answers; the frame is without its size.
 pub fn correlation_of(frame: &[u8]) -> Result<CorrelationId, WireError> {
     Reader::new(frame, false).i32("correlation_id").map(CorrelationId)
 }

@@ -29,11 +29,11 @@ pub use frame::{CorrelationId, Frame};
 pub struct WireError {
     /// The field, by its name in Kafka's message schema.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The fault.
     pub kind: WireErrorKind,
 }
 
-/// What is wrong with a field of a response.
+/// The fault of a field of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireErrorKind {
     /// The response ends inside the field.
@@ -67,7 +67,7 @@ pub enum WireErrorKind {
 }
 
 impl WireError {
-    /// What it means for the connection: the response to this API cannot be understood.
+    /// The fault as the end of its connection: the response to this API cannot be understood.
     #[must_use]
     pub fn in_response_to(&self, api: Api) -> ConnectionErrorKind {
         ConnectionErrorKind::BadResponse { api: api.name(), what: self.to_string() }

@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
-    /// How many bytes are left.
+    /// The number of bytes that are left.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub const fn remaining(&self) -> usize {
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The tagged fields that end a structure, if the version has them: `read` gets each tag and a reader of its bytes
-    /// alone. What it does not read is passed over.
+    /// alone. Bytes that it does not read are passed over.
     pub fn tags(
         &mut self,
         field: &'static str,
@@ -255,7 +255,7 @@ fn length(field: &'static str, length: i32) -> Result<Option<u32>, WireError> {
     }
 }
 
-/// How many bytes arrays have reserved on this thread, so that tests can hold decoders to a bound.
+/// The number of bytes that arrays have reserved on this thread, so that tests can hold decoders to a bound.
 #[cfg(test)]
 pub(super) mod reserved {
     use std::cell::Cell;

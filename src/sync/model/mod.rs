@@ -20,7 +20,7 @@ pub(crate) use shuttle::{thread, thread_local};
 
 pub(crate) mod channel;
 
-/// What becomes of waits that have an end.
+/// The course of time for waits that have a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Time {
     Stands,
@@ -65,7 +65,7 @@ pub(crate) struct MutexGuard<'a, T> {
 #[derive(Debug, Default)]
 pub(crate) struct Condvar {
     inner: inner::Condvar,
-    /// How often somebody was to be woken, for waits that look for themselves.
+    /// The number of calls to wake, for waits that look for themselves.
     calls: AtomicU64,
 }
 

@@ -48,16 +48,16 @@ pub fn decode(version: i16, frame: &[u8]) -> Result<ApiVersionsResponse, WireErr
     Ok(ApiVersionsResponse { error, throttle, versions, registers_brokers })
 }
 
-/// What a broker says about its APIs.
+/// A broker's answer about its APIs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiVersionsResponse {
-    /// Whether the broker understood the request.
+    /// The broker's verdict on the request.
     pub error: ErrorCode,
-    /// How long the broker asks to be left alone.
+    /// The time for which the broker asks to be left alone.
     pub throttle: Duration,
     /// The APIs that it named.
     pub versions: Versions,
-    /// Whether it named the API with which brokers register, so that it is a controller (KIP-631).
+    /// `true` if it named the API with which brokers register, so that it is a controller (KIP-631).
     pub registers_brokers: bool,
 }
 

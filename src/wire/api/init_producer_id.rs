@@ -38,7 +38,7 @@ const RESPONSE: Shape =
 /// A producer id with its epoch, if there is no error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitProducerIdResponse {
-    /// How long the broker asks to be left alone.
+    /// The time for which the broker asks to be left alone.
     pub throttle: Duration,
     /// Why there is no producer id.
     pub error: ErrorCode,

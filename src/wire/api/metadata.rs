@@ -49,10 +49,10 @@ pub fn decode(version: i16, frame: &[u8]) -> Result<MetadataResponse, WireError>
     Ok(MetadataResponse { throttle, error, brokers, cluster_id, controller, topics })
 }
 
-/// What a broker knows about its cluster.
+/// A broker's answer about its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataResponse {
-    /// How long the broker asks to be left alone.
+    /// The time for which the broker asks to be left alone.
     pub throttle: Duration,
     /// An error of the whole response, such as REBOOTSTRAP_REQUIRED (version 13 and up, KIP-1102).
     pub error: ErrorCode,
@@ -99,7 +99,7 @@ pub struct PartitionMetadata {
     pub index: i32,
     /// The node id of its leader, or -1.
     pub leader: i32,
-    /// How often its leader has changed, or -1 where that is unknown (before version 7).
+    /// The number of its leader's changes, or -1 where that is unknown (before version 7).
     pub leader_epoch: i32,
 }
 

@@ -1,6 +1,6 @@
-//! The table of APIs: one row for each that ottla or the in-process cluster speaks, with its number, their versions, and
-//! what changes with the version for every API alike. How ottla asks and what it reads is in the API's file here; how
-//! the cluster reads and answers, in its file in `testing/handlers`.
+//! The table of APIs: one row for each that ottla or the in-process cluster speaks, with its number, their versions,
+//! and what changes with the version for every API alike. The API's file here has ottla's requests and its reading of
+//! responses; its file in `testing/handlers` has the cluster's reading of requests and its answers.
 
 use std::fmt;
 
@@ -68,7 +68,7 @@ macro_rules! apis {
                 }
             }
 
-            /// Whether this version has compact lengths and tagged fields (KIP-482).
+            /// `true` if this version has compact lengths and tagged fields (KIP-482).
             #[doc(hidden)]
             #[must_use]
             pub const fn is_flexible(self, version: i16) -> bool {
@@ -77,8 +77,8 @@ macro_rules! apis {
                 }
             }
 
-            /// Whether a throttle time in an answer of this version asks the client to be silent. In older ones the
-            /// broker holds the answer back for that time, and only tells of it (KIP-219).
+            /// `true` if a throttle time in an answer of this version asks the client to be silent. In older versions
+            /// the broker holds the answer back for that time, and only tells of it (KIP-219).
             #[doc(hidden)]
             #[must_use]
             pub const fn leaves_silence_to_clients(self, version: i16) -> bool {
@@ -124,7 +124,7 @@ impl Api {
         Self::ALL.iter().copied().find(|api| api.key() == key)
     }
 
-    /// Whether the header of a response of this version ends with tagged fields.
+    /// `true` if the header of a response of this version ends with tagged fields.
     #[doc(hidden)]
     #[must_use]
     pub fn has_tags_in_header(self, version: i16) -> bool {

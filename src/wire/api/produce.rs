@@ -18,13 +18,13 @@ pub const BATCH_HEADER: usize = 61;
 pub struct ProduceRequest<'a> {
     /// 3 to 13.
     pub version: i16,
-    /// Which number the broker repeats in its answer.
+    /// The number that the broker repeats in its answer.
     pub correlation: CorrelationId,
-    /// Who asks.
+    /// The client's name.
     pub client_id: &'a str,
-    /// How many replicas must have the batches: 0 (then no answer comes), 1, or -1 for all in sync.
+    /// The number of replicas that must have the batches: 0 (then no answer comes), 1, or -1 for all in sync.
     pub acks: i16,
-    /// How long the broker may wait for them, in milliseconds.
+    /// The time that the broker may wait for them, in milliseconds.
     pub timeout_ms: i32,
     /// The batches, at most one for each partition, those of a topic next to each other.
     pub batches: &'a [ProduceBatch<'a>],
@@ -41,7 +41,7 @@ pub struct ProduceBatch<'a> {
     pub partition: i32,
     /// The batch's header, from the base offset to the record count.
     pub header: [u8; BATCH_HEADER],
-    /// What follows the header: the records, compressed or not.
+    /// The bytes behind the header: the records, compressed or not.
     pub records: Arc<Vec<u8>>,
 }
 
@@ -154,18 +154,18 @@ pub fn decode(version: i16, frame: &[u8]) -> Result<ProduceResponse, WireError> 
     Ok(ProduceResponse { throttle, topics, node_endpoints })
 }
 
-/// What became of the batches of a request.
+/// The results of the batches of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProduceResponse {
-    /// How long the broker asks to be left alone.
+    /// The time for which the broker asks to be left alone.
     pub throttle: Duration,
     /// The topics of the request.
     pub topics: Vec<TopicResult>,
-    /// Where the brokers listen that are named as current leaders (version 10 and up, KIP-951).
+    /// The addresses of the brokers that are named as current leaders (version 10 and up, KIP-951).
     pub node_endpoints: Vec<BrokerMetadata>,
 }
 
-/// What became of the batches of a topic.
+/// The results of the batches of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicResult {
     /// The topic's name; empty from version 13 on.
@@ -176,7 +176,7 @@ pub struct TopicResult {
     pub partitions: Vec<PartitionResult>,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionResult {
     /// The partition.
@@ -185,8 +185,8 @@ pub struct PartitionResult {
     pub error: ErrorCode,
     /// The offset of its first record, or -1.
     pub base_offset: i64,
-    /// When the broker appended it, in milliseconds since 1970, if the topic keeps that time rather than the
-    /// messages' own; else -1.
+    /// The time at which the broker appended it, in milliseconds since 1970, if the topic keeps that time rather than
+    /// the messages' own; else -1.
     pub log_append_time: i64,
     /// Records for which the batch was refused: their index in the batch, and why (version 8 and up, KIP-467).
     pub record_errors: Vec<(i32, Option<Box<str>>)>,
@@ -509,7 +509,7 @@ mod tests {
             let read =
                 decode(version, &response(API, version, &Theirs::default().with_responses(vec![topic]))).unwrap();
             assert_eq!(*read.topics[0].name, *long);
-            // What is for people is cut.
+            // The text for people is cut.
             assert_eq!(read.topics[0].partitions[0].error_message.as_deref(), Some(&long[..1000]));
         }
     }
