@@ -80,10 +80,10 @@ impl Client {
     /// its advertised address. With it a program can fail when it starts rather than with its first messages.
     ///
     /// Blocks for at most `timeout`: first until one of the client's own addresses has answered, then until each broker
-    /// has answered or failed; all brokers are tried at the same time. If something other than Kafka answers at an own
-    /// address, and no other own address is better, the check ends at once. An own address that does not answer yet is
-    /// tried again; a broker's address is tried once. If some brokers answer and others do not,
-    /// [`ClusterInfo::unreachable`] has the others, each with its failure. The connections are closed afterwards.
+    /// has answered or failed; all brokers are tried at the same time. The check ends at once if every own address is
+    /// something other than a broker that can be used. An own address that does not answer yet is tried again; a
+    /// broker's address is tried once. If some brokers answer and others do not, [`ClusterInfo::unreachable`] has the
+    /// others, each with its failure. The connections are closed afterwards.
     ///
     /// # Errors
     /// - [`CheckError::Unreachable`]: no broker answered in time, neither at the client's own addresses nor at the

@@ -82,8 +82,8 @@ fn parse(text: &str) -> Result<BrokerAddress, String> {
     Ok(BrokerAddress { host: host.into(), port: port.map_or(Ok(DEFAULT_PORT), parse_port)? })
 }
 
-/// The text behind a scheme that means plaintext; a scheme that means anything else is an error, because
-/// to ignore it, as ruby-kafka does, would send in the clear what was meant to be encrypted.
+/// The text behind a scheme that means plaintext; a scheme that means anything else is an error, because to ignore it,
+/// as ruby-kafka does, would send messages in the clear that were meant to be encrypted.
 fn without_scheme(text: &str) -> Result<&str, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Ok(text);

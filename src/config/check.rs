@@ -54,7 +54,7 @@ pub(crate) fn resolve_idempotence(asked: Option<bool>, acks: RequiredAcks, probl
 }
 
 impl ClientConfig {
-    /// Adds what is wrong with these options to `problems`.
+    /// Adds the faults of these options to `problems`.
     pub(crate) fn check(&self, problems: &mut Vec<ConfigProblem>) {
         let client_id = &self.client_id;
         let id_is_good = client_id.len() <= MAX_CLIENT_ID && !client_id.chars().any(char::is_control);
@@ -93,7 +93,7 @@ impl ClientConfig {
 }
 
 impl ProducerConfig {
-    /// Adds what is wrong with these options, alone and with the client's, to `problems`.
+    /// Adds the faults of these options, alone and with the client's, to `problems`.
     ///
     /// `max_in_flight` is looked at as it was asked for, before it is forced to 1 without idempotence.
     pub(crate) fn check(&self, client: &ClientConfig, problems: &mut Vec<ConfigProblem>) {
@@ -162,7 +162,7 @@ impl ProducerConfig {
 }
 
 impl QueueConfig {
-    /// Adds what is wrong with these options, alone and with the producer's, to `problems`.
+    /// Adds the faults of these options, alone and with the producer's, to `problems`.
     pub(crate) fn check(&self, producer: &ProducerConfig, problems: &mut Vec<ConfigProblem>) {
         let size = self.max_queue_size;
         require((1..=MAX_QUEUE_SIZE).contains(&size), &["max_queue_size"], problems, || {

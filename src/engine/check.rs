@@ -184,7 +184,7 @@ impl Engine for CheckEngine {
     }
 }
 
-/// A look at the cluster waits for nothing but what it asks for itself.
+/// A look at the cluster waits only for its own requests.
 struct Nothing;
 
 impl Demand for Nothing {

@@ -33,7 +33,7 @@ pub struct BrokerInfo {
     pub address: BrokerAddress,
 }
 
-/// Why no broker could be used.
+/// The reason why no broker could be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CheckError {

@@ -31,7 +31,7 @@ pub struct Advertised {
     pub by: Arc<str>,
 }
 
-/// Why a connection could not be made or was lost.
+/// The reason why a connection could not be made or was lost.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectionErrorKind {

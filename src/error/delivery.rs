@@ -20,7 +20,7 @@ impl DeliveryError {
         Self { kind, persistence, message: Box::new(message) }
     }
 
-    /// Why the message was not delivered.
+    /// The reason why the message was not delivered.
     #[must_use]
     pub fn kind(&self) -> &DeliveryErrorKind {
         &self.kind
@@ -53,7 +53,7 @@ pub enum Persistence {
     Possibly,
 }
 
-/// Why a message was not delivered.
+/// The reason why a message was not delivered.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DeliveryErrorKind {

@@ -139,7 +139,7 @@ pub(crate) mod tests {
         names.map(|name| source(&format!("{path}/{}", name.to_string_lossy()))).collect()
     }
 
-    /// The literals of more than one word, without what they format.
+    /// The literals of more than one word, without the values that they format.
     fn sentences(code: &str) -> Vec<String> {
         let lines = code.replace("'\"'", "");
         let lines = lines.lines().map(|line| line.split(" // ").next().unwrap_or_default());

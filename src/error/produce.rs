@@ -28,7 +28,7 @@ pub struct ProduceError {
 }
 
 impl ProduceError {
-    /// The error with which a producer refuses this message; what it borrows is copied.
+    /// The error with which a producer refuses this message; borrowed parts are copied.
     ///
     /// For other implementations of [`Produce`](crate::Produce), such as test doubles.
     #[must_use]
@@ -36,7 +36,7 @@ impl ProduceError {
         Self { kind, message: Box::new(message.into_owned()) }
     }
 
-    /// Why the message was refused.
+    /// The reason why the message was refused.
     #[must_use]
     pub fn kind(&self) -> &ProduceErrorKind {
         &self.kind
@@ -59,7 +59,7 @@ impl ProduceError {
     }
 }
 
-/// Why `produce` refused a message.
+/// The reason why `produce` refused a message.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProduceErrorKind {

@@ -170,8 +170,8 @@ impl Page {
         error.map_or(Ok(()), Err)
     }
 
-    /// Puts fates into places of these pages, and wakes who waits there, even if putting them in panics: behind all of
-    /// them, because the fence takes as long as a dozen stores.
+    /// Puts fates into places of these pages, and wakes the callers that wait there, even if putting them in panics.
+    /// Wakes behind all of them, because the fence takes as long as a dozen stores.
     ///
     /// # Panics
     /// If putting them in does.
@@ -182,8 +182,9 @@ impl Page {
         put_in.unwrap_or_else(|panic| resume_unwind(panic));
     }
 
-    /// Wakes who waits here. Behind a fence behind the fates: either this finds who waits, or who is about to wait
-    /// finds the fate, because both write first, and read what the other wrote behind a fence.
+    /// Wakes the callers that wait here. It comes behind a fence behind the fates: either this finds the waiting
+    /// caller, or a caller that is about to wait finds the fate, because both write first, and read the other's write
+    /// behind a fence.
     #[inline]
     pub(super) fn wake(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
@@ -296,7 +297,7 @@ impl Place {
         lost
     }
 
-    /// The message has its fate; gives what was known of the place before.
+    /// The message has its fate; gives the state of the place before.
     fn end(&self, state: u32) -> u32 {
         self.note_fate();
         self.state.swap(state, Ordering::AcqRel)
@@ -343,10 +344,10 @@ pub(super) fn take(failed: &mut Failed, index: u32) -> Option<DeliveryError> {
     Some(failed.swap_remove(at).1)
 }
 
-/// A page of so many has about 1 KiB, which is what a handle that is kept for long holds at most.
+/// A page of this many places has about 1 KiB, which is the most that a handle kept for long holds.
 pub(super) const PLACES: usize = 30;
 
-/// For so many producers a thread keeps a page.
+/// The number of producers for which a thread keeps a page.
 pub(super) const PAGES: usize = 4;
 
 /// The state of a place: its fate, or 0 as long as it has none, and what else is known.

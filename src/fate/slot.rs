@@ -47,7 +47,7 @@ impl<'a> Slot<'a> {
         Self { page, index }
     }
 
-    /// Its page. Whoever keeps the slot needs a share of the page.
+    /// Its page. The keeper of the slot needs a share of the page.
     #[inline]
     #[must_use]
     pub fn page(self) -> &'a Arc<Page> {
@@ -208,7 +208,7 @@ pub(crate) mod testing {
             Slot { page: &self.0, index: self.1 }
         }
 
-        /// Puts in where the message was written, and wakes who waits for it.
+        /// Puts in the place where the message was written, and wakes the caller that waits for it.
         pub fn deliver(&self, receipt: Receipt) {
             deliver(self.slot(), receipt);
         }

@@ -21,7 +21,7 @@ impl Header<'_> {
     }
 }
 
-/// The value of a header: bytes, or null. It is made from `None`, and from what a [`Payload`] is made from.
+/// The value of a header: bytes, or null. It is made from `None`, and from anything that a [`Payload`] is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue<'a>(pub(super) Option<Payload<'a>>);
 

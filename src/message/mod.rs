@@ -1,7 +1,7 @@
 //! A message as a user hands it in: [`Message`], its [`Payload`]s, its [`Topic`] and its [`Timestamp`].
 //!
-//! Plain data without behaviour of its own. Nothing here copies bytes: a message borrows or owns what it was
-//! given, and the producer copies it once, into the queue.
+//! Plain data without behaviour of its own. Nothing here copies bytes: a message borrows or owns its bytes, and the
+//! producer copies it once, into the queue.
 
 mod header;
 mod payload;
@@ -225,7 +225,7 @@ impl<'a> Message<'a> {
         self.topic.is_borrowed() && borrows_bytes && self.headers.capacity() == 0
     }
 
-    /// The same message, owning its bytes: what was borrowed is copied.
+    /// The same message, owning its bytes: borrowed bytes are copied.
     pub fn into_owned(self) -> Message<'static> {
         Message {
             topic: self.topic.into_owned(),

@@ -1,6 +1,6 @@
 //! The bytes of a message: [`Payload`], which borrows, owns or shares them.
 //!
-//! Making one copies nothing; only [`Payload::into_owned`] copies, and only what was borrowed.
+//! Making one copies nothing; only [`Payload::into_owned`] copies, and only borrowed bytes.
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,5 +1,6 @@
 //! Takes the place of `net` under shuttle: one connection at a time to an in-process broker's logic, without a socket.
-//! A thread of its own answers, so that answers come at any moment of the worker's life. Where time runs, it also cuts.
+//! A thread of its own answers, so that answers come at any moment of the worker's life. In a model where time runs, it
+//! also cuts connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};

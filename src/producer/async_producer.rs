@@ -47,7 +47,7 @@ struct Shared {
     /// Held here until the delivery thread takes it as it starts.
     callback: Arc<Mutex<Option<Callback>>>,
     /// The lock between callers that start the threads with their first message and callers that join them at the end.
-    /// Where a caller needs the gate's lock too, at the start only, it takes this one first.
+    /// A caller that needs the gate's lock too, at the start only, takes this one first.
     threads: Mutex<Option<Threads>>,
 }
 

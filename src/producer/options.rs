@@ -28,7 +28,7 @@ impl Options {
         Self { client, producer, idempotent: asked }
     }
 
-    /// Settles what depends on other options, and adds what is wrong to `problems`.
+    /// Settles options that depend on others, and adds all faults to `problems`.
     pub(super) fn check(self, problems: &mut Vec<ConfigProblem>) -> (Arc<ClientConfig>, ProducerConfig) {
         let mut producer = self.producer;
         producer.idempotent = resolve_idempotence(self.idempotent, producer.required_acks, problems);

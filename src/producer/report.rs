@@ -19,7 +19,7 @@ pub struct FlushReport {
     pub failed: u64,
 }
 
-/// Why `flush` did not wait for every message.
+/// The reason why `flush` did not wait for every message.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum FlushError {
@@ -38,7 +38,7 @@ pub enum FlushError {
     AfterFork,
 }
 
-/// Why `purge` took nothing back.
+/// The reason why `purge` took nothing back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PurgeError {
@@ -87,7 +87,7 @@ pub struct DeliveryFailed {
     pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
-/// Why `shutdown` did not shut down.
+/// The reason why `shutdown` did not shut down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShutdownError {
@@ -99,7 +99,7 @@ pub enum ShutdownError {
     AfterFork,
 }
 
-/// Why the number of partitions is not known.
+/// The reason why the number of partitions is not known.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MetadataError {

@@ -495,7 +495,7 @@ fn check(time: Time, broker: ModelBroker, test: fn()) {
     Runner::new(PctScheduler::new(PREEMPTIONS, schedules / 2), config).run(run);
 }
 
-/// An error of a message with this tag, and what counts who has it.
+/// An error of a message with this tag, and the count of those that have it.
 fn error(tag: u64) -> (DeliveryError, Arc<DeliveryErrorKind>) {
     let message = Message::bare(Topic::new("orders").unwrap().into(), None, None).with_tag(tag);
     let kind = Arc::new(DeliveryErrorKind::Purged);
@@ -506,7 +506,7 @@ fn builder() -> AsyncProducerBuilder {
     Client::builder(["127.0.0.1:9000"]).build().unwrap().async_producer()
 }
 
-/// Runs so many callers, each with a clone of the producer, and waits for all.
+/// Runs this number of callers, each with a clone of the producer, and waits for all.
 fn each<T: Send + 'static>(
     callers: usize,
     producer: &AsyncProducer,
@@ -550,7 +550,7 @@ fn log() -> Vec<(usize, usize)> {
     log
 }
 
-/// Panics unless so many messages of each caller are written, from the first on, in order.
+/// Panics unless this number of messages of each caller is written, from the first on, in order.
 fn assert_in_order(counts: &[usize]) {
     let log = log();
     for (caller, count) in counts.iter().enumerate() {

@@ -61,7 +61,7 @@ impl Undelivered {
         self.collect()
     }
 
-    /// Why the first one was not delivered.
+    /// The reason why the first one was not delivered.
     pub(crate) fn kind(&self) -> Option<&DeliveryErrorKind> {
         self.batches.front()?.kind().map(|kind| &**kind)
     }

@@ -1,4 +1,4 @@
-//! A queued message as the engine sees it, and what it takes of the queue's limit in bytes.
+//! A queued message as the engine sees it, and the bytes that it takes of the queue's limit.
 
 use super::extras::{EXTRA, Extra};
 

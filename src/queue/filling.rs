@@ -53,16 +53,17 @@ pub(super) struct Incoming<'a, 'm, 'd> {
 /// The way in which a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// In the batch of a partition, among so many.
+    /// In the batch of a partition, among this number of partitions.
     Lane { partition: u32, partitions: u32 },
-    /// In a batch for whichever partition.
+    /// In a batch for any partition.
     Run,
     /// With any others; the engine sorts them.
     Mixed,
 }
 
 impl Filling {
-    /// For batches of so many bytes, and at most so many messages at a time; and the worker's end of the channel.
+    /// Chunks for batches of this size, and for at most this number of messages at a time; and the worker's end of the
+    /// channel.
     pub fn new(batch_bytes: usize, messages: usize) -> (Self, Sealed) {
         // Each chunk has a message, so a queue of few messages never has more chunks.
         let capacity = messages.min(MOST_SEALED);
@@ -177,7 +178,7 @@ impl Filling {
     }
 
     /// Computes the checksum of the open chunk, if it will be sent as it is, and if so many bytes wait before it that
-    /// the caches will have lost it by then. Where few bytes wait, callers are the slower side, and the worker computes
+    /// the caches will have lost it by then. If few bytes wait, callers are the slower side, and the worker computes
     /// it.
     pub fn sum_up(&mut self, behind: usize) {
         let records = &self.open.records;
@@ -229,7 +230,7 @@ impl Filling {
     }
 }
 
-/// Why a chunk does not take a message.
+/// The reason why a chunk does not take a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoRoom {
     /// It is a full batch.
@@ -271,9 +272,9 @@ const KEPT_CAPACITY: usize = 2 * lanes::MOST as usize;
 const HASHED_HERE: usize = 256;
 /// The memory that a chunk takes first, in bytes; after two or four larger steps it is one mebibyte.
 const FIRST_BYTES: usize = 4 * 1024;
-/// If so many bytes wait before a chunk, the caches will have lost it when it is sent.
+/// If this many bytes wait before a chunk, the caches will have lost it when it is sent.
 pub(super) const BEHIND: usize = 8 * 1024 * 1024;
-/// So many bytes are summed together, as long as they are in the fastest cache.
+/// The number of bytes that are summed together, as long as they are in the fastest cache.
 pub(super) const SUMMED_TOGETHER: usize = 16 * 1024;
 const SPARE_CHUNKS: usize = 256;
 const SPARE_BYTES: usize = 8 * 1024 * 1024;

@@ -23,7 +23,7 @@ pub struct Accepted {
     pub arm: bool,
 }
 
-/// Why a message was not accepted.
+/// The reason why a message was not accepted.
 #[derive(Debug)]
 pub enum Refused {
     /// No thread runs yet.
@@ -49,7 +49,7 @@ pub struct Full {
     pub bytes: bool,
     /// The time at which the oldest message came, to the precision of a chunk.
     pub oldest: Option<Instant>,
-    /// Why nothing can be sent to the topic, if the limit is that of such topics.
+    /// The reason why no message can be sent to the topic, if the limit is that of such topics.
     pub held_up: Option<Arc<DeliveryErrorKind>>,
     /// `true` if the worker must be woken.
     pub wake: bool,

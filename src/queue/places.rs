@@ -64,7 +64,7 @@ pub enum Phase {
     Idle,
     /// Open.
     Running,
-    /// Closed: what was accepted leaves, nothing more is accepted.
+    /// Closed: accepted messages leave, and no more are accepted.
     Closed,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct LikeLast {
     pub topic: u32,
     pub number: u64,
     pub target: Target,
-    /// Up to so many bytes of a chunk.
+    /// Up to this number of bytes of a chunk.
     pub chunk_bytes: usize,
 }
 
@@ -177,7 +177,7 @@ impl Queue {
         self.bytes += bytes;
     }
 
-    /// Frees the places of so many messages, oldest first.
+    /// Frees the places of this number of messages, oldest first.
     pub fn release(&mut self, messages: u64, bytes: usize) {
         debug_assert!(self.released + messages <= self.taken, "only what was taken has left");
         self.released = (self.released + messages).min(self.taken);

@@ -7,7 +7,7 @@ use crate::error::ProduceErrorKind;
 use crate::message::{Header, Message, Timestamp, TopicRef};
 use crate::record::batch::{self, BatchBuilder, Draft, MOST_AROUND};
 
-/// A message that can be queued, with what can be computed without the queue.
+/// A message that can be queued, with all that can be computed without the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared<'m, 'd> {
     pub(super) topic: &'m TopicRef<'d>,

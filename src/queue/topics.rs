@@ -1,4 +1,4 @@
-//! The topics of a queue by their indexes, and what the engine has told of them.
+//! The topics of a queue by their indexes, and the engine's news of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -46,7 +46,7 @@ pub struct BatchBuilder {
     summed: Summed,
 }
 
-/// The checksum of the first so many bytes of the records.
+/// The checksum of the first `len` bytes of the records.
 #[derive(Clone, Copy, Debug, Default)]
 struct Summed {
     len: u32,
@@ -158,8 +158,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Takes memory for so many bytes more. It grows by a half: to double it time and again, in many batches at once,
-    /// would leave as much unused as is used.
+    /// Takes memory for more bytes. It grows by a half: repeated doubling, in many batches at once, would leave as much
+    /// unused as is used.
     fn make_room(&mut self, more: usize) {
         let (len, free) = (self.records.len(), self.records.capacity() - self.records.len());
         if free < more + PIECE {

@@ -3,7 +3,7 @@
 /// Bytes of a batch's header.
 pub const HEADER_LEN: usize = 61;
 
-/// Base offset and length come before what the length counts.
+/// Base offset and length come before the bytes that the length counts.
 pub(super) const BEFORE_LENGTH_END: usize = 12;
 pub(super) const MAGIC_AT: usize = 16;
 pub(super) const CRC_AT: usize = 17;

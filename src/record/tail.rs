@@ -10,7 +10,7 @@ const MIN_HEADER: usize = 2;
 
 /// Appends the tail of a record to `out`.
 ///
-/// No length may exceed `i32::MAX`, or no reader takes it; who calls checks the size before.
+/// No length may exceed `i32::MAX`, or no reader takes it; the caller checks the size before.
 pub fn put<'a>(
     out: &mut Vec<u8>,
     key: Option<&[u8]>,

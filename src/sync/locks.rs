@@ -34,16 +34,16 @@ impl<T> Mutex<T> {
         self.lock_soon().unwrap_or_else(|| self.join())
     }
 
-    /// The lock, in its turn among those that wait for it: for who has stood back before.
+    /// The lock, in its turn among those that wait for it: for a caller that has stood back before.
     pub fn join(&self) -> MutexGuard<'_, T> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         MutexGuard { mutex: self, held: Some(held) }
     }
 
     /// The lock, unless it is held each time that it is tried for a while. Holders here are so quick that a lock which
-    /// is held is free a moment later; one that is held again then is one that many want. To go on trying would
-    /// take the memory behind it from processor to processor with every message, and cost each of them more than
-    /// the work: so who comes too late stands back for a while, in which the others get a lot done.
+    /// is held is free a moment later; one that is held again then is one that many want. Further tries would take the
+    /// memory behind it from processor to processor with every message, and cost each of them more than the work: so a
+    /// caller that comes too late stands back for a while, in which the others get a lot done.
     #[inline]
     pub fn lock_soon(&self) -> Option<MutexGuard<'_, T>> {
         self.try_lock().or_else(|| self.try_again())

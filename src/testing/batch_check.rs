@@ -13,7 +13,7 @@ pub(super) struct Sound {
     pub max_timestamp: i64,
 }
 
-/// Why a batch is refused.
+/// The reason why a batch is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub error: ResponseError,

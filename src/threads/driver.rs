@@ -29,7 +29,7 @@ pub trait Network {
     fn send(&mut self, conn: ConnId, frame: Frame, events: &mut Vec<Event>);
     fn close(&mut self, conn: ConnId);
     fn limit_responses(&mut self, conn: ConnId, max: usize);
-    /// Reads what has come by now, without a wait.
+    /// Reads all that has come by now, without a wait.
     fn look(&mut self, events: &mut Vec<Event>);
     /// Forgets all connections; nothing more is heard of them.
     fn renew(&mut self, client: &ClientConfig);
@@ -296,7 +296,7 @@ fn is_late(last: Instant, until: Deadline, now: Instant) -> bool {
 /// Longer than a thread waits for its turn on most machines.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Long enough for most brokers to answer what they have not got before, and short beside most time limits.
+/// Long enough for most brokers to answer requests that they get only now, and short beside most time limits.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// More than all sockets hold; a peer that sends without end must not stop the time.

@@ -35,7 +35,7 @@ enum Kind {
     Fixed(usize),
     Text,
     Bytes,
-    /// An array of elements of so many bytes.
+    /// An array of elements of this number of bytes.
     Numbers(usize),
     Structure(Shape),
     /// An array of structures.

@@ -24,7 +24,7 @@ mod request;
 pub use api::{Api, api_versions, init_producer_id, metadata, produce};
 pub use frame::{CorrelationId, Frame};
 
-/// Why a response cannot be read, and at which field.
+/// The reason why a response cannot be read, and the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireError {
     /// The field, by its name in Kafka's message schema.
@@ -60,7 +60,7 @@ pub enum WireErrorKind {
     BadVarint,
     /// A number that the field cannot have.
     OutOfRange(i64),
-    /// So many bytes behind what a tagged field has in it.
+    /// This number of bytes behind the content of a tagged field.
     Excess(usize),
     /// Something that kafka-protocol does not take, such as null where the version has none.
     AgainstSchema,

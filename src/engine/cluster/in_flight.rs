@@ -33,7 +33,7 @@ pub struct Request {
     pub version: i16,
     /// The API that it calls.
     pub api: Api,
-    /// Of Produce, which has one batch for each: partitions, ascending by topic index and number. Else none.
+    /// For Produce, which has one batch for each: the partitions, ascending by topic index and number. Else none.
     pub partitions: Vec<(u32, i32)>,
     /// `Expected` if the broker answers it at all.
     pub answer: Answer,

@@ -17,7 +17,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Notes that so many bytes were answered.
+    /// Notes bytes that were answered.
     #[inline]
     pub fn answered(&mut self, bytes: usize) {
         self.carried = self.carried.saturating_add(bytes).min(ENOUGH);

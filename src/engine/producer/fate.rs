@@ -193,7 +193,7 @@ impl FailedMessages {
         BatchFate::new(topic, None, parts, Err((Arc::new(kind), persistence))).into_errors()
     }
 
-    /// Why the messages were not delivered.
+    /// The reason why the messages were not delivered.
     #[must_use]
     pub fn kind(&self) -> Option<&Arc<DeliveryErrorKind>> {
         self.fate.error().map(|(kind, _)| kind)

@@ -59,7 +59,7 @@ impl Rig {
         self.events.remove(0)
     }
 
-    /// Why this connection ended; passes over what happened before.
+    /// The reason why this connection ended; passes over earlier events.
     fn closed(&mut self, conn: ConnId) -> ConnectionErrorKind {
         loop {
             match self.next() {

@@ -121,9 +121,9 @@ impl AsyncProducerBuilder {
 
     /// The largest number of bytes in the queue; it is full when this limit or [`max_queue_size`](Self::max_queue_size)
     /// is reached. A message takes its own bytes, and about 25 more; about 100 more with a tag, a partition key or a
-    /// handle. Where small messages leave one at a time, each batch of them takes about 500 bytes more, because the
-    /// limit counts the memory that is kept. Topics that do not exist, have no leader, or refuse messages may fill half
-    /// of it while there are other topics.
+    /// handle. If small messages leave one at a time, each batch of them takes about 500 bytes more, because the limit
+    /// counts the memory that is kept. Topics that do not exist, have no leader, or refuse messages may fill half of it
+    /// while there are other topics.
     ///
     /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
     #[doc(alias = "buffer.memory")]

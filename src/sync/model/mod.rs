@@ -159,7 +159,7 @@ impl Condvar {
     }
 
     pub fn notify_one(&self) {
-        // All who look for themselves: a wake-up too many is allowed.
+        // Wakes all waits that look for themselves: a wake-up too many is allowed.
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.inner.notify_one();
     }

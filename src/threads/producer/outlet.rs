@@ -178,7 +178,7 @@ impl Failures {
         }
     }
 
-    /// Drops so many messages of the oldest batch, which holds its memory until the last of them has gone.
+    /// Drops this number of messages of the oldest batch, which holds its memory until the last of them has gone.
     fn drop_first(&mut self, messages: usize) {
         let Some(oldest) = self.kept.front_mut() else { return };
         self.messages -= oldest.drop_first(messages);

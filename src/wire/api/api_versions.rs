@@ -1,7 +1,7 @@
-//! ApiVersions: which APIs a broker has, in which versions. The first request on every connection.
+//! ApiVersions: the APIs and versions that a broker has. The first request on every connection.
 //!
-//! The response is decoded by hand: it may come in version 0 whatever was asked for, whoever listens there may be no
-//! broker at all, and of its many fields only one list is wanted.
+//! The response is decoded by hand: it may come in version 0 whatever was asked for, the listener may be no broker at
+//! all, and of the many fields only one list is wanted.
 
 use std::time::Duration;
 

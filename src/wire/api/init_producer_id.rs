@@ -40,7 +40,7 @@ const RESPONSE: Shape =
 pub struct InitProducerIdResponse {
     /// The time for which the broker asks to be left alone.
     pub throttle: Duration,
-    /// Why there is no producer id.
+    /// The reason why there is no producer id.
     pub error: ErrorCode,
     /// The producer id, or -1 with an error.
     pub producer_id: i64,

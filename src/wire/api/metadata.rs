@@ -80,7 +80,7 @@ pub struct BrokerMetadata {
 /// A topic and its partitions, or why there are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicMetadata {
-    /// Why the topic cannot be used.
+    /// The reason why the topic cannot be used.
     pub error: ErrorCode,
     /// Its name.
     pub name: Box<str>,

@@ -90,8 +90,8 @@ macro_rules! apis {
     };
 }
 
-// By number: what ottla speaks, if anything; what the in-process cluster speaks; from which version on it is flexible,
-// and from which on a throttle time asks for silence, if its answers have one.
+// By number: the versions that ottla speaks, if any; those that the in-process cluster speaks; the first version that
+// is flexible, and the first in which a throttle time asks for silence, if the API's answers have one.
 apis! {
     /// Appends batches to partitions.
     // From 3 on there are record batches of version 2 (KIP-98).
@@ -128,8 +128,8 @@ impl Api {
     #[doc(hidden)]
     #[must_use]
     pub fn has_tags_in_header(self, version: i16) -> bool {
-        // KIP-511: that of ApiVersions never does, because a client that asks does not know yet what the broker
-        // understands.
+        // KIP-511: the header of ApiVersions never has any, because a client that asks does not know yet what the
+        // broker understands.
         self.is_flexible(version) && self != Self::ApiVersions
     }
 

@@ -123,19 +123,19 @@ impl ProduceRequest<'_> {
     }
 }
 
-/// At most so many bytes of a request are neither topics nor batches.
+/// The most bytes of a request that are neither topics nor batches.
 #[must_use]
 pub fn request_overhead(client_id: &str) -> usize {
     4 + 8 + 2 + client_id.len() + 1 + 2 + 2 + 4 + 5 + 1
 }
 
-/// At most so many bytes stand around the batches of a topic.
+/// The most bytes around the batches of a topic.
 #[must_use]
 pub fn topic_overhead(name: &str) -> usize {
     (5 + name.len()).max(16) + 5 + 1
 }
 
-/// At most so many bytes stand around the records of a batch, its header included.
+/// The most bytes around the records of a batch, its header included.
 pub const BATCH_OVERHEAD: usize = 4 + 5 + BATCH_HEADER + 1;
 
 /// Reads a response frame without its size.
@@ -181,7 +181,7 @@ pub struct TopicResult {
 pub struct PartitionResult {
     /// The partition.
     pub index: i32,
-    /// Why the batch was not appended.
+    /// The reason why the batch was not appended.
     pub error: ErrorCode,
     /// The offset of its first record, or -1.
     pub base_offset: i64,
@@ -190,7 +190,7 @@ pub struct PartitionResult {
     pub log_append_time: i64,
     /// Records for which the batch was refused: their index in the batch, and why (version 8 and up, KIP-467).
     pub record_errors: Vec<(i32, Option<Box<str>>)>,
-    /// Why the batch was refused, in words (version 8 and up).
+    /// The reason why the batch was refused, in words (version 8 and up).
     pub error_message: Option<Box<str>>,
     /// The node id and epoch of the leader, where the broker knows a newer one (version 10 and up, KIP-951).
     pub current_leader: Option<(i32, i32)>,

@@ -8,7 +8,7 @@ impl Partition {
     pub fn split(&mut self, index: usize) -> Amount {
         let most = self.rules.max_batch_bytes;
         self.replace(index, |batch| {
-            // Whatever size batches may have by now, the pieces are smaller than the refused batch.
+            // The pieces are smaller than the refused batch, whatever size batches may have by now.
             let most = most.min(batch.len() - 1);
             batch.cut(most, |_| true).0
         })

@@ -505,7 +505,7 @@ fn what_was_not_appended_to_a_topic_that_is_gone_goes_to_the_new_one_in_order() 
         for request in &again[1..] {
             bench.ack(*request);
         }
-        // By name, the fourth went to the new one, and what it was let past cannot follow.
+        // By name, the fourth went to the new one, and the batches that it was let past cannot follow.
         let fates = if doubt == Doubt::None { "0+ 1+ 2+ 3+ 4+ 5+ 6+" } else { "0+ 1? 2? 3? 4+ 5+ 6+" };
         assert_eq!(bench.fates(), fates);
         assert!(bench.partition.is_idle());

@@ -107,7 +107,7 @@ impl Gate {
         }
     }
 
-    /// Looks at what is kept under the lock.
+    /// Looks at the state under the lock.
     #[cfg(feature = "_internal")]
     pub fn look<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.state.lock())

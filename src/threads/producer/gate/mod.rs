@@ -109,7 +109,7 @@ impl Gate {
     /// a message that has none; `start` starts the threads, for the first message.
     ///
     /// # Errors
-    /// Why it is not queued.
+    /// The reason why it is not queued.
     #[inline(always)]
     pub fn offer(
         &self,
@@ -269,7 +269,7 @@ fn leave_and_wake(state: MutexGuard<'_, State>) {
     }
 }
 
-/// The same for who goes on under the lock.
+/// The same for a caller that goes on under the lock.
 fn wake_unlocked(state: &mut MutexGuard<'_, State>) {
     if let Some(waker) = state.waker.clone() {
         MutexGuard::unlocked(state, || wake(&waker));
@@ -282,7 +282,7 @@ fn wake(waker: &Waker) {
     }
 }
 
-/// Makes the worker look at what was asked, and wakes it for that if it sleeps.
+/// Makes the worker look at its orders, and wakes it for that if it sleeps.
 fn tell_and_leave(mut state: MutexGuard<'_, State>) {
     state.news = true;
     if state.queue.rouse() {
@@ -290,7 +290,7 @@ fn tell_and_leave(mut state: MutexGuard<'_, State>) {
     }
 }
 
-/// The same for who goes on under the lock.
+/// The same for a caller that goes on under the lock.
 fn tell(state: &mut MutexGuard<'_, State>) {
     state.news = true;
     if state.queue.rouse() {
