@@ -18,8 +18,8 @@ pub struct ClusterInfo {
     pub controller: Option<i32>,
     /// The brokers, as clients are told to reach them.
     pub brokers: Vec<BrokerInfo>,
-    /// The brokers that could not be reached, ascending by node id: each error has the advertised address, the broker
-    /// that gave it, and the failure. Messages to partitions that these brokers lead would wait.
+    /// The brokers to which no connection could be made, ascending by node id: each error has the advertised address,
+    /// the broker that gave it, and the failure. Messages to partitions that these brokers lead would wait.
     pub unreachable: Vec<ConnectionError>,
 }
 

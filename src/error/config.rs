@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-/// Options that cannot work: every problem that was found, each with what to do about it.
+/// Options that cannot work: every problem that was found, each with its cure.
 ///
 /// ```
 /// let error = ottla::Client::builder(["http://example.org"])
@@ -32,7 +32,7 @@ impl ConfigError {
     }
 }
 
-/// One thing that is wrong with options: which options, and what to do.
+/// One fault of options: the options, and the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
     options: Vec<&'static str>,
@@ -56,7 +56,7 @@ impl ConfigProblem {
 
 /// A text that is not the address of a broker, and why.
 ///
-/// A password in the text is not kept: what stands before an `@` is left out.
+/// A password in the text is not kept: the part before an `@` is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAddress {
     text: String,
@@ -73,7 +73,7 @@ impl InvalidAddress {
         Self { text, why: why.into() }
     }
 
-    /// The text, without what stands before an `@`, and cut after 300 characters.
+    /// The text, without the part before an `@`, and cut after 300 characters.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text

@@ -52,13 +52,13 @@ pub enum ConnectionErrorKind {
     },
     /// The broker closed the connection.
     Closed,
-    /// The broker closed the connection instead of answering the first request after the handshake, as a listener does
-    /// that wants a login (SASL).
+    /// The broker closed the connection instead of answering the first request after the handshake. A listener that
+    /// wants a login (SASL) does so.
     ClosedUnanswered {
         /// The API that was called.
         api: &'static str,
     },
-    /// ottla gave the connection up, and why.
+    /// ottla gave the connection up for this reason.
     GivenUp(&'static str),
     /// The connection broke.
     Io(Arc<io::Error>),
@@ -66,7 +66,7 @@ pub enum ConnectionErrorKind {
     NotKafka(Speaks),
     /// A KRaft controller listens there: it speaks Kafka's protocol, and is no broker.
     Controller,
-    /// The broker announced a response of a size that cannot be, or above the limit.
+    /// The broker announced a response of an impossible size, or of one above the limit.
     BadSize {
         /// The API that was called, if an answer was awaited.
         api: Option<&'static str>,
@@ -160,7 +160,7 @@ impl ApiRange {
     }
 }
 
-/// An error code from a broker: which broker, which API, for which partition.
+/// An error code from a broker, with the broker, the API and the partition.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BrokerError {
@@ -170,9 +170,9 @@ pub struct BrokerError {
     pub address: Arc<str>,
     /// The API that was called, such as `Produce`.
     pub api: &'static str,
-    /// The topic that it speaks of, if of one.
+    /// The topic that the code is about, if it is about one.
     pub topic: Option<Topic>,
-    /// The partition of that topic, if of one.
+    /// The partition of that topic, if the code is about one.
     pub partition: Option<i32>,
     /// The error code.
     pub code: ErrorCode,

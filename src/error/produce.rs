@@ -103,22 +103,22 @@ pub struct BufferOverflow {
     pub last_error: Option<Arc<DeliveryErrorKind>>,
 }
 
-/// A limit of a queue or buffer, called after its option, and where it is.
+/// A limit of a queue or buffer, with the name of its option, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BufferLimit {
-    /// `max_queue_size` of an [`AsyncProducer`](crate::AsyncProducer): so many messages.
+    /// `max_queue_size` of an [`AsyncProducer`](crate::AsyncProducer), in messages.
     QueueSize(usize),
-    /// `max_queue_bytesize` of an [`AsyncProducer`](crate::AsyncProducer): so many bytes.
+    /// `max_queue_bytesize` of an [`AsyncProducer`](crate::AsyncProducer), in bytes.
     QueueBytesize(usize),
     /// Half of `max_queue_size`, in messages. Topics that do not exist, have no leader, or refuse messages may fill no
     /// more of the queue while there are other topics; the other half is for the other topics.
     HalfOfQueueSize(usize),
     /// Half of `max_queue_bytesize`, in bytes, for such topics.
     HalfOfQueueBytesize(usize),
-    /// `max_buffer_size` of a [`Producer`](crate::Producer): so many messages.
+    /// `max_buffer_size` of a [`Producer`](crate::Producer), in messages.
     BufferSize(usize),
-    /// `max_buffer_bytesize` of a [`Producer`](crate::Producer): so many bytes.
+    /// `max_buffer_bytesize` of a [`Producer`](crate::Producer), in bytes.
     BufferBytesize(usize),
 }
 

@@ -112,8 +112,8 @@ impl AsyncProducer {
         self.shared.accept_or_return(message.into(), timeout)
     }
 
-    /// As [`produce`](Self::produce), but borrows the message, and never blocks, whatever `on_overflow` says. A message
-    /// that is refused is not copied, so this is for programs that try again.
+    /// As [`produce`](Self::produce), but borrows the message, and never blocks, whatever `on_overflow` says. A refused
+    /// message is not copied, so this is for programs that try again.
     ///
     /// # Errors
     /// As [`produce`](Self::produce).

@@ -90,7 +90,7 @@ impl Producer {
         self.accept(&message).map_err(|kind| ProduceError::new(kind, message))
     }
 
-    /// As [`produce`](Self::produce), but borrows the message: one that is refused is not copied, so this is for programs
+    /// As [`produce`](Self::produce), but borrows the message. A refused message is not copied, so this is for programs
     /// that try again.
     ///
     /// # Errors

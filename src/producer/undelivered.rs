@@ -1,5 +1,5 @@
-//! [`Undelivered`]: the messages that a producer hands back. Owns the batches that they are in, and decodes each when it
-//! is asked for, because owned messages take many times the memory of their records, if they are small.
+//! [`Undelivered`]: the messages that a producer hands back. Owns the batches that they are in, and decodes each when
+//! it is asked for, because owned messages take many times the memory of their records, if they are small.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -109,8 +109,8 @@ impl Fault {
 
     /// Refuses with this error code, and does not carry out the request.
     ///
-    /// The code is given for each partition that the request names, in Metadata for each topic, and for the request as a
-    /// whole where it names none, as InitProducerId.
+    /// The code is given for each partition that the request names; in Metadata for each topic; and for the request as
+    /// a whole where it names none, as InitProducerId.
     pub fn error(mut self, code: ErrorCode) -> Self {
         self.effects.error = Some(code.0);
         self

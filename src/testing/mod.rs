@@ -31,8 +31,8 @@
 //! | a client that used up its quota is answered, and then not read from | [`Fault::throttle`] |
 //! | an answer comes when the replicas have the batch | [`Fault::delay`] |
 //!
-//! The brokers' logic is in `state`, `requests`, `handlers` and the files beside them: it has no socket, no clock and no
-//! thread. `server` gives it those.
+//! The brokers' logic is in `state`, `requests`, `handlers` and the files beside them: it has no socket, no clock and
+//! no thread. `server` gives it those.
 
 #[cfg(test)]
 mod asking;

@@ -138,8 +138,8 @@ impl Field {
     }
 }
 
-/// Decodes a message with kafka-protocol, once it is known to have all that it claims. `name` stands in an error that is
-/// about the message as a whole. Bytes behind it are ignored.
+/// Decodes a message with kafka-protocol, once it is known to have all the bytes that it claims. `name` stands in an
+/// error that is about the message as a whole. Bytes behind the message are ignored.
 pub fn decode<M: Decodable>(
     api: Api,
     version: i16,

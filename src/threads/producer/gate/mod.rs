@@ -105,8 +105,8 @@ impl Gate {
         state.queue.start();
     }
 
-    /// Queues the message and returns its ticket. Blocks while the queue is full, for at most `wait`. `now` is the time of
-    /// a message that has none; `start` starts the threads, for the first message.
+    /// Queues the message and returns its ticket. Blocks while the queue is full, for at most `wait`. `now` is the time
+    /// of a message that has none; `start` starts the threads, for the first message.
     ///
     /// # Errors
     /// The reason why it is not queued.
