@@ -29,8 +29,8 @@ use crate::threads::producer::{self as threads, Role, Threads};
 /// Cloning it is cheap, and all clones are one producer, for use by many threads. The messages of one thread to one
 /// partition are written in the order in which that thread produced them.
 ///
-/// End it with [`shutdown`](Self::shutdown), whose report has the fate of all messages. If the last clone is dropped
-/// without it, the producer delivers what it can within `drop_timeout`, and logs how many messages it gave up.
+/// End it with [`shutdown`](Self::shutdown), whose report counts the fates of all messages. If the last clone is
+/// dropped without it, the producer delivers what it can within `drop_timeout`, and logs how many messages it gave up.
 ///
 /// A producer that has produced belongs to its process: after a fork, the child must make a new one.
 #[must_use = "dropping it closes it"]
@@ -87,7 +87,7 @@ impl AsyncProducer {
     /// - [`BufferOverflow`](ProduceErrorKind::BufferOverflow): the queue holds `max_queue_size` messages or
     ///   `max_queue_bytesize` bytes; the error says what is wrong behind it. Slow down, use
     ///   [`produce_timeout`](Self::produce_timeout), or raise the limit. A topic that does not exist, has no leader, or
-    ///   refuses may fill half of the queue while there are other topics, so that it does not hold them up.
+    ///   refuses messages may fill half of the queue while there are other topics, so that it does not hold them up.
     /// - [`MessageTooLarge`](ProduceErrorKind::MessageTooLarge): it can never be sent; raise `max_message_bytes`, here
     ///   and on the brokers, or send less.
     /// - [`InvalidTopic`](ProduceErrorKind::InvalidTopic), [`InvalidMessage`](ProduceErrorKind::InvalidMessage): it can

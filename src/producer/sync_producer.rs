@@ -382,5 +382,5 @@ impl fmt::Debug for Producer {
 }
 
 const JUST_LOOKED: Duration = Duration::from_millis(1);
-/// So many faults in one call, and another engine would not fare better.
+/// After this many faults in one call another engine would not fare better.
 const FAULTS_IN_A_CALL: u32 = 8;

@@ -8,8 +8,8 @@ use std::iter::FusedIterator;
 use crate::engine::producer::FailedMessages;
 use crate::error::{DeliveryError, DeliveryErrorKind};
 
-/// Messages that were not delivered, handed back: an iterator that makes each one as it goes, with why it was not
-/// delivered and whether it may be in the log.
+/// Messages that were not delivered, handed back: an iterator that makes each one as it goes. Each comes as an error
+/// with the reason, and says if the message may be in the log.
 ///
 /// It holds the messages as densely as the queue did, a batch until its last message was taken. Collected, small ones
 /// take about ten times that: rather take them one by one. Those that are left when it is dropped are gone.
