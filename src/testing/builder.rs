@@ -7,7 +7,7 @@ use super::Api;
 use super::topic::TopicKind;
 use crate::error::ApiRange;
 
-/// The description of a [`Cluster`](super::Cluster): brokers, topics, and limits.
+/// The description of a [`Cluster`](super::Cluster): brokers, topics, and settings.
 ///
 /// Without any setting: one broker, no topics, and topics made with 3 partitions when a client asks for them.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(super) struct NewTopic {
     pub kind: TopicKind,
 }
 
-/// The limits of the cluster.
+/// The settings of the cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub auto_create: bool,

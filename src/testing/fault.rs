@@ -153,8 +153,8 @@ impl Fault {
         self
     }
 
-    /// Leaves the request, and all behind it on its connection, unread until the guard is dropped; then it is handled
-    /// as if it had come just now.
+    /// Leaves the request, and all behind it on its connection, unhandled until the guard is dropped; then it is
+    /// handled as if it had come just now.
     pub fn stall(mut self) -> Self {
         self.effects.stall = true;
         self
