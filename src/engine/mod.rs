@@ -32,8 +32,9 @@ pub trait Engine {
     /// A whole response, without its size field.
     fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant);
 
-    /// Nobody has looked at the sockets for long: what their other ends are asked for is not given up before `until`.
-    /// What waits here is, because no answer can be under way. Each connection and batch is put off once.
+    /// Nobody has looked at the sockets for long: requests under way are not given up before `until`. Messages that
+    /// wait here are given up in time, because no answer to them can be under way. Each connection and batch is put off
+    /// once.
     fn extend_timeouts(&mut self, until: Instant);
 
     /// Judges deadlines and decides what to send. Call it after inputs, and when

@@ -251,13 +251,13 @@ impl Error for DeliveryErrorKind {
     }
 }
 
-/// Why a producer cannot go on: every message it holds, and every later one, fails with this.
+/// The reason why a producer cannot go on: every message it holds, and every later one, fails with this.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FatalError {
     /// The broker's or client's error.
     pub cause: DeliveryErrorKind,
-    /// What to do about it.
+    /// The cure, in words.
     pub advice: &'static str,
 }
 

@@ -211,13 +211,13 @@ impl<'a> Message<'a> {
         Ok(topic)
     }
 
-    /// Whether nothing beside the key and the value says what is sent, or where to.
+    /// `true` if the message has no headers, no partition and no partition key.
     #[inline]
     pub(crate) fn has_only_key_and_value(&self) -> bool {
         self.headers.is_empty() && self.partition.is_none() && self.partition_key.is_none()
     }
 
-    /// Whether nothing is to be done when it is dropped.
+    /// `true` if a drop of the message has nothing to do.
     #[inline]
     pub(crate) fn only_borrows(&self) -> bool {
         let borrows = |payload: &Option<Payload<'_>>| payload.as_ref().is_none_or(Payload::is_borrowed);

@@ -188,7 +188,7 @@ impl Filling {
         }
     }
 
-    /// Whether there is a slot for a chunk that could wait.
+    /// `true` if there is a slot for a chunk that could wait.
     pub fn has_capacity(&self) -> bool {
         self.sealed.len() < self.capacity
     }

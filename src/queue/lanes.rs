@@ -28,7 +28,7 @@ impl Lanes {
         self.first
     }
 
-    /// Whether they take messages to this topic.
+    /// `true` if they take messages to this topic.
     pub fn accepts(&self, topic: u32) -> bool {
         self.first.is_none() || self.topic == topic
     }

@@ -35,7 +35,7 @@ pub struct Queue {
     pub(super) waiting_bytes: usize,
     pub(super) worker: WorkerState,
     pub(super) timer: TimerState,
-    /// For the fast path. Whatever changes more than this allows for sets it to none, and the next `offer` counts anew.
+    /// For the fast path. A change that this does not allow for sets it to none, and the next `offer` counts anew.
     pub(super) like_last: LikeLast,
 }
 

@@ -55,8 +55,8 @@ impl<'m, 'd> Prepared<'m, 'd> {
         }
     }
 
-    /// As [`of`](Self::of), for a message that [has only](Message::has_only_key_and_value) this key and this value: what
-    /// it has not is known to the compiler, which makes a shorter way for it.
+    /// As [`of`](Self::of), for a message that [has only](Message::has_only_key_and_value) this key and this value: the
+    /// compiler knows which parts it lacks, and makes a shorter way for it.
     #[inline]
     pub fn of_key_and_value(message: &'m Message<'d>, key: Option<&'m [u8]>, value: &'m [u8], now: Timestamp) -> Self {
         let create_time = message.create_time.unwrap_or(now).as_millis();
@@ -70,8 +70,8 @@ impl<'m, 'd> Prepared<'m, 'd> {
         max_message_bytes.saturating_sub(MOST_AROUND).min(ENCODED_BEFORE)
     }
 
-    /// Whether it is certainly good without a closer look: of so few [bytes](Self::good_bytes), and to a partition that
-    /// there may be.
+    /// `true` if it is certainly good without a closer look: of at most so many [bytes](Self::good_bytes), and to a
+    /// partition number that can exist.
     #[inline]
     #[must_use]
     pub fn is_good(&self, good_bytes: usize) -> bool {

@@ -31,7 +31,7 @@ pub(super) fn put_headers<'a>(out: &mut Vec<u8>, headers: impl ExactSizeIterator
     }
 }
 
-/// How many bytes [`put`] appends.
+/// The number of bytes that [`put`] appends.
 #[cfg(test)]
 pub fn len_of<'a>(
     key: Option<&[u8]>,

@@ -129,7 +129,7 @@ impl Causes {
         self.all.iter().rfind(|cause| is_meant(cause.about)).map(|cause| &cause.error)
     }
 
-    /// What these errors were about is well again.
+    /// Ends the errors whose subjects are well again.
     pub fn end(&mut self, is_well: impl Fn(Subject) -> bool) {
         self.all.retain(|cause| !is_well(cause.about));
     }

@@ -31,7 +31,7 @@ pub trait Demand {
     /// `true` if this holds for the topic.
     fn is_topic(&self, topic: u32, standing: TopicDemand, now: Instant) -> bool;
 
-    /// Whether an error that is about something of the engine's own still matters.
+    /// The standing of an error about something of the engine's own.
     fn standing(&self, about: Subject, now: Instant) -> Standing;
 }
 

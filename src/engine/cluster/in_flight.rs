@@ -20,7 +20,7 @@ pub struct InFlight {
     /// Bytes of the Produce requests.
     produce_bytes: usize,
     last_progress: Instant,
-    /// Where the timeout began instead, if nobody had looked for the answer.
+    /// The moment at which the timeout began instead, if nobody had looked for the answer.
     was_extended: Option<Instant>,
 }
 

@@ -42,11 +42,11 @@ pub struct Link {
     failing: bool,
     /// Attempts in a row that came to no finished handshake.
     failures: u32,
-    /// When connections were begun.
+    /// The times at which connections were begun.
     pace: RateLimit,
-    /// How much may be on its way.
+    /// The bytes that may be on their way.
     pub window: Window,
-    /// Whether the time for the start of this connection was put off.
+    /// `true` if the time for the start of this connection was put off.
     was_extended: bool,
     not_before: Deadline,
     /// KIP-219: the broker asked for silence until then.

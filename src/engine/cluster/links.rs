@@ -233,7 +233,7 @@ impl Links {
     /// broker that asked for silence (KIP-219): it would let the request wait.
     #[must_use]
     pub fn any_ready(&self) -> Option<Peer> {
-        // What is not listed any more may be of a cluster that another one has replaced.
+        // A broker that is not listed any more may belong to a cluster that another one has replaced.
         let is_ready = |link: &Link| link.listed && link.ready().is_some() && !link.is_throttled();
         let ready = self.links.iter().filter(|(_, link)| is_ready(link));
         ready.min_by_key(|(_, link)| link.live().map_or(0, |live| live.in_flight.len())).map(|(peer, _)| *peer)

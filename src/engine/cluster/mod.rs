@@ -60,7 +60,7 @@ pub struct Cluster {
 /// The options of an engine's cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterOptions {
-    /// What a broker must be able to do.
+    /// The APIs that a broker must have.
     pub needed: &'static [Api],
     /// `true` if a request for a topic that something waits for may create it.
     pub creates_topics: bool,
@@ -462,7 +462,7 @@ impl Cluster {
         (self.refresh.is_wanted() || demand.needs_any_broker()) && self.any_ready().is_none()
     }
 
-    /// Whether an error still matters.
+    /// The standing of an error.
     fn standing(&self, about: Subject, demand: &impl Demand, now: Instant) -> Standing {
         let waits = match about {
             Subject::Metadata | Subject::Identity => demand.is_busy(),

@@ -29,10 +29,10 @@ pub struct Batch {
     pub due: Instant,
     /// The moment at which its messages fail.
     pub deadline: Deadline,
-    /// Whether that was put off, because nobody had looked for its answer.
+    /// `true` if the deadline was put off, because nobody had looked for the answer.
     pub was_extended: bool,
-    /// What its messages hold in the queue, and what it takes beside them, until it is first written; zero messages
-    /// once they let go.
+    /// The places of its messages in the queue, and the bytes that it takes beside them, until it is first written;
+    /// zero messages once they let go.
     pub queued: Queued,
     /// Its state: waiting, or in flight with a request.
     pub state: BatchState,

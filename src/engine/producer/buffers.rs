@@ -12,8 +12,8 @@ pub struct Buffers {
     most_bytes: usize,
     /// A buffer that was made for one huge message would be kept for small ones.
     most_each: usize,
-    /// Which batches have got one that they may not fill, the last ones last; what they leave unused together, and
-    /// may.
+    /// The batches that have got a buffer that they may not fill, the last ones last; the bytes that they leave unused
+    /// together, and may leave unused.
     lent: VecDeque<Lease>,
     unused: usize,
     most_unused: usize,

@@ -17,7 +17,7 @@ pub(crate) type DeliveryCallback = Box<dyn FnMut(Result<&Delivered, DeliveryErro
 /// The parts from which an asynchronous producer is made.
 pub(crate) type AsyncParts = (Arc<ClientConfig>, ProducerConfig, QueueConfig, Option<DeliveryCallback>);
 
-/// Options of a [`Producer`], which works on the caller's own thread.
+/// Options of a [`Producer`](crate::Producer), which works on the caller's own thread.
 ///
 /// ```
 /// use std::time::Duration;
@@ -55,7 +55,7 @@ impl ProducerBuilder {
     }
 }
 
-/// Options of an [`AsyncProducer`], which works on a thread of its own.
+/// Options of an [`AsyncProducer`](crate::AsyncProducer), which works on a thread of its own.
 ///
 /// With the defaults nothing leaves before `deliver_messages`, a full queue or `shutdown`, as in ruby-kafka. Most
 /// programs want [`streaming`](Self::streaming).
@@ -195,7 +195,7 @@ impl AsyncProducerBuilder {
     /// first.
     ///
     /// A clone of the producer that `f` keeps, to produce from inside, keeps the producer open: end it with
-    /// [`shutdown`](AsyncProducer::shutdown), dropping the other clones does not.
+    /// [`shutdown`](crate::AsyncProducer::shutdown), dropping the other clones does not.
     #[doc(alias = "delivery_report")]
     #[doc(alias = "dr_cb")]
     #[doc(alias = "callback")]

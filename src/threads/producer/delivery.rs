@@ -26,7 +26,7 @@ pub enum Item {
 }
 
 impl Item {
-    /// What it holds in the buffer.
+    /// The amount that it holds in the buffer.
     pub(super) fn held(&self) -> Amount {
         match self {
             Self::Delivered(batch) => batch.held(),

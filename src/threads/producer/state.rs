@@ -267,7 +267,7 @@ impl State {
         if self.is_flushed(flush) { Ok(self.totals.since(flush.before)) } else { Err(self.unfinished()) }
     }
 
-    /// What this purge got, once it is done.
+    /// The messages that this purge took back, once it is done.
     pub fn end_purge(&mut self, mine: u64) -> Option<Vec<FailedMessages>> {
         (self.purges_done >= mine).then(|| mem::take(&mut self.purged))
     }
@@ -314,7 +314,7 @@ impl Totals {
 }
 
 impl WorkerUpdate {
-    /// Whether somebody may wait for what is in it, or place messages by what was true before.
+    /// `true` if somebody may wait for something in it, or choose partitions by numbers that are no longer true.
     pub fn is_urgent(&self) -> bool {
         self.released.messages > 0
             || self.totals != Totals::default()

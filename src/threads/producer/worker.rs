@@ -31,7 +31,7 @@ pub struct Worker<N = Net> {
     has_callbacks: bool,
     report: WorkerUpdate,
     pub orders: WorkerRequests,
-    /// What was done of what callers asked for.
+    /// The number of purges that are done, of those that callers asked for.
     purges_done: u64,
     finished_upto: u64,
     /// The mark for the delivery thread, sent once the gate has the counts that go with it: a flush must not return

@@ -67,8 +67,8 @@ impl Partition {
         freed_here
     }
 
-    /// What is in the hands of a connection does not become too old before `until`, if it was not put off before: once,
-    /// so that it ends however late everything is.
+    /// A batch in the hands of a connection does not become too old before `until`, if it was not put off before: only
+    /// once, so that it ends however late everything is.
     pub fn extend_timeouts(&mut self, until: Instant) {
         for batch in self.flight.iter_mut().filter(|batch| batch.is_in_flight() && !batch.was_extended) {
             if batch.deadline.passed(until) {
