@@ -1,7 +1,7 @@
-//! The gate, the worker and the outlet of ottla without their threads: each step that one of the threads or a caller makes is
-//! a call, so that the simulation can put them in any order, at any time. What runs is the code of the threads. Only
-//! what waits is not here: the sockets (`Wires` keeps what the worker asks of them), the condition variables, and the
-//! clock, which is set by hand.
+//! The gate, the worker and the outlet of ottla without their threads: each step that one of the threads or a caller
+//! makes is a call, so that the simulation can put them in any order, at any time. What runs is the code of the threads.
+//! Only what waits is not here: the sockets (`Wires` keeps what the worker asks of them), the condition variables, and
+//! the clock, which is set by hand.
 
 use std::collections::VecDeque;
 use std::fmt;
