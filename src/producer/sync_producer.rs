@@ -40,6 +40,8 @@ pub struct Producer {
     queue: Queue,
     /// The chunks that are full.
     sealed: Sealed,
+    /// What left it, and no engine has got yet.
+    taken: VecDeque<Chunk>,
     /// Made with the first delivery.
     running: Option<Box<Running>>,
     /// The process in which the first message was produced.
@@ -70,7 +72,8 @@ impl Producer {
         });
         let unbounded = ProducerConfig { delivery_timeout: Duration::MAX, max_retries: None, ..(*producer).clone() };
         let without_timeout = Arc::new(unbounded);
-        let mut this = Self { client, producer, without_timeout, queue, sealed, running: None, pid: None };
+        let taken = VecDeque::new();
+        let mut this = Self { client, producer, without_timeout, queue, sealed, taken, running: None, pid: None };
         this.queue.start();
         this
     }
@@ -212,7 +215,12 @@ impl Producer {
             (*pid.get_or_insert(now) == now).then(clock::now)
         };
         match self.queue.offer(&message, &mut message.encode_large(), None, clock) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                // There is no worker to make room in the channel: without any, one chunk would grow until the buffer is
+                // full, and its messages would take their memory twice while they become batches.
+                self.queue.take_due(&self.sealed, &mut self.taken);
+                Ok(())
+            }
             Err(Refused::Full(full)) => Err(self.overflow(&full)),
             Err(Refused::InvalidTopic(error)) => Err(ProduceErrorKind::InvalidTopic(error)),
             Err(Refused::Forked) => Err(ProduceErrorKind::AfterFork),
@@ -294,7 +302,8 @@ impl Producer {
     fn take_all(&mut self, chunks: &mut VecDeque<Chunk>) {
         // There is no worker to wake.
         let _ = self.queue.deliver();
-        self.queue.take_due(&self.sealed, chunks);
+        self.queue.take_due(&self.sealed, &mut self.taken);
+        chunks.append(&mut self.taken);
     }
 
     /// Gives a delivered batch back, for its memory.
@@ -384,3 +393,28 @@ impl fmt::Debug for Producer {
 const JUST_LOOKED: Duration = Duration::from_millis(1);
 /// After this many faults in one call another engine would not fare better.
 const FAULTS_IN_A_CALL: u32 = 8;
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{Client, Topic};
+
+    #[test]
+    fn however_much_is_in_the_buffer_its_chunks_are_small() {
+        let client = Client::builder(["127.0.0.1:1"]).build().expect("good options");
+        let builder = client.producer().max_message_bytes(700).max_batch_bytes(1000);
+        let mut producer = builder.build().expect("good options");
+        let (topic, value) = (Topic::new("orders").expect("a good name"), [0; 600]);
+        for _ in 0..MANY {
+            producer.produce(Message::new(&topic, &value[..])).expect("there is room");
+        }
+        let mut chunks = VecDeque::new();
+        producer.take_all(&mut chunks);
+        assert_eq!(chunks.iter().map(Chunk::len).sum::<usize>(), MANY);
+        let largest = chunks.iter().map(|chunk| chunk.records.len()).max();
+        assert!(largest <= Some(1000), "{largest:?}");
+    }
+
+    /// More than any channel has slots for.
+    const MANY: usize = 10_000;
+}
