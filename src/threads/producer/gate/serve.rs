@@ -73,6 +73,10 @@ impl Gate {
     /// The callbacks of a batch have returned: takes the amount that it held, and its memory, if they needed it.
     pub fn called(&self, held: Amount, buffer: Option<Vec<u8>>) {
         let mut state = self.state.lock();
+        // Nobody takes it any more, and the memory would stay as long as the producer.
+        if state.worker_ended {
+            return;
+        }
         state.called.held.add(held);
         state.called.buffers.extend(buffer);
         tell_and_leave(state);

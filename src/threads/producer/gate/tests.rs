@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::thread;
 
-use super::super::state::{Abandon, WorkerRequests, WorkerUpdate};
+use super::super::state::{Abandon, Remains, WorkerRequests, WorkerUpdate};
 use super::*;
 use crate::engine::producer::{Amount, FailedMessages};
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -71,6 +71,14 @@ fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
         gate.exchange(&gate.sealed(), &mut report, &mut orders, 1);
         assert_eq!(purge.join().expect("no panic"), 1);
     });
+}
+
+#[test]
+fn the_memory_of_batches_that_are_told_after_the_worker_is_not_kept() {
+    let (gate, _net) = open(10);
+    gate.worker_ended(&mut WorkerUpdate::default(), Remains::default());
+    gate.called(Amount { messages: 1, bytes: 1 }, Some(vec![0; 1000]));
+    assert!(gate.state.lock().called.buffers.is_empty());
 }
 
 #[test]
