@@ -224,7 +224,7 @@ const OPTIONS: ClusterOptions = ClusterOptions {
     retry: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) },
 };
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests {
     use std::collections::HashMap;
     use std::io;

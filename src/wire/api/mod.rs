@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(Api::from_key(4), None);
     }
 
+    #[cfg(feature = "testing")]
     #[test]
     fn versions_are_those_of_kafka_protocol_and_flexible_where_it_says() {
         for api in Api::ALL.iter().copied() {
@@ -186,6 +187,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "testing")]
     #[test]
     fn the_cluster_speaks_all_that_ottla_speaks() {
         for api in Api::ALL {
