@@ -190,11 +190,12 @@ impl World {
         if let Some(Break::AtRequest(after)) = breaks {
             self.side.wires().panic_after = Some(after);
         }
-        let (mut events, now) = (std::mem::take(&mut self.inbox), self.now);
-        if self.story == Story::Stopped && self.below(4) == 0 {
-            // Some of it has come just behind the look.
-            let seen = self.below(events.len() as u64 + 1) as usize;
-            self.side.wires().came = events.split_off(seen);
+        let (mut events, mut now) = (std::mem::take(&mut self.inbox), self.now);
+        if self.story == Story::Stopped && self.below(4) == 0 && !events.is_empty() {
+            // It has come behind the look, which was made before the process was stopped: what had come by the time
+            // of a look was read.
+            now = self.side.looked_at();
+            self.side.wires().came = std::mem::take(&mut events);
         }
         let armed = self.side.wires().panic_after.is_some();
         let now_and_then = self.bug.is_some() && self.below(4) == 0;
@@ -240,7 +241,9 @@ impl World {
         }
         self.calling = true;
         let late = match self.below(8) {
-            0 => Duration::from_millis(self.below(2000)),
+            // A buffer that is full for long lets messages leave when their time is nearly up, and their answers come
+            // too late whether the process is stopped or not.
+            0 if self.story != Story::Stopped => Duration::from_millis(self.below(2000)),
             _ => Duration::from_micros(self.below(1000)),
         };
         self.at(self.elapsed() + late, Happening::CallBack);

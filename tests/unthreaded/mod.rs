@@ -233,6 +233,11 @@ impl Unthreaded {
         self.queue(|queue| queue.tick(now).0)
     }
 
+    /// When the worker looked at the sockets last.
+    pub fn looked_at(&self) -> Instant {
+        self.worker.driver.now()
+    }
+
     /// The worker hears what happened on the sockets, and makes a turn.
     pub fn turn(&mut self, events: impl Iterator<Item = Event>, now: Instant, meddler: &mut dyn Meddler) -> Turn {
         let (worker, next_look) = (&mut self.worker, self.next_look);
