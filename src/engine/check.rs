@@ -224,7 +224,8 @@ const OPTIONS: ClusterOptions = ClusterOptions {
     retry: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) },
 };
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use std::collections::HashMap;
     use std::io;
