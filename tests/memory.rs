@@ -68,6 +68,8 @@ enum Rate {
     Bursts(u32),
     /// One each so long, for a whole `delivery_timeout`.
     Each(Duration),
+    /// As long as they are taken, before the worker comes.
+    Unheeded,
 }
 
 const OBSTACLES: [Obstacle; 4] =
@@ -132,6 +134,13 @@ fn one_by_one_as_fast_as_they_are_taken() {
     for obstacle in OBSTACLES {
         Run::new(obstacle, LIMIT / 8).bounded(Kind::Plain, 10, Rate::Bursts(1));
         Run::new(obstacle, LIMIT / 8).bounded(Kind::Mixed, 10, Rate::Bursts(1));
+    }
+}
+
+#[test]
+fn full_speed_while_the_worker_does_not_come() {
+    for kind in [Kind::Plain, Kind::Keys] {
+        Run::new(Obstacle::NoMetadata, 4 * LIMIT).bounded(kind, 100, Rate::Unheeded);
     }
 }
 
@@ -208,6 +217,10 @@ impl Run {
                 }
                 self.settle();
             }
+            Rate::Unheeded => {
+                while self.take(kind, self.taken() as usize, &value) {}
+                self.settle();
+            }
         }
         let what = format!("{:?}, {kind:?} of {size} bytes, {rate:?}", self.obstacle);
         self.check(&what);
@@ -247,6 +260,10 @@ impl Run {
         // Beside what has its handle.
         let others = held as usize - self.handles.len().min(held as usize);
         assert!(handed_back >= others || self.obstacle == Obstacle::BlockedCallback, "{handed_back} of {held}");
+    }
+
+    fn taken(&self) -> u64 {
+        self.side.queue(|queue| queue.accepted())
     }
 
     /// What the producer says that it holds.

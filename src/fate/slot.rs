@@ -268,10 +268,10 @@ mod tests {
     #[test]
     fn a_thread_takes_the_places_of_a_page_one_after_the_other() {
         let producer = Arc::new(Nobody);
-        let lookouts: Vec<Awaited> = (0..2 * PLACES).map(|_| await_fate(&producer)).collect();
-        let places = lookouts.iter().map(|lookout| lookout.index as usize).collect::<Vec<_>>();
+        let awaited: Vec<Awaited> = (0..2 * PLACES).map(|_| await_fate(&producer)).collect();
+        let places = awaited.iter().map(|waiting| waiting.index as usize).collect::<Vec<_>>();
         assert_eq!(places, (0..PLACES).chain(0..PLACES).collect::<Vec<_>>());
-        let beside = |other: usize| Arc::ptr_eq(&lookouts[0].page, &lookouts[other].page);
+        let beside = |other: usize| Arc::ptr_eq(&awaited[0].page, &awaited[other].page);
         assert!(beside(PLACES - 1) && !beside(PLACES));
     }
 
@@ -294,9 +294,9 @@ mod tests {
     #[test]
     fn a_page_does_not_keep_its_producer() {
         let producer = Arc::new(Nobody);
-        let lookout = await_fate(&producer);
+        let waiting = await_fate(&producer);
         drop(producer);
-        assert!(lookout.owner().is_none());
+        assert!(waiting.owner().is_none());
     }
 
     #[test]
@@ -308,51 +308,51 @@ mod tests {
             (5, 1, Some(0), Some(-1), Some(-1)),
             (5, 1, None, Some(7), None),
         ];
-        let mut lookouts = of_nobody::<5>();
-        for (lookout, (own, partition, offset, log_append_time, _)) in lookouts.iter_mut().zip(cases) {
-            lookout.slot().note_time(own);
-            assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
-            lookout.slot().deliver(partition, offset, log_append_time);
+        let mut awaited = of_nobody::<5>();
+        for (waiting, (own, partition, offset, log_append_time, _)) in awaited.iter_mut().zip(cases) {
+            waiting.slot().note_time(own);
+            assert!(matches!(waiting.look(), Err(TryRecvError::Empty)));
+            waiting.slot().deliver(partition, offset, log_append_time);
         }
-        for (lookout, (_, partition, offset, _, time)) in lookouts.iter_mut().zip(cases) {
+        for (waiting, (_, partition, offset, _, time)) in awaited.iter_mut().zip(cases) {
             let receipt = Receipt { partition, offset, timestamp: time.map(Timestamp::from_millis) };
-            assert!(matches!(lookout.look(), Ok(Ok(seen)) if seen == receipt));
-            assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
+            assert!(matches!(waiting.look(), Ok(Ok(seen)) if seen == receipt));
+            assert!(matches!(waiting.look(), Err(TryRecvError::Empty)));
         }
     }
 
     #[test]
     fn errors_of_a_page_find_their_places() {
-        let mut lookouts = of_nobody::<3>();
-        lookouts.iter().zip(0..).for_each(|(lookout, tag)| lookout.slot().fail(error(tag)).expect("it is there"));
-        for (lookout, tag) in lookouts.iter_mut().zip(0..) {
-            assert!(matches!(lookout.wait(None), Ok(Err(error)) if error.message().tag() == tag));
+        let mut awaited = of_nobody::<3>();
+        awaited.iter().zip(0..).for_each(|(waiting, tag)| waiting.slot().fail(error(tag)).expect("it is there"));
+        for (waiting, tag) in awaited.iter_mut().zip(0..) {
+            assert!(matches!(waiting.wait(None), Ok(Err(error)) if error.message().tag() == tag));
         }
     }
 
     #[test]
     fn a_message_is_lost_with_its_last_slot() {
-        let [(kept, mut lookout)] = kept_of_nobody();
-        lookout.slot().enter();
+        let [(kept, mut waiting)] = kept_of_nobody();
+        waiting.slot().enter();
         drop(kept);
-        assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
-        lookout.slot().leave();
-        assert!(matches!(lookout.wait(None), Err(TryRecvError::Disconnected)));
+        assert!(matches!(waiting.look(), Err(TryRecvError::Empty)));
+        waiting.slot().leave();
+        assert!(matches!(waiting.wait(None), Err(TryRecvError::Disconnected)));
     }
 
     #[test]
     fn an_error_that_nobody_saw_goes_with_the_handle() {
-        let [(kept, lookout)] = kept_of_nobody();
+        let [(kept, waiting)] = kept_of_nobody();
         assert!(kept.slot().has_handle());
         kept.slot().fail(error(0)).expect("the handle is there");
-        drop(lookout);
+        drop(waiting);
         assert!(kept.0.lock().expect("it is free").is_empty());
     }
 
     #[test]
     fn an_error_comes_back_if_the_handle_is_gone() {
-        let [(kept, lookout)] = kept_of_nobody();
-        drop(lookout);
+        let [(kept, waiting)] = kept_of_nobody();
+        drop(waiting);
         assert!(!kept.slot().has_handle());
         assert_eq!(kept.slot().fail(error(5)).expect_err("nobody would see it").message().tag(), 5);
         assert!(kept.0.lock().expect("it is free").is_empty());
@@ -395,8 +395,8 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_fate_is_woken_although_the_next_one_panics() {
-        let [(kept, mut lookout)] = kept_of_nobody();
-        let waiting = spawn(move || lookout.wait(None));
+        let [(kept, mut waiting)] = kept_of_nobody();
+        let waiting = spawn(move || waiting.wait(None));
         let broken = panic::catch_unwind(|| {
             Page::waking(&[Arc::clone(&kept.0)], || {
                 kept.slot().deliver(7, None, None);

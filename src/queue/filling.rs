@@ -62,11 +62,12 @@ pub(super) enum Way {
 }
 
 impl Filling {
-    /// Chunks for batches of this size, and for at most this number of messages at a time; and the worker's end of the
-    /// channel.
-    pub fn new(batch_bytes: usize, messages: usize) -> (Self, Sealed) {
-        // Each chunk has a message, so a queue of few messages never has more chunks.
-        let capacity = messages.min(MOST_SEALED);
+    /// Chunks for batches of this size, and for at most this number of messages and bytes at a time; and the worker's
+    /// end of the channel.
+    pub fn new(batch_bytes: usize, messages: usize, bytes: usize) -> (Self, Sealed) {
+        // Each chunk has a message, so a queue of few messages never has more chunks. Full chunks of all the bytes have
+        // a slot each: a chunk that grew would take its memory twice when its messages become batches.
+        let capacity = messages.min((bytes / CHUNK_BYTES).clamp(LEAST_SLOTS, MOST_SLOTS));
         let (sealed, received) = bounded(capacity + KEPT_CAPACITY);
         let (open, lanes, spare) = (Chunk::default(), Lanes::default(), Spare::default());
         (Self { batch_bytes, partitioner: None, open, lanes, sealed, capacity, spare }, Sealed(received))
@@ -264,8 +265,10 @@ impl Spare {
 }
 
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The most chunks that wait for the worker; later ones grow instead.
-const MOST_SEALED: usize = 1024;
+/// This number of chunks may wait for the worker, however few bytes the queue may have; later ones grow instead.
+const LEAST_SLOTS: usize = 1024;
+/// For 4 GiB. A slot takes 16 bytes.
+const MOST_SLOTS: usize = 64 * 1024;
 /// For all lanes, and for open chunks that cannot wait.
 const KEPT_CAPACITY: usize = 2 * lanes::MOST as usize;
 /// A longer key is hashed by the engine: nobody else can produce meanwhile.

@@ -118,7 +118,7 @@ impl Queue {
     /// An empty queue that no thread serves yet, and the worker's end of its channel.
     #[must_use]
     pub fn new(limits: Limits) -> (Self, Sealed) {
-        let (filling, sealed) = Filling::new(limits.batch_bytes, limits.messages);
+        let (filling, sealed) = Filling::new(limits.batch_bytes, limits.messages, limits.bytes);
         let queue = Self {
             number: next_number(),
             limits,

@@ -161,7 +161,7 @@ fn a_large_message_travels_alone_and_in_order() {
 fn a_channel_without_a_slot_left_costs_no_place_and_no_order() {
     const MESSAGES: usize = 5000;
     for kind in 0..4 {
-        let mut queue = Both::new(Limits { batch_bytes: 75, ..limits(MESSAGES, 1 << 30) });
+        let mut queue = Both::new(Limits { batch_bytes: 75, ..limits(MESSAGES, 1 << 26) });
         queue.place_by(&Partitioner::crc32());
         queue.start();
         let topic = Topic::new("orders").expect("a good name");
