@@ -93,6 +93,8 @@ mod engine;
 #[cfg(not(feature = "_internal"))]
 mod fate;
 #[cfg(not(feature = "_internal"))]
+mod ids;
+#[cfg(not(feature = "_internal"))]
 mod net;
 #[cfg(not(feature = "_internal"))]
 mod partitioner;
@@ -118,6 +120,9 @@ pub mod engine;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod fate;
+#[cfg(feature = "_internal")]
+#[doc(hidden)]
+pub mod ids;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod net;

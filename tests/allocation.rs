@@ -28,6 +28,7 @@ use kafka_protocol::messages::{MetadataResponse, ProduceResponse, TopicName};
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::ProducerEngine;
 use ottla::engine::{Action, Engine};
+use ottla::ids::TopicIndex;
 use ottla::net::receive_buffer::ReceiveBuffer;
 use ottla::net::{Event, Net};
 use ottla::queue::chunk::Chunk;
@@ -382,7 +383,7 @@ fn limit_after_the_handshake() -> usize {
     engine.add_topic(Topic::new("t").expect("a good name"));
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     let now = Instant::now();
-    let mut chunk = Chunk::of(0, 0, &Message::new("t", "v"), Timestamp::from_millis(0));
+    let mut chunk = Chunk::of(0, TopicIndex(0), &Message::new("t", "v"), Timestamp::from_millis(0));
     engine.append(&mut chunk, now);
     engine.advance(now);
     let Some(Action::Connect { conn, .. }) = engine.next_action() else { panic!("it does not connect") };

@@ -13,7 +13,7 @@ use std::path::Path;
 use circles::public_uses;
 
 /// For each module at the top of `src`, what it may name besides itself: the layers below it.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     (
         "client",
         &["producer", "threads", "engine", "net", "wire", "record", "message", "error", "config", "fate", "deadline"],
@@ -35,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "sync",
             "partitioner",
             "deadline",
+            "ids",
         ],
     ),
     (
@@ -52,10 +53,11 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "sync",
             "partitioner",
             "deadline",
+            "ids",
         ],
     ),
-    ("engine", &["queue", "wire", "record", "message", "error", "config", "fate", "partitioner", "deadline"]),
-    ("queue", &["record", "message", "error", "config", "fate", "partitioner", "deadline", "sync"]),
+    ("engine", &["queue", "wire", "record", "message", "error", "config", "fate", "partitioner", "deadline", "ids"]),
+    ("queue", &["record", "message", "error", "config", "fate", "partitioner", "deadline", "ids", "sync"]),
     ("net", &["wire", "record", "message", "error", "config", "fate"]),
     ("wire", &["message", "error", "config", "fate"]),
     ("record", &["message", "error", "config", "fate"]),
@@ -65,6 +67,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("config", &["message", "error", "fate", "partitioner"]),
     ("partitioner", &[]),
     ("deadline", &[]),
+    ("ids", &[]),
     ("fate", &["message", "error", "config", "sync"]),
     // Names for what others made.
     ("sync", &[]),

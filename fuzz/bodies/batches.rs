@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::RecordBatchDecoder;
+use ottla::ids::TopicIndex;
 use ottla::queue::chunk::Chunk;
 use ottla::queue::entry;
 use ottla::record::batch::{BatchBuilder, Stamp, len_of_one};
@@ -117,10 +118,10 @@ pub fn record_batch_roundtrip(data: &[u8]) {
     while !input.is_empty() {
         let message = message(&mut input);
         let time = message.create_time().expect("it has one");
-        let mut chunk = Chunk::of(0, 7, &message, time);
+        let mut chunk = Chunk::of(0, TopicIndex(7), &message, time);
         let cost = chunk.cost;
         let entry = chunk.entries().next().expect("one message");
-        assert_eq!((entry.topic, entry.partition, entry.tag), (7, message.partition(), message.tag()));
+        assert_eq!((entry.topic, entry.partition, entry.tag), (TopicIndex(7), message.partition(), message.tag()));
         assert_eq!(entry.partition_key, message.partition_key());
         assert_eq!(
             entry::cost_of(entry.tail.len(), message.tag(), message.partition_key().map(<[u8]>::len), false),

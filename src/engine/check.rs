@@ -15,6 +15,7 @@ use super::{Action, Engine};
 use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
 use crate::error::{BrokerInfo, CheckError, ClusterInfo, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::frame::ConnId;
@@ -200,15 +201,15 @@ impl Demand for Nothing {
         None
     }
 
-    fn topic_count(&self) -> u32 {
+    fn topic_count(&self) -> usize {
         0
     }
 
-    fn topic_name(&self, _: u32) -> Option<&Topic> {
+    fn topic_name(&self, _: TopicIndex) -> Option<&Topic> {
         None
     }
 
-    fn is_topic(&self, _: u32, _: TopicDemand, _: Instant) -> bool {
+    fn is_topic(&self, _: TopicIndex, _: TopicDemand, _: Instant) -> bool {
         false
     }
 

@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::extras::{Extra, Extras};
 use super::prepared::Prepared;
 use crate::fate::slot::Slot;
+use crate::ids::TopicIndex;
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};
 use crate::record::batch::{BatchBuilder, Plan};
@@ -21,7 +22,7 @@ pub struct Chunk {
     /// The destination of each message, and its position in the bytes; empty while the chunk is a run.
     routes: Vec<Route>,
     /// The topic of all messages of a run.
-    topic: u32,
+    topic: TopicIndex,
     /// The partition that the keys of all messages without an own partition choose; none if it is not chosen yet.
     pub lane: Option<i32>,
     /// Ticket of the first message. If this chunk has a lane, other chunks may have messages that came between its own.
@@ -40,7 +41,7 @@ pub struct Chunk {
 #[derive(Clone, Copy, Debug)]
 struct Route {
     create_time: i64,
-    topic: u32,
+    topic: TopicIndex,
     /// -1 if none was asked for.
     partition: i32,
     /// The start of the tail in the chunk's bytes.
@@ -52,7 +53,7 @@ struct Route {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct To {
     /// Index of the topic in the queue's table.
-    pub topic: u32,
+    pub topic: TopicIndex,
     /// `true` if any partition will do, or if the message has that of the chunk's lane.
     pub placed: bool,
 }
@@ -82,7 +83,7 @@ impl Chunk {
     /// A chunk of one message, for tests.
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
-    pub fn of(first: u64, topic: u32, message: &Message<'_>, create_time: Timestamp) -> Self {
+    pub fn of(first: u64, topic: TopicIndex, message: &Message<'_>, create_time: Timestamp) -> Self {
         let message = Prepared::new(message, usize::MAX, create_time).expect("a good message");
         let mut chunk = Self { first, upto: first + 1, ..Self::default() };
         let plan = chunk.records.plan(message.record.create_time, message.record.tail_len);
@@ -140,7 +141,7 @@ impl Chunk {
     /// The topic, if all messages go there, to any partition or to that of their lane, and none was taken.
     #[inline]
     #[must_use]
-    pub fn run(&self) -> Option<u32> {
+    pub fn run(&self) -> Option<TopicIndex> {
         (self.routes.is_empty() && !self.is_empty() && self.taken == 0).then_some(self.topic)
     }
 

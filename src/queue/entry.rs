@@ -1,12 +1,13 @@
 //! A queued message as the engine sees it, and the bytes that it takes of the queue's limit.
 
 use super::extras::{EXTRA, Extra};
+use crate::ids::TopicIndex;
 
 /// A queued message, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     /// Index of the topic in the queue's table.
-    pub topic: u32,
+    pub topic: TopicIndex,
     /// The partition that was asked for.
     pub partition: Option<i32>,
     /// Milliseconds since the Unix epoch.

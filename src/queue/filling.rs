@@ -11,6 +11,7 @@ use super::chunk::{Chunk, To};
 use super::lanes::{self, Lanes};
 use super::prepared::Prepared;
 use crate::fate::slot::Slot;
+use crate::ids::TopicIndex;
 use crate::partitioner::Partitioner;
 use crate::record::batch::BatchBuilder;
 use crate::sync::channel::{Receiver, Sender, bounded};
@@ -43,7 +44,7 @@ pub(super) struct Incoming<'a, 'm, 'd> {
     /// The slot of its handle.
     pub slot: Option<Slot<'a>>,
     /// Index of its topic.
-    pub topic: u32,
+    pub topic: TopicIndex,
     /// The bytes that it takes of the queue's limit.
     pub cost: usize,
     /// Its record, if it is large.
@@ -166,7 +167,7 @@ impl Filling {
 
     /// The number of bytes of a batch up to which the open chunk, or a lane, takes messages of its kind before anything
     /// else is to be done. `behind` is the number of bytes that wait before it.
-    pub fn until(&self, topic: u32, behind: usize) -> usize {
+    pub fn until(&self, topic: TopicIndex, behind: usize) -> usize {
         if self.lanes.first().is_some() {
             self.batch_bytes
         } else if self.open.run() != Some(topic) {

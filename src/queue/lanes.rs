@@ -3,13 +3,14 @@
 //! messages that a chunk for each costs more than sorting them later.
 
 use super::chunk::Chunk;
+use crate::ids::TopicIndex;
 
 /// The open chunks of one topic; they are begun and sealed together. Their messages have all tickets from that of the
 /// first one on.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     /// Index of the topic.
-    topic: u32,
+    topic: TopicIndex,
     /// Ticket of the first message in any, if there is one.
     first: Option<u64>,
     /// By partition; one that got no message since the last ones were sealed has no memory.
@@ -29,7 +30,7 @@ impl Lanes {
     }
 
     /// `true` if they take messages to this topic.
-    pub fn accepts(&self, topic: u32) -> bool {
+    pub fn accepts(&self, topic: TopicIndex) -> bool {
         self.first.is_none() || self.topic == topic
     }
 
@@ -52,7 +53,7 @@ impl Lanes {
     /// message. They must [`take`](Self::take) the topic, and be empty if its number of partitions has changed.
     pub fn chunk(
         &mut self,
-        topic: u32,
+        topic: TopicIndex,
         (partition, partitions): (u32, u32),
         ticket: u64,
         fresh: impl FnOnce() -> Chunk,
@@ -89,6 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::engine::test_clock;
+    use crate::ids::TopicIndex;
     use crate::message::{Message, Timestamp, Topic};
     use crate::partitioner::Partitioner;
     use crate::queue::chunk::Chunk;
@@ -171,7 +173,7 @@ mod tests {
                         kinds.push(kind);
                     }
                     Step::Deliver => drop(queue.deliver()),
-                    Step::Tell(topic, partitions) => queue.tell_partitions(topic, partitions),
+                    Step::Tell(topic, partitions) => queue.tell_partitions(TopicIndex(topic), partitions),
                     Step::Take => drop(queue.take_due(&mut out)),
                 }
                 for mut chunk in out.drain(..) {
@@ -215,7 +217,7 @@ mod tests {
             spare.into_iter().for_each(|chunk| queue.recycle(chunk));
             let topic = Topic::new("orders").expect("a good name");
             queue.topic(topic.name()).expect("a good name");
-            queue.tell_partitions(0, partitions);
+            queue.tell_partitions(TopicIndex(0), partitions);
             let mut quiet = 0;
             for ticket in 0..200 {
                 let message = message(&topic, &Kind::Key(ticket as u8), ticket);
@@ -248,7 +250,7 @@ mod tests {
         for ticket in 0..5000 {
             let message = message(&topic, &Kind::Key(ticket as u8), ticket);
             offer(&mut queue, &message).expect("room");
-            queue.tell_partitions(0, PARTITIONS);
+            queue.tell_partitions(TopicIndex(0), PARTITIONS);
         }
         let mut out = VecDeque::new();
         assert!(!queue.deliver() && queue.take_due(&mut out));

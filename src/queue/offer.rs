@@ -9,6 +9,7 @@ use super::places::{ChunkTime, LEAST_HEAD, LikeLast, Phase, Queue, Target};
 use super::prepared::Prepared;
 use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::fate::slot::Slot;
+use crate::ids::TopicIndex;
 use crate::message::{Topic, TopicRef};
 use crate::record::batch::BatchBuilder;
 
@@ -148,7 +149,7 @@ impl Queue {
     }
 
     /// The index of the topic, if there is a place for a message of this cost to it.
-    fn admit(&mut self, topic: &TopicRef<'_>, cost: usize) -> Result<u32, Refused> {
+    fn admit(&mut self, topic: &TopicRef<'_>, cost: usize) -> Result<TopicIndex, Refused> {
         match self.phase {
             Phase::Idle => return Err(Refused::Idle),
             Phase::Running => {}
@@ -170,7 +171,7 @@ impl Queue {
     }
 
     /// Counts the messages like the last one that can follow with nothing else to do for them.
-    fn count_like_last(&mut self, topic: u32, name: &TopicRef<'_>) {
+    fn count_like_last(&mut self, topic: TopicIndex, name: &TopicRef<'_>) {
         self.like_last = LikeLast::default();
         let armed = self.is_armed() || self.limits.interval.is_zero();
         let Some(number) = name.checked().map(Topic::number) else { return };

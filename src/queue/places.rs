@@ -9,6 +9,7 @@ use super::chunk::Chunk;
 use super::filling::{Filling, Sealed};
 use super::topics::Topics;
 use crate::error::{DeliveryErrorKind, InvalidTopic};
+use crate::ids::TopicIndex;
 use crate::message::{Topic, TopicRef};
 use crate::partitioner::Partitioner;
 
@@ -80,7 +81,7 @@ pub(super) struct ChunkTime {
 pub(super) struct LikeLast {
     pub messages: usize,
     /// To this topic: its index, and its number.
-    pub topic: u32,
+    pub topic: TopicIndex,
     pub number: u64,
     pub target: Target,
     /// Up to this number of bytes of a chunk.
@@ -199,12 +200,12 @@ impl Queue {
     ///
     /// # Errors
     /// The name is not allowed.
-    pub fn topic(&mut self, name: &str) -> Result<u32, InvalidTopic> {
+    pub fn topic(&mut self, name: &str) -> Result<TopicIndex, InvalidTopic> {
         self.topics.seat(&TopicRef::from(name))
     }
 
     /// Notes the number of partitions of a topic; 0 if it is not known any more.
-    pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
+    pub fn tell_partitions(&mut self, topic: TopicIndex, partitions: u32) {
         if self.topics.partitions(topic) != partitions {
             self.leave_fast_path();
             if self.filling.lanes.first().is_some() {
@@ -215,7 +216,7 @@ impl Queue {
     }
 
     /// Notes the reason why no message can be sent to a topic now, or that messages can be sent again.
-    pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
+    pub fn hold_up(&mut self, topic: TopicIndex, why: Option<Arc<DeliveryErrorKind>>) {
         self.leave_fast_path();
         self.topics.hold_up(topic, why);
     }

@@ -14,6 +14,7 @@ use super::*;
 use crate::deadline::Deadline;
 use crate::error::DeliveryErrorKind;
 use crate::fate::slot::{Awaited, Slot, testing};
+use crate::ids::TopicIndex;
 use crate::message::{Message, Timestamp, Topic};
 use crate::partitioner::Partitioner;
 use crate::queue::entry;
@@ -53,7 +54,7 @@ fn a_topic_that_is_held_up_fills_half_of_the_places_while_there_are_others() {
         let mut queue = queue(messages, bytes);
         let offer_all = |queue: &mut Queue, topic: &str| (0..).map_while(|_| offer(queue, topic, 60).ok()).count();
         assert!(offer(&mut queue, "bad", 60).is_ok());
-        queue.hold_up(0, why());
+        queue.hold_up(TopicIndex(0), why());
         let whole = offer_all(&mut queue, "bad") + 1;
         assert_eq!(whole, 10, "it is alone");
         queue.deliver_and_release(whole as u64 - 1);
@@ -67,10 +68,10 @@ fn a_topic_that_is_held_up_fills_half_of_the_places_while_there_are_others() {
         assert!(full(offer(&mut queue, "bad", 60)).held_up.is_none(), "the whole queue is full");
         queue.deliver_and_release(5);
         assert!(offer(&mut queue, "bad", 60).is_err());
-        queue.hold_up(0, None);
+        queue.hold_up(TopicIndex(0), None);
         assert_eq!(offer_all(&mut queue, "bad"), 5, "something can be sent to it again");
         queue.deliver_and_release(10);
-        (0..2).for_each(|topic| queue.hold_up(topic, why()));
+        TopicIndex::below(2).for_each(|topic| queue.hold_up(topic, why()));
         assert_eq!(offer_all(&mut queue, "good"), 10, "no topic is better than another");
     }
 }
@@ -81,15 +82,15 @@ fn a_message_to_a_topic_that_is_held_up_passes_once_none_is_left() {
     let why = Arc::new(DeliveryErrorKind::Purged);
     assert!(offer(&mut queue, "bad", 1).is_ok());
     (0..6).for_each(|_| assert!(offer(&mut queue, "good", 1).is_ok()));
-    queue.hold_up(0, Some(Arc::clone(&why)));
+    queue.hold_up(TopicIndex(0), Some(Arc::clone(&why)));
     assert!(full(offer(&mut queue, "bad", 1)).held_up.is_some());
     for _ in 0..2 {
         // Told again: it has no message.
-        queue.hold_up(0, Some(Arc::clone(&why)));
+        queue.hold_up(TopicIndex(0), Some(Arc::clone(&why)));
         assert!(offer(&mut queue, "bad", 1).is_ok());
         assert!(full(offer(&mut queue, "bad", 1)).held_up.is_some());
     }
-    queue.hold_up(0, Some(Arc::new(DeliveryErrorKind::Purged)));
+    queue.hold_up(TopicIndex(0), Some(Arc::new(DeliveryErrorKind::Purged)));
     assert!(offer(&mut queue, "bad", 1).is_err(), "another reason is none to look");
 }
 
@@ -98,7 +99,7 @@ fn a_refusal_for_a_topic_that_is_held_up_leaves_what_others_wait_for() {
     let mut queue = queue(1000, 1_000_000);
     assert!(offer(&mut queue, "bad", 1).is_ok());
     (0..499).for_each(|_| assert!(offer(&mut queue, "good", 1).is_ok()));
-    queue.hold_up(0, Some(Arc::new(DeliveryErrorKind::Purged)));
+    queue.hold_up(TopicIndex(0), Some(Arc::new(DeliveryErrorKind::Purged)));
     assert!(full(offer(&mut queue, "bad", 1)).held_up.is_some());
     assert_eq!(queue.due_upto, 500, "too few were due, and half of the queue is full");
     assert!(offer(&mut queue, "good", 1).is_ok());
@@ -113,7 +114,7 @@ fn nothing_goes_quietly_to_a_topic_that_is_held_up() {
     let [bad, good] = ["bad", "good"].map(|name| Topic::new(name).expect("a good name"));
     assert!(offer(&mut queue, "good", 1).is_ok());
     assert!(offer_message(&mut queue, &Message::new(&bad, "v"), None, now).is_ok());
-    queue.hold_up(1, Some(Arc::new(DeliveryErrorKind::Purged)));
+    queue.hold_up(TopicIndex(1), Some(Arc::new(DeliveryErrorKind::Purged)));
     for topic in [&bad, &good, &bad] {
         assert!(offer_message(&mut queue, &Message::new(topic, "v"), None, now).is_ok());
         let quiet = quietly(&mut queue, &Message::new(topic, "v")).is_some();
@@ -166,7 +167,7 @@ fn a_channel_without_a_slot_left_costs_no_place_and_no_order() {
         queue.start();
         let topic = Topic::new("orders").expect("a good name");
         queue.topic(topic.name()).expect("a good name");
-        queue.tell_partitions(0, 3);
+        queue.tell_partitions(TopicIndex(0), 3);
         for ticket in 0..MESSAGES {
             let mut value = ticket.to_string().into_bytes();
             if kind == 2 && ticket % 3 > 0 {
@@ -247,7 +248,7 @@ fn topics_are_numbered_as_they_come_and_bad_names_come_back() {
     let mut out = VecDeque::new();
     queue.take_due(&mut out);
     let topics: Vec<u32> =
-        out.iter_mut().flat_map(|chunk| chunk.entries().map(|entry| entry.topic).collect::<Vec<_>>()).collect();
+        out.iter_mut().flat_map(|chunk| chunk.entries().map(|entry| entry.topic.0).collect::<Vec<_>>()).collect();
     assert_eq!(topics, [0, 1, 1, 0, 1]);
 }
 
@@ -317,7 +318,7 @@ fn what_a_message_takes_is_known_before() {
     let plain = Message::new("orders", "value");
     let rich = plain.clone().with_key("k").with_tag(7).with_partition_key("pk").with_header("h", "v");
     for message in [plain, rich] {
-        let chunk = Chunk::of(0, 0, &message, Timestamp::from_millis(0));
+        let chunk = Chunk::of(0, TopicIndex(0), &message, Timestamp::from_millis(0));
         let (_, tail) = chunk.records.record_at(0);
         assert_eq!(prepare(&message).record.tail_len, tail.len());
         assert_eq!(chunk.cost, entry::cost(tail.len(), chunk.extras.first()));
@@ -336,7 +337,7 @@ fn a_run_that_fills_a_batch_is_due_and_leaves_the_next_one_behind() {
     let mut out = VecDeque::new();
     assert!(queue.take_due(&mut out));
     let [run] = out.make_contiguous() else { panic!("{out:?}") };
-    assert_eq!((run.run(), run.len()), (Some(0), count));
+    assert_eq!((run.run(), run.len()), (Some(TopicIndex(0)), count));
     assert!((4_850..=5_000).contains(&run.records.len()), "{} bytes", run.records.len());
     assert_eq!(queue.accepted() - queue.taken(), 1, "the message that did not fit");
     assert!(!queue.take_due(&mut out));

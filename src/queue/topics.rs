@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{DeliveryErrorKind, InvalidTopic};
+use crate::ids::TopicIndex;
 use crate::message::{Topic, TopicRef};
 
 /// The topics that messages went to; only ever grows, so an index stays true.
@@ -13,13 +14,13 @@ pub(super) struct Topics {
     /// The numbers of partitions by index; the last ones may be missing where they are not known.
     partitions: Vec<u32>,
     /// The reasons why no message can be sent to a topic, for the topics where that is so.
-    held_up: HashMap<u32, HeldUp>,
-    by_name: HashMap<Topic, u32>,
+    held_up: HashMap<TopicIndex, HeldUp>,
+    by_name: HashMap<Topic, TopicIndex>,
     /// The index that was asked for last.
-    last: u32,
+    last: TopicIndex,
     /// Numbers and indexes of `Topic`s seen lately, each at the place that its number gives: no hash of a name for a
     /// message that comes with its topic.
-    seen: [(u64, u32); SEEN_TOPICS],
+    seen: [(u64, TopicIndex); SEEN_TOPICS],
 }
 
 impl Topics {
@@ -29,7 +30,7 @@ impl Topics {
     }
 
     /// The topic's index, which it gets if it has none.
-    pub fn seat(&mut self, topic: &TopicRef<'_>) -> Result<u32, InvalidTopic> {
+    pub fn seat(&mut self, topic: &TopicRef<'_>) -> Result<TopicIndex, InvalidTopic> {
         let Some(checked) = topic.checked() else { return self.seat_of(topic.name(), None) };
         let place = checked.number() as usize % SEEN_TOPICS;
         if self.seen[place].0 != checked.number() {
@@ -38,8 +39,8 @@ impl Topics {
         Ok(self.seen[place].1)
     }
 
-    fn seat_of(&mut self, name: &str, checked: Option<&Topic>) -> Result<u32, InvalidTopic> {
-        if self.all.get(self.last as usize).is_none_or(|last| last.name() != name) {
+    fn seat_of(&mut self, name: &str, checked: Option<&Topic>) -> Result<TopicIndex, InvalidTopic> {
+        if self.all.get(self.last.get()).is_none_or(|last| last.name() != name) {
             self.last = match self.by_name.get(name) {
                 Some(index) => *index,
                 None => self.add(checked.cloned().map_or_else(|| Topic::new(name), Ok)?),
@@ -48,8 +49,8 @@ impl Topics {
         Ok(self.last)
     }
 
-    fn add(&mut self, topic: Topic) -> u32 {
-        let index = self.all.len() as u32;
+    fn add(&mut self, topic: Topic) -> TopicIndex {
+        let index = TopicIndex(self.all.len() as u32);
         self.all.push(topic.clone());
         self.by_name.insert(topic, index);
         index
@@ -57,26 +58,26 @@ impl Topics {
 
     /// The number of partitions that it has; 0 if that is not known.
     #[inline]
-    pub fn partitions(&self, topic: u32) -> u32 {
-        self.partitions.get(topic as usize).copied().unwrap_or(0)
+    pub fn partitions(&self, topic: TopicIndex) -> u32 {
+        self.partitions.get(topic.get()).copied().unwrap_or(0)
     }
 
     /// Notes the number of partitions that it has.
-    pub fn tell_partitions(&mut self, topic: u32, partitions: u32) {
-        let index = topic as usize;
+    pub fn tell_partitions(&mut self, topic: TopicIndex, partitions: u32) {
+        let index = topic.get();
         self.partitions.resize(self.partitions.len().max(index + 1), 0);
         self.partitions[index] = partitions;
     }
 
     /// The reason why no message can be sent to it, while there are other topics to which messages can.
-    pub fn held_up(&self, topic: u32) -> Option<&Arc<DeliveryErrorKind>> {
+    pub fn held_up(&self, topic: TopicIndex) -> Option<&Arc<DeliveryErrorKind>> {
         if self.held_up.len() < self.all.len() { self.held_up.get(&topic).map(|held_up| &held_up.why) } else { None }
     }
 
     /// Notes the reason why no message can be sent to it, or that messages can be sent again. The same reason once more
     /// says that no message to it is left: then the next one may pass, or nobody would learn that messages can be sent
     /// again.
-    pub fn hold_up(&mut self, topic: u32, why: Option<Arc<DeliveryErrorKind>>) {
+    pub fn hold_up(&mut self, topic: TopicIndex, why: Option<Arc<DeliveryErrorKind>>) {
         let Some(why) = why else {
             self.held_up.remove(&topic);
             return;
@@ -86,7 +87,7 @@ impl Topics {
     }
 
     /// `true` if a message to a topic that is held up passes all the same; the next one does not.
-    pub fn let_pass(&mut self, topic: u32) -> bool {
+    pub fn let_pass(&mut self, topic: TopicIndex) -> bool {
         self.held_up.get_mut(&topic).is_some_and(|held_up| std::mem::take(&mut held_up.passes))
     }
 }

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::ProducerEngine;
 use ottla::engine::{Action, Engine};
+use ottla::ids::TopicIndex;
 use ottla::queue::chunk::Chunk;
 use ottla::testing::requests::{Reply, Then};
 use ottla::testing::state::ClusterState;
@@ -145,10 +146,10 @@ impl Bench {
     }
 
     /// Tells the engine a topic, and returns its index.
-    pub fn know(&mut self, name: &str) -> u32 {
+    pub fn know(&mut self, name: &str) -> TopicIndex {
         self.engine.add_topic(Topic::new(name).expect("a good name"));
         self.topics.push(name.to_owned());
-        self.topics.len() as u32 - 1
+        TopicIndex(self.topics.len() as u32 - 1)
     }
 
     pub fn now(&self) -> Instant {
@@ -158,11 +159,11 @@ impl Bench {
     /// Appends a message to a topic that the engine knows.
     pub fn append(&mut self, message: &Message<'_>) {
         let topic = self.topics.iter().position(|known| known == message.topic()).expect("a topic that it knows");
-        self.append_to(topic as u32, message);
+        self.append_to(TopicIndex(topic as u32), message);
     }
 
     /// Appends a message to the topic with this index.
-    pub fn append_to(&mut self, topic: u32, message: &Message<'_>) {
+    pub fn append_to(&mut self, topic: TopicIndex, message: &Message<'_>) {
         let time = message.create_time().unwrap_or_else(|| self.clock());
         let mut chunk = Chunk::of(self.tickets, topic, message, time);
         self.tickets += 1;

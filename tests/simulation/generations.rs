@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::producer::ProducerEngine;
 use ottla::engine::{Action, Engine};
+use ottla::ids::TopicIndex;
 use ottla::queue::chunk::Chunk;
 use ottla::testing::Cluster;
 use ottla::testing::requests::Reply;
@@ -57,7 +58,7 @@ impl Late {
         engine.add_topic(Topic::new("a").expect("a good name"));
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let now = Instant::now();
-        let mut chunk = Chunk::of(0, 0, &Message::new("a", "v"), TIME);
+        let mut chunk = Chunk::of(0, TopicIndex(0), &Message::new("a", "v"), TIME);
         engine.append(&mut chunk, now);
         Self { engine, cluster, now }
     }

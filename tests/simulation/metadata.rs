@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kafka_protocol::messages::MetadataResponse;
+use ottla::ids::TopicIndex;
 use ottla::testing::{Api, Fault};
 use ottla::{DeliveryErrorKind, ErrorCode, Message};
 
@@ -138,10 +139,10 @@ fn partitions_that_are_added_are_used_soon_after_the_age_of_metadata() {
         }
     };
     produce(&mut bench, 30);
-    assert_eq!(bench.engine.partition_count(0, bench.now()), Some(2));
+    assert_eq!(bench.engine.partition_count(TopicIndex(0), bench.now()), Some(2));
     grown.set(true);
     produce(&mut bench, 130);
-    assert_eq!(bench.engine.partition_count(0, bench.now()), Some(4), "it grew two minutes ago");
+    assert_eq!(bench.engine.partition_count(TopicIndex(0), bench.now()), Some(4), "it grew two minutes ago");
 }
 
 #[test]
@@ -200,7 +201,7 @@ fn a_topic_that_is_missing_holds_up_no_question_about_others() {
     bench.cluster.make_topic("c", 1);
     bench.append(&Message::new("a", "v"));
     bench.pass(Duration::from_millis(9_777));
-    for (delivered, topic) in [(1, 1), (2, index)] {
+    for (delivered, topic) in [(1, TopicIndex(1)), (2, index)] {
         bench.append_to(topic, &Message::new("new", "v"));
         bench.pass(Duration::from_millis(250));
         assert_eq!(bench.delivered.len(), delivered, "the pause is that of another topic");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ottla::config::RequiredAcks;
+use ottla::ids::TopicIndex;
 use ottla::testing::{Api, Fault};
 use ottla::{DeliveryErrorKind, ErrorCode, Message, Persistence};
 
@@ -50,7 +51,7 @@ fn a_missing_topic_whose_messages_timed_out_wakes_nobody() {
 #[test]
 fn a_missing_topic_that_was_only_asked_for_wakes_nobody() {
     let mut bench = Bench::new(1, |cluster| cluster.auto_create(false));
-    assert_eq!(bench.engine.partition_count(0, bench.now()), None);
+    assert_eq!(bench.engine.partition_count(TopicIndex(0), bench.now()), None);
     bench.pass(secs(40));
     assert!(bench.pass(secs(60)) < 10);
 }
@@ -69,10 +70,10 @@ fn each_message_to_a_missing_topic_gets_the_whole_grace() {
 fn a_caller_who_asks_for_a_topic_again_later_is_answered() {
     let mut bench = Bench::new(1, |cluster| cluster.auto_create(false).topic("b", 3));
     bench.cluster.inject(Fault::on(Api::Metadata).topic("b").error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).times(40));
-    assert_eq!(bench.engine.partition_count(1, bench.now()), None);
+    assert_eq!(bench.engine.partition_count(TopicIndex(1), bench.now()), None);
     bench.pass(secs(60));
     for _ in 0..30 {
-        if bench.engine.partition_count(1, bench.now()).is_some() {
+        if bench.engine.partition_count(TopicIndex(1), bench.now()).is_some() {
             return;
         }
         bench.pass(secs(2));

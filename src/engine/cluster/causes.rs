@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::link::Peer;
 use crate::error::DeliveryErrorKind;
+use crate::ids::TopicIndex;
 
 /// The subject of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +28,11 @@ pub enum Subject {
     /// The silence that a broker asked for, or kept.
     Quota(Peer),
     /// The metadata of a topic.
-    Topic(u32),
+    Topic(TopicIndex),
     /// The leader of a partition.
-    Leader(u32, i32),
+    Leader(TopicIndex, i32),
     /// The batches to a partition.
-    Partition(u32, i32),
+    Partition(TopicIndex, i32),
 }
 
 /// The time at which the log tells of an error.
@@ -201,8 +202,9 @@ mod tests {
         let start = crate::engine::test_clock();
         let mut causes = Causes::default();
         let at = |tenth: u32| start + Duration::from_millis(100) * tenth;
-        let mut note =
-            |tenth: u32| causes.line(Subject::Topic(0), error(&tenth.to_string()), at(tenth), LogPolicy::AtOnce);
+        let mut note = |tenth: u32| {
+            causes.line(Subject::Topic(TopicIndex(0)), error(&tenth.to_string()), at(tenth), LogPolicy::AtOnce)
+        };
         let lines: Vec<String> = (0..250).filter_map(&mut note).collect();
         assert_eq!(
             lines,
@@ -212,8 +214,8 @@ mod tests {
                 "the partitioner 200 (and 99 more errors since the last line)"
             ]
         );
-        causes.end(|about| about == Subject::Topic(0));
-        let line = causes.line(Subject::Topic(0), error("is another"), at(251), LogPolicy::AtOnce);
+        causes.end(|about| about == Subject::Topic(TopicIndex(0)));
+        let line = causes.line(Subject::Topic(TopicIndex(0)), error("is another"), at(251), LogPolicy::AtOnce);
         assert_eq!(line.as_deref(), Some("the partitioner is another (and 49 more errors since the last line)"));
     }
 
@@ -224,10 +226,10 @@ mod tests {
         let mut lines = |quarters: std::ops::Range<u32>| {
             let mut note = |quarter| {
                 let now = start + Duration::from_millis(250) * quarter;
-                causes.line(Subject::Leader(0, 3), error("waits"), now, LogPolicy::IfItLasts)
+                causes.line(Subject::Leader(TopicIndex(0), 3), error("waits"), now, LogPolicy::IfItLasts)
             };
             let lines = quarters.filter_map(&mut note).count();
-            causes.end(|about| about == Subject::Leader(0, 3));
+            causes.end(|about| about == Subject::Leader(TopicIndex(0), 3));
             lines
         };
         assert_eq!(lines(0..4), 0);
@@ -240,24 +242,27 @@ mod tests {
         let now = crate::engine::test_clock();
         let mut causes = Causes::default();
         let abouts = [
-            Subject::Topic(1),
-            Subject::Partition(1, 0),
+            Subject::Topic(TopicIndex(1)),
+            Subject::Partition(TopicIndex(1), 0),
             Subject::Broker(Peer::Node(1)),
             Subject::Quota(Peer::Seed(0)),
         ];
         for about in abouts {
             let _ = causes.line(about, error(&format!("met {about:?}")), now, LogPolicy::Never);
         }
-        let _ = causes.line(Subject::Partition(1, 0), error("again"), now, LogPolicy::Never);
+        let _ = causes.line(Subject::Partition(TopicIndex(1), 0), error("again"), now, LogPolicy::Never);
         assert_eq!(last(&causes), "the partitioner again");
-        causes.end(|about| about == Subject::Partition(1, 0));
+        causes.end(|about| about == Subject::Partition(TopicIndex(1), 0));
         assert_eq!(last(&causes), "the partitioner met Quota(Seed(0))");
         causes.rename(Peer::Seed(0), Peer::Node(2));
         causes.end(|about| about == Subject::Quota(Peer::Node(2)));
         assert_eq!(last(&causes), "the partitioner met Broker(Node(1))");
         let later = now + Duration::from_secs(11);
-        causes.forget(later, |about| if about == Subject::Topic(1) { Standing::Waiting } else { Standing::Idle });
-        assert_eq!(last(&causes), "the partitioner met Topic(1)");
+        causes.forget(
+            later,
+            |about| if about == Subject::Topic(TopicIndex(1)) { Standing::Waiting } else { Standing::Idle },
+        );
+        assert_eq!(last(&causes), "the partitioner met Topic(TopicIndex(1))");
         causes.forget(later, |_| Standing::Over);
         assert!(causes.is_empty());
     }
@@ -267,10 +272,10 @@ mod tests {
         let now = crate::engine::test_clock();
         let mut causes = Causes::default();
         let note = |topic| causes.line(Subject::Topic(topic), error("is bad"), now, LogPolicy::AtOnce);
-        assert_eq!((0..10_000).filter_map(note).count(), MOST_LINES as usize);
+        assert_eq!(TopicIndex::below(10_000).filter_map(note).count(), MOST_LINES as usize);
         assert_eq!(causes.all.len(), MOST);
         let later = now + BETWEEN_LINES;
-        let line = causes.line(Subject::Topic(0), error("is bad"), later, LogPolicy::AtOnce);
+        let line = causes.line(Subject::Topic(TopicIndex(0)), error("is bad"), later, LogPolicy::AtOnce);
         assert_eq!(line.as_deref(), Some("the partitioner is bad (and 9990 more errors since the last line)"));
     }
 }

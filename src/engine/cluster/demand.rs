@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::causes::{Standing, Subject};
+use crate::ids::TopicIndex;
 use crate::message::Topic;
 
 /// The needs of an engine. The cluster asks for them whenever it decides something, so no part of them is kept twice.
@@ -23,13 +24,13 @@ pub trait Demand {
     }
 
     /// The number of topics. Each is known by its index.
-    fn topic_count(&self) -> u32;
+    fn topic_count(&self) -> usize;
 
     /// The name of this topic.
-    fn topic_name(&self, topic: u32) -> Option<&Topic>;
+    fn topic_name(&self, topic: TopicIndex) -> Option<&Topic>;
 
     /// `true` if this holds for the topic.
-    fn is_topic(&self, topic: u32, standing: TopicDemand, now: Instant) -> bool;
+    fn is_topic(&self, topic: TopicIndex, standing: TopicDemand, now: Instant) -> bool;
 
     /// The standing of an error about something of the engine's own.
     fn standing(&self, about: Subject, now: Instant) -> Standing;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::ids::TopicIndex;
 use crate::wire::Api;
 use crate::wire::frame::CorrelationId;
 
@@ -34,7 +35,7 @@ pub struct Request {
     /// The API that it calls.
     pub api: Api,
     /// For Produce, which has one batch for each: the partitions, ascending by topic index and number. Else none.
-    pub partitions: Vec<(u32, i32)>,
+    pub partitions: Vec<(TopicIndex, i32)>,
     /// `Expected` if the broker answers it at all.
     pub answer: Answer,
     /// Its length in bytes.
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     fn request(number: i32, answer: Answer) -> Request {
-        let (correlation, partitions) = (CorrelationId(number), vec![(0, number)]);
+        let (correlation, partitions) = (CorrelationId(number), vec![(TopicIndex(0), number)]);
         Request { correlation, version: 9, api: Api::Produce, partitions, answer, bytes: 10 }
     }
 

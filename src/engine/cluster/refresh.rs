@@ -9,6 +9,7 @@ use super::demand::{Demand, TopicDemand};
 use crate::config::ClientConfig;
 use crate::deadline::Deadline;
 use crate::engine::backoff::Backoff;
+use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::wire::frame::ConnId;
 
@@ -20,9 +21,9 @@ pub struct Refresh {
     asked_for: bool,
     asked: Option<ConnId>,
     /// The topics that the round has asked about, ascending.
-    round: Vec<u32>,
-    /// The topic that the next piece of the round begins with: 0 if a new round is next.
-    next_topic: u32,
+    round: Vec<TopicIndex>,
+    /// The topic that the next piece of the round begins with; none if a new round is next.
+    next_topic: Option<TopicIndex>,
     /// `true` if the round is about all topics in use, because metadata is old.
     all: bool,
     /// The time at which the last round about all topics in use ended: their age counts from then.
@@ -65,7 +66,7 @@ impl Refresh {
             asked_for: false,
             asked: None,
             round: Vec::new(),
-            next_topic: 0,
+            next_topic: None,
             all: false,
             last_all: None,
             fruitless_since: None,
@@ -121,7 +122,7 @@ impl Refresh {
         let idle = !demand.is_busy() && !awaits_topics(demand, now);
         if idle && !self.asked_for {
             // Nothing needs it any more: dead brokers are left alone until something does.
-            (self.wanted, self.next_topic, self.fruitless_since) = (false, 0, None);
+            (self.wanted, self.next_topic, self.fruitless_since) = (false, None, None);
             return false;
         }
         true
@@ -139,17 +140,18 @@ impl Refresh {
 
     /// The next question: the next piece of the round, or the first of another round.
     pub fn next_question(&mut self, demand: &impl Demand, now: Instant) -> Question {
-        if self.next_topic == 0 {
+        if self.next_topic.is_none() {
             self.round.clear();
             // A topic that is waited for may have to be made; those that are only old must not be.
             self.all = self.is_old(now) && !awaits_topics(demand, now);
         }
         let wanted = if self.all { TopicDemand::InUse } else { TopicDemand::Wanted };
         let mut topics = Vec::new();
-        let from = std::mem::take(&mut self.next_topic);
-        for index in (from..demand.topic_count()).filter(|index| demand.is_topic(*index, wanted, now)) {
+        let from = self.next_topic.take().unwrap_or_default();
+        let rest = TopicIndex::below(demand.topic_count()).skip(from.get());
+        for index in rest.filter(|index| demand.is_topic(*index, wanted, now)) {
             if topics.len() == TOPICS_IN_A_REQUEST {
-                self.next_topic = index;
+                self.next_topic = Some(index);
                 break;
             }
             self.round.push(index);
@@ -190,7 +192,7 @@ impl Refresh {
     /// A good answer was taken in: goes on with the round, or decides when the next one is due.
     pub fn answered(&mut self, demand: &impl Demand, now: Instant, random: u64) {
         (self.asked, self.asked_for, self.fruitless_since) = (None, false, None);
-        if self.next_topic > 0 {
+        if self.next_topic.is_some() {
             self.not_before = Deadline::NEVER;
             return self.want();
         }
@@ -198,7 +200,8 @@ impl Refresh {
             self.last_all = Some(now);
         }
         let (mut unresolved, mut unasked) = (self.wanted, false);
-        for topic in (0..demand.topic_count()).filter(|topic| demand.is_topic(*topic, TopicDemand::Lacking, now)) {
+        let topics = TopicIndex::below(demand.topic_count());
+        for topic in topics.filter(|topic| demand.is_topic(*topic, TopicDemand::Lacking, now)) {
             // A topic that came up after the round began is simply not in it.
             let asked = self.round.binary_search(&topic).is_ok();
             (unresolved, unasked) = (unresolved || asked, unasked || !asked);
@@ -215,7 +218,7 @@ impl Refresh {
         self.failures = self.failures.saturating_add(1);
         let pause = self.retry.pause(self.failures, random).max(self.min_age);
         self.not_before = Deadline::after(now, pause);
-        (self.asked, self.next_topic) = (None, 0);
+        (self.asked, self.next_topic) = (None, None);
         self.want();
     }
 
@@ -229,7 +232,7 @@ impl Refresh {
 }
 
 fn awaits_topics(demand: &impl Demand, now: Instant) -> bool {
-    (0..demand.topic_count()).any(|topic| demand.is_topic(topic, TopicDemand::Awaited, now))
+    TopicIndex::below(demand.topic_count()).any(|topic| demand.is_topic(topic, TopicDemand::Awaited, now))
 }
 
 #[cfg(test)]
@@ -259,16 +262,16 @@ mod tests {
             None
         }
 
-        fn topic_count(&self) -> u32 {
-            self.0.len() as u32
+        fn topic_count(&self) -> usize {
+            self.0.len()
         }
 
-        fn topic_name(&self, topic: u32) -> Option<&Topic> {
-            self.0.get(topic as usize).map(|(name, _)| name)
+        fn topic_name(&self, topic: TopicIndex) -> Option<&Topic> {
+            self.0.get(topic.get()).map(|(name, _)| name)
         }
 
-        fn is_topic(&self, topic: u32, demand: TopicDemand, _: Instant) -> bool {
-            self.0[topic as usize].1.contains(&demand)
+        fn is_topic(&self, topic: TopicIndex, demand: TopicDemand, _: Instant) -> bool {
+            self.0[topic.get()].1.contains(&demand)
         }
 
         fn standing(&self, _: Subject, _: Instant) -> Standing {

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::deadline::Deadline;
+use crate::ids::TopicIndex;
 
 /// The moments, the earliest first. The partition or topic of a moment keeps it, too.
 #[derive(Debug, Default)]
 pub struct Alarms {
-    set: BTreeSet<(Instant, u32, i32)>,
+    set: BTreeSet<(Instant, TopicIndex, i32)>,
 }
 
 impl Alarms {
     /// Sets the one alarm of a partition or a topic, which keeps it in `alarm`, to a moment, unless it goes off before
     /// that anyway.
-    pub fn set(&mut self, alarm: &mut Option<Instant>, (moment, topic, number): (Instant, u32, i32)) {
+    pub fn set(&mut self, alarm: &mut Option<Instant>, (moment, topic, number): (Instant, TopicIndex, i32)) {
         if alarm.is_none_or(|set| moment < set) {
             if let Some(before) = alarm.replace(moment) {
                 self.set.remove(&(before, topic, number));
@@ -24,7 +25,7 @@ impl Alarms {
     }
 
     /// The next partition or topic to look at now, once for each alarm.
-    pub fn next_due(&mut self, now: Instant) -> Option<(u32, i32)> {
+    pub fn next_due(&mut self, now: Instant) -> Option<(TopicIndex, i32)> {
         let &(moment, topic, number) = self.set.first()?;
         if moment > now {
             return None;
@@ -51,12 +52,12 @@ mod tests {
         let start = crate::engine::test_clock();
         let (mut alarms, mut alarm) = (Alarms::default(), None);
         for seconds in [120, 3, 60, 1] {
-            alarms.set(&mut alarm, (start + Duration::from_secs(seconds), 7, 3));
+            alarms.set(&mut alarm, (start + Duration::from_secs(seconds), TopicIndex(7), 3));
         }
         let first = start + Duration::from_secs(1);
         assert_eq!((alarm, alarms.next_deadline()), (Some(first), Deadline::at(first)));
         assert_eq!(alarms.next_due(start), None);
-        assert_eq!(alarms.next_due(first), Some((7, 3)));
+        assert_eq!(alarms.next_due(first), Some((TopicIndex(7), 3)));
         assert_eq!((alarms.next_due(first), alarms.next_deadline()), (None, Deadline::NEVER), "once");
     }
 }

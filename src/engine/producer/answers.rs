@@ -14,6 +14,7 @@ use crate::engine::cluster::in_flight::Request;
 use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::Answered;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::ids::TopicIndex;
 use crate::wire::frame::{ConnId, CorrelationId};
 use crate::wire::produce::{self, PartitionResult, ProduceResponse};
 use crate::wire::{Api, init_producer_id};
@@ -53,7 +54,7 @@ impl ProducerEngine {
     /// With acks 0 nobody answers: a batch is delivered when its last byte is written.
     pub(super) fn delivered_unanswered(&mut self, conn: ConnId, request: Request, now: Instant) {
         for (topic, number) in request.partitions {
-            let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
+            let Some(partition) = self.topics.get_mut(topic.get()).and_then(|it| it.partition(number)) else {
                 continue;
             };
             let Some(index) = partition.find(conn, request.correlation) else { continue };
@@ -69,7 +70,7 @@ impl ProducerEngine {
         &mut self,
         peer: Peer,
         number: (ConnId, CorrelationId),
-        sent: &[(u32, i32)],
+        sent: &[(TopicIndex, i32)],
         answer: ProduceResponse,
         now: Instant,
     ) {
@@ -105,11 +106,11 @@ impl ProducerEngine {
             log::debug!("{refused} partitions were refused in one answer");
         }
         // A topic that was made anew since may have fewer partitions.
-        let mut awaited = |(topic, partition): (u32, i32)| {
-            let partition = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(partition));
+        let mut awaited = |(topic, partition): (TopicIndex, i32)| {
+            let partition = self.topics.get_mut(topic.get()).and_then(|topic| topic.partition(partition));
             partition.is_some_and(|partition| partition.find(number.0, number.1).is_some())
         };
-        let mut missing: Vec<(u32, i32)> =
+        let mut missing: Vec<(TopicIndex, i32)> =
             sent.iter().zip(answered).filter(|(_, answered)| !answered).map(|(sent, _)| *sent).collect();
         missing.retain(|sent| awaited(*sent));
         if !missing.is_empty() {
@@ -125,7 +126,7 @@ impl ProducerEngine {
     fn judge(
         &mut self,
         (peer, random): (Peer, u64),
-        topic: u32,
+        topic: TopicIndex,
         request: (ConnId, CorrelationId),
         result: PartitionResult,
         now: Instant,
@@ -134,7 +135,7 @@ impl ProducerEngine {
         if verdict.action != Reaction::Delivered {
             return self.refused((peer, random), topic, request, (result, verdict), now);
         }
-        let state = self.topics.get_mut(topic as usize)?;
+        let state = self.topics.get_mut(topic.get())?;
         let partition = state.partition(result.index)?;
         let index = partition.find(request.0, request.1)?;
         let len = partition.batch(index).map_or(0, Batch::len);
@@ -157,13 +158,13 @@ impl ProducerEngine {
     fn refused(
         &mut self,
         (peer, random): (Peer, u64),
-        topic: u32,
+        topic: TopicIndex,
         (conn, correlation): (ConnId, CorrelationId),
         (result, verdict): (PartitionResult, Verdict),
         now: Instant,
     ) -> Option<Arc<DeliveryErrorKind>> {
         let number = result.index;
-        let name = self.topics.get(topic as usize)?.name.clone();
+        let name = self.topics.get(topic.get())?.name.clone();
         let address = self.cluster.address(peer);
         let broker_error = |message: Option<&str>| {
             Arc::new(DeliveryErrorKind::Broker(BrokerError {
@@ -180,14 +181,14 @@ impl ProducerEngine {
         let why = broker_error(result.error_message.as_deref());
         let retry = self.retry;
         let pause = |failures| Deadline::after(now, retry.pause(failures, random));
-        let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
+        let partition = self.topics.get_mut(topic.get())?.partition(number)?;
         let index = partition.find(conn, correlation)?;
         let batch = partition.batch(index)?;
         let (count, len, doubtful) = (batch.count(), batch.len(), batch.doubt != Doubt::None || batch.ghost);
         if verdict.action == Reaction::Split && count > 1 {
-            self.topics.get_mut(topic as usize)?.refused_size(len, now);
+            self.topics.get_mut(topic.get())?.refused_size(len, now);
         }
-        let partition = self.topics.get_mut(topic as usize)?.partition(number)?;
+        let partition = self.topics.get_mut(topic.get())?.partition(number)?;
         // A refusal is expected if the topic is known to be gone.
         let (doubt, mut expected) = (verdict.doubt, partition.is_anew());
         let settled = &mut self.settled;
@@ -247,7 +248,7 @@ impl ProducerEngine {
         self.send_queue.free(freed);
         self.settle();
         self.reschedule(topic, number, now);
-        if self.topics[topic as usize].partition(number).is_some_and(|it| it.keeps_failing().is_some()) {
+        if self.topics[topic.get()].partition(number).is_some_and(|it| it.keeps_failing().is_some()) {
             self.tell_held_up(topic);
         }
         if verdict.action == Reaction::Fatal {
@@ -259,14 +260,14 @@ impl ProducerEngine {
     /// No answer will come for these. They go again after a pause, if there is a `random` number for it.
     fn unanswered(
         &mut self,
-        sent: &[(u32, i32)],
+        sent: &[(TopicIndex, i32)],
         number: (ConnId, CorrelationId),
         why: &Arc<DeliveryErrorKind>,
         (random, now): (Option<u64>, Instant),
     ) {
         let retry = self.retry;
         for &(topic, partition) in sent {
-            let Some(state) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(partition)) else {
+            let Some(state) = self.topics.get_mut(topic.get()).and_then(|it| it.partition(partition)) else {
                 continue;
             };
             let pause = random.zip(state.find(number.0, number.1)).map_or(Deadline::NEVER, |(random, index)| {

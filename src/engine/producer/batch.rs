@@ -7,6 +7,7 @@ use super::verdict::Doubt;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 use crate::fate::slot::Slot;
+use crate::ids::TopicIndex;
 use crate::queue::entry::{self, Entry};
 use crate::queue::extras::Extras;
 use crate::record::batch::{BatchBuilder, HEADER_LEN, Records, Stamp};
@@ -296,7 +297,7 @@ impl Batch {
             tail::put(&mut bytes, record.key, record.value, headers.iter().copied());
             let extra = rest.next_if(|extra| extra.index == index);
             let entry = Entry {
-                topic: 0,
+                topic: TopicIndex::default(),
                 partition: None,
                 create_time: record.timestamp,
                 tag: extra.map_or(0, |extra| extra.tag),

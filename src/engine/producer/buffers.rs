@@ -1,6 +1,7 @@
 //! The memory of finished batches, for the next ones. Bounds the memory that it keeps, and the memory that it has lent
 //! to batches that may stay small: with many partitions and no leader, each would keep a large buffer for few bytes.
 
+use crate::ids::TopicIndex;
 use std::collections::VecDeque;
 
 /// Spare buffers, and the batches that have taken one.
@@ -23,7 +24,7 @@ pub struct Buffers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Index of the topic, and number of the partition.
-    pub to: (u32, i32),
+    pub to: (TopicIndex, i32),
     /// The first ticket of the batch.
     pub first: u64,
     /// Bytes that it left unused when it began.
@@ -101,7 +102,7 @@ mod tests {
     #[test]
     fn loans_are_called_in_the_oldest_first_while_too_much_is_unused() {
         let mut buffers = Buffers::new(1_000_000, 4_000_000);
-        let loan = |first| Lease { to: (0, first as i32), first, unused: 400_000 };
+        let loan = |first| Lease { to: (TopicIndex(0), first as i32), first, unused: 400_000 };
         for first in 0..2 {
             buffers.lend(loan(first));
             assert_eq!(buffers.call_in(), None);

@@ -7,6 +7,7 @@ use super::ProducerEngine;
 use crate::engine::cluster::causes::Subject;
 use crate::engine::cluster::link::Peer;
 use crate::error::DeliveryErrorKind;
+use crate::ids::TopicIndex;
 
 impl ProducerEngine {
     /// The error that last kept messages from being delivered. Each topic, partition and broker has its own, which its
@@ -18,7 +19,7 @@ impl ProducerEngine {
 
     /// A message was delivered to this partition.
     #[inline]
-    pub(super) fn end_causes_of(&mut self, topic: u32, number: i32) {
+    pub(super) fn end_causes_of(&mut self, topic: TopicIndex, number: i32) {
         if !self.cluster.causes().is_empty() {
             self.cluster.causes_mut().end(|about| match about {
                 Subject::Topic(of) => of == topic,
@@ -30,15 +31,15 @@ impl ProducerEngine {
 
     /// The error in the way of a topic's messages, or of a caller that asked for it, until its metadata is there.
     #[must_use]
-    pub fn cause_of_topic(&self, topic: u32) -> Option<&Arc<DeliveryErrorKind>> {
-        self.topics.get(topic as usize)?.last_error.as_ref()
+    pub fn cause_of_topic(&self, topic: TopicIndex) -> Option<&Arc<DeliveryErrorKind>> {
+        self.topics.get(topic.get())?.last_error.as_ref()
     }
 
     /// The errors in the way of the messages of a partition, or of those that wait for the metadata of a topic
     /// (partition -1): the error of the partition or topic itself, and the error of the way to it. A batch's own error
     /// stands between the two.
-    pub(super) fn causes_of(&self, topic: u32, number: i32) -> Ways {
-        let Some(state) = self.topics.get(topic as usize) else { return (None, None) };
+    pub(super) fn causes_of(&self, topic: TopicIndex, number: i32) -> Ways {
+        let Some(state) = self.topics.get(topic.get()) else { return (None, None) };
         let partition = usize::try_from(number).ok().and_then(|number| state.partitions.get(number));
         let own = state.last_error.as_ref().or(partition.and_then(|partition| partition.no_leader.as_ref()));
         let leader = partition.map(|partition| Peer::Node(partition.leader));

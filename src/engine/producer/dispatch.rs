@@ -7,6 +7,7 @@ use super::partition::Pick;
 use super::send_queue::Amount;
 use crate::engine::cluster::in_flight::{Answer, Request};
 use crate::engine::cluster::link::Peer;
+use crate::ids::TopicIndex;
 use crate::wire::Api;
 use crate::wire::produce::{self, ProduceBatch, ProduceRequest};
 
@@ -50,7 +51,7 @@ impl ProducerEngine {
         // One batch always goes, however large it is.
         let mut waits = bound.busy && bound.room.is_some();
         for &(topic, number) in self.send_queue.ready_for(node) {
-            let Some(state) = self.topics.get_mut(topic as usize) else { continue };
+            let Some(state) = self.topics.get_mut(topic.get()) else { continue };
             let has_id = state.id.is_some();
             let overhead = produce::topic_overhead(state.name.name());
             let Some(partition) = state.partition(number) else { continue };
@@ -99,13 +100,13 @@ impl ProducerEngine {
             || self.config.max_buffer_size.is_some_and(|most| held.messages > most)
     }
 
-    fn send_produce(&mut self, peer: Peer, version: i16, partitions: Vec<(u32, i32, Pick)>, now: Instant) {
+    fn send_produce(&mut self, peer: Peer, version: i16, partitions: Vec<(TopicIndex, i32, Pick)>, now: Instant) {
         let Some((conn, correlation)) = self.cluster.next_correlation(peer, now) else { return };
         let current = self.identity.current().ok().flatten();
         let mut sent = Vec::with_capacity(partitions.len());
         let mut parts = Vec::with_capacity(partitions.len());
         for (topic, number, pick) in partitions {
-            let Some(partition) = self.topics[topic as usize].partition(number) else { continue };
+            let Some(partition) = self.topics[topic.get()].partition(number) else { continue };
             // A partition that has more to send goes behind the others.
             self.send_queue.unlist(&mut partition.place);
             if let Some((header, records)) = partition.send(pick, current, conn, correlation) {
@@ -117,7 +118,7 @@ impl ProducerEngine {
             .iter()
             .zip(parts)
             .map(|(&(topic, partition), (header, records))| {
-                let state = &self.topics[topic as usize];
+                let state = &self.topics[topic.get()];
                 let topic_id = state.id.unwrap_or_default();
                 ProduceBatch { topic: state.name.name(), topic_id, partition, header, records }
             })
@@ -150,7 +151,7 @@ struct Bound {
 
 /// The batches of one request.
 struct Chosen {
-    partitions: Vec<(u32, i32, Pick)>,
+    partitions: Vec<(TopicIndex, i32, Pick)>,
     /// `true` if every topic has an id.
     ids: bool,
 }

@@ -10,6 +10,7 @@ use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::{Lost, News};
 use crate::engine::{Action, Engine};
 use crate::error::ConnectionErrorKind;
+use crate::ids::TopicIndex;
 use crate::wire::frame::ConnId;
 
 impl Engine for ProducerEngine {
@@ -27,7 +28,7 @@ impl Engine for ProducerEngine {
         let (topics, released) = (&mut self.topics, &mut self.released);
         let done = self.cluster.wrote(conn, started, finished, now, |request| {
             for &(topic, number) in &request.partitions {
-                if let Some(partition) = topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) {
+                if let Some(partition) = topics.get_mut(topic.get()).and_then(|topic| topic.partition(number)) {
                     let queued = partition.started(conn, request.correlation);
                     released.messages += queued.messages;
                     released.bytes += queued.bytes;
@@ -124,7 +125,7 @@ impl ProducerEngine {
     fn retry_all(&mut self, conn: ConnId, lost: Lost, now: Instant) {
         for (request, started) in lost.requests {
             for (topic, number) in request.partitions {
-                let Some(partition) = self.topics.get_mut(topic as usize).and_then(|it| it.partition(number)) else {
+                let Some(partition) = self.topics.get_mut(topic.get()).and_then(|it| it.partition(number)) else {
                     continue;
                 };
                 // The link has its own pause before it is used again.
@@ -144,12 +145,12 @@ impl ProducerEngine {
             return;
         }
         let leads = |partition: &Partition| peer.is_node_of(|node| node == partition.leader);
-        for topic in 0..self.topics.len() {
-            for number in 0..self.topics[topic].partitions.len() {
-                let partition = &mut self.topics[topic].partitions[number];
+        for topic in TopicIndex::below(self.topics.len()) {
+            for number in 0..self.topics[topic.get()].partitions.len() {
+                let partition = &mut self.topics[topic.get()].partitions[number];
                 if leads(partition) {
                     partition.lead_by(-1, partition.leader_epoch);
-                    self.reschedule(topic as u32, number as i32, now);
+                    self.reschedule(topic, number as i32, now);
                 }
             }
         }

@@ -15,6 +15,7 @@ use super::partition::{NewMessage, Partition, PartitionRules, Settled};
 use super::topic::TopicState;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
+use crate::ids::TopicIndex;
 use crate::partitioner::{PartitionInput, Partitioner};
 use crate::queue::chunk::Chunk;
 use crate::queue::entry::{self, Entry};
@@ -56,7 +57,7 @@ impl ProducerEngine {
     fn append_run(&mut self, chunk: &mut Chunk, due: Instant) -> bool {
         let len = chunk.records.len();
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
-        let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| topic.is_known()) else { return false };
+        let Some(topic) = self.topics.get_mut(index.get()).filter(|topic| topic.is_known()) else { return false };
         let number = match chunk.lane {
             None => topic.next_sticky(len, self.random.u64(..), |partition| partition.takes_runs_of(len)),
             lane => lane.filter(|number| topic.partition(*number).is_some_and(|it| it.takes_runs_of(len))),
@@ -81,7 +82,7 @@ impl ProducerEngine {
     /// many small ones would take many times the memory of their messages.
     fn park_run(&mut self, chunk: &mut Chunk, now: Instant) -> bool {
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
-        let Some(topic) = self.topics.get_mut(index as usize).filter(|topic| !topic.is_known()) else { return false };
+        let Some(topic) = self.topics.get_mut(index.get()).filter(|topic| !topic.is_known()) else { return false };
         if chunk.records.len() < PARKED_ALONE {
             return false;
         }
@@ -113,8 +114,8 @@ impl ProducerEngine {
     }
 
     /// Appends the messages that waited for the metadata of a topic that is known now.
-    pub(super) fn unpark(&mut self, topic: u32, now: Instant) {
-        for (mut chunk, due) in std::mem::take(&mut self.topics[topic as usize].parked) {
+    pub(super) fn unpark(&mut self, topic: TopicIndex, now: Instant) {
+        for (mut chunk, due) in std::mem::take(&mut self.topics[topic.get()].parked) {
             self.released.bytes += BATCH;
             if !self.append_run(&mut chunk, due) {
                 let to = (chunk.lane, false);
@@ -127,14 +128,14 @@ impl ProducerEngine {
     }
 
     /// Fails all messages that wait for the metadata of a topic.
-    pub(super) fn fail_parked(&mut self, topic: u32, why: &Arc<DeliveryErrorKind>) {
-        let runs = self.topics[topic as usize].parked.len();
+    pub(super) fn fail_parked(&mut self, topic: TopicIndex, why: &Arc<DeliveryErrorKind>) {
+        let runs = self.topics[topic.get()].parked.len();
         self.fail_oldest_parked(topic, runs, why);
     }
 
     /// Fails the oldest `runs` runs of messages that wait for the metadata of a topic.
-    pub(super) fn fail_oldest_parked(&mut self, topic: u32, runs: usize, why: &Arc<DeliveryErrorKind>) {
-        let state = &mut self.topics[topic as usize];
+    pub(super) fn fail_oldest_parked(&mut self, topic: TopicIndex, runs: usize, why: &Arc<DeliveryErrorKind>) {
+        let state = &mut self.topics[topic.get()];
         let parked: Vec<(Chunk, Instant)> = state.parked.drain(..runs).collect();
         if !state.has_messages() {
             // The next message has all the time again.
@@ -163,7 +164,7 @@ impl ProducerEngine {
     }
 
     /// Gives messages that are in no batch, to one partition or to none, their fate.
-    fn fail_group(&mut self, topic: u32, partition: Option<i32>, batch: Batch, why: &Arc<DeliveryErrorKind>) {
+    fn fail_group(&mut self, topic: TopicIndex, partition: Option<i32>, batch: Batch, why: &Arc<DeliveryErrorKind>) {
         let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
         let number = (topic, partition.unwrap_or(-1));
         self.settled.push(Settled { number, parts: batch.into_parts(), outcome, queued });
@@ -176,8 +177,8 @@ impl ProducerEngine {
     #[inline]
     fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, (lane, anywhere): (Option<i32>, bool)) {
         let index = entry.topic;
-        let Some(topic) = self.topics.get_mut(index as usize) else {
-            debug_assert!(false, "topic {index} was not told");
+        let Some(topic) = self.topics.get_mut(index.get()) else {
+            debug_assert!(false, "{index:?} was not told");
             return;
         };
         if let Some(fatal) = &self.fatal {
@@ -212,7 +213,7 @@ impl ProducerEngine {
     }
 
     /// The open batch of this partition is new, and may have got a buffer that it does not fill.
-    fn lend_buffer(&mut self, to: (u32, i32)) {
+    fn lend_buffer(&mut self, to: (TopicIndex, i32)) {
         let Some((first, unused)) = self.partition(to).and_then(|partition| partition.unused()) else { return };
         self.buffers.lend(Lease { to, first, unused });
         while let Some(loan) = self.buffers.call_in() {
@@ -222,8 +223,8 @@ impl ProducerEngine {
         }
     }
 
-    fn partition(&mut self, (topic, number): (u32, i32)) -> Option<&mut Partition> {
-        self.topics.get_mut(topic as usize)?.partition(number)
+    fn partition(&mut self, (topic, number): (TopicIndex, i32)) -> Option<&mut Partition> {
+        self.topics.get_mut(topic.get())?.partition(number)
     }
 
     /// Looks at what got its first message since the last call.
@@ -342,7 +343,7 @@ fn park(
 }
 
 /// The messages of a batch as a chunk, each bound to its partition.
-pub(super) fn chunk_of(topic: u32, partition: i32, batch: Batch) -> Chunk {
+pub(super) fn chunk_of(topic: TopicIndex, partition: i32, batch: Batch) -> Chunk {
     let mut chunk = Chunk::from_ticket(batch.first_ticket);
     let (records, extras) = batch.into_parts();
     let (bytes, mut rest) = (records.shared(), extras.iter().peekable());
@@ -376,14 +377,15 @@ mod tests {
         engine.add_topic(Topic::new("orders").unwrap());
         let mut record = Vec::new();
         tail::put(&mut record, None, Some(&[0; PARKED_ALONE]), std::iter::empty());
-        let entry = Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &record };
+        let entry =
+            Entry { topic: TopicIndex(0), partition: None, create_time: 0, tag: 0, partition_key: None, tail: &record };
         let mut chunk = Chunk::from_ticket(0);
         chunk.push_entry(&entry, None, true, record.len());
         engine.append(&mut chunk, now);
         assert_eq!(engine.topics[0].parked.len(), 1);
         engine.buffers.put(Vec::with_capacity(9000));
-        engine.topics[0].partitions.push(Partition::new(engine.rules, (0, 0)));
-        engine.unpark(0, now);
+        engine.topics[0].partitions.push(Partition::new(engine.rules, (TopicIndex(0), 0)));
+        engine.unpark(TopicIndex(0), now);
         assert!(engine.topics[0].partitions[0].has_unsent());
         assert_eq!(engine.buffers.take().capacity(), 9000);
     }

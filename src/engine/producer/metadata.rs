@@ -10,6 +10,7 @@ use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
 use crate::error::{BrokerError, DeliveryErrorKind, ErrorCode, Persistence};
+use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::metadata::{PartitionMetadata, TopicMetadata};
@@ -30,8 +31,8 @@ impl ProducerEngine {
 
     /// The number of partitions of the topic; `None` while it is not known. A call makes the engine find out, for some
     /// seconds.
-    pub fn partition_count(&mut self, topic: u32, now: Instant) -> Option<i32> {
-        let state = self.topics.get_mut(topic as usize)?;
+    pub fn partition_count(&mut self, topic: TopicIndex, now: Instant) -> Option<i32> {
+        let state = self.topics.get_mut(topic.get())?;
         if state.is_known() {
             return Some(state.partitions.len() as i32);
         }
@@ -55,9 +56,9 @@ impl ProducerEngine {
     }
 
     /// Looks at a topic whose alarm went off: fails the messages that have waited too long for its metadata.
-    pub(super) fn visit_topic(&mut self, index: u32, now: Instant) {
+    pub(super) fn visit_topic(&mut self, index: TopicIndex, now: Instant) {
         let (timeout, grace) = (self.config.delivery_timeout, self.config.unknown_topic_grace);
-        let Some(topic) = self.topics.get_mut(index as usize) else { return };
+        let Some(topic) = self.topics.get_mut(index.get()) else { return };
         topic.alarm = None;
         if topic.missing_since.is_some_and(|since| Deadline::after(since, grace).passed(now)) {
             let name = topic.name.clone();
@@ -68,7 +69,7 @@ impl ProducerEngine {
             self.fail_parked(index, &why);
             self.fail_topic(index, &why, now);
         }
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index.get()];
         let late = topic.parked.iter().take_while(|(_, due)| Deadline::after(*due, timeout).passed(now)).count();
         if late > 0 {
             let (own, way) = self.causes_of(index, -1);
@@ -79,8 +80,8 @@ impl ProducerEngine {
     }
 
     /// Sets the alarm of a topic whose messages wait for metadata.
-    pub(super) fn set_topic_alarm(&mut self, index: u32, now: Instant) {
-        let topic = &mut self.topics[index as usize];
+    pub(super) fn set_topic_alarm(&mut self, index: TopicIndex, now: Instant) {
+        let topic = &mut self.topics[index.get()];
         let mut next = Deadline::NEVER;
         if let Some(since) = topic.missing_since {
             next = next.min(Deadline::after(since, self.config.unknown_topic_grace));
@@ -95,8 +96,8 @@ impl ProducerEngine {
         }
     }
 
-    fn take_topic(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
-        let state = &mut self.topics[index as usize];
+    fn take_topic(&mut self, peer: Peer, index: TopicIndex, answer: &TopicMetadata, now: Instant) {
+        let state = &mut self.topics[index.get()];
         match TopicVerdict::of(answer.error) {
             TopicVerdict::Known if !answer.partitions.is_empty() => self.take_partitions(peer, index, answer, now),
             TopicVerdict::Known | TopicVerdict::Missing => {
@@ -123,7 +124,7 @@ impl ProducerEngine {
             verdict @ (TopicVerdict::Fail | TopicVerdict::Wait) => {
                 let topic = state.name.clone();
                 let why = self.metadata_error(peer, answer.error, &topic);
-                let state = &mut self.topics[index as usize];
+                let state = &mut self.topics[index.get()];
                 if !state.has_messages() && !state.is_waiting(now) {
                     log::debug!("{why}");
                     return;
@@ -137,15 +138,15 @@ impl ProducerEngine {
     }
 
     /// Nothing can be sent to a topic because of this.
-    fn topic_waits(&mut self, index: u32, why: Arc<DeliveryErrorKind>, now: Instant, tell: LogPolicy) {
-        self.topics[index as usize].last_error = Some(Arc::clone(&why));
+    fn topic_waits(&mut self, index: TopicIndex, why: Arc<DeliveryErrorKind>, now: Instant, tell: LogPolicy) {
+        self.topics[index.get()].last_error = Some(Arc::clone(&why));
         self.cluster.note(Subject::Topic(index), why, now, tell);
         self.tell_held_up(index);
     }
 
     /// Tells callers if messages can be sent to the topic.
-    pub(super) fn tell_held_up(&mut self, index: u32) {
-        let topic = &mut self.topics[index as usize];
+    pub(super) fn tell_held_up(&mut self, index: TopicIndex) {
+        let topic = &mut self.topics[index.get()];
         let why = topic.cause().cloned();
         let is_news = why.as_ref().map(Arc::as_ptr) != topic.held_up.as_ref().map(Arc::as_ptr);
         // The same reason once more says that none of its messages is left, so that the next one may find out.
@@ -156,14 +157,14 @@ impl ProducerEngine {
         }
     }
 
-    fn take_partitions(&mut self, peer: Peer, index: u32, answer: &TopicMetadata, now: Instant) {
+    fn take_partitions(&mut self, peer: Peer, index: TopicIndex, answer: &TopicMetadata, now: Instant) {
         // Numbers have no gaps in Kafka and come once; an answer with a gap is believed up to it, one that repeats
         // itself is believed the first time.
         let mut found: Vec<&PartitionMetadata> = answer.partitions.iter().collect();
         found.sort_by_key(|partition| partition.index);
         found.dedup_by_key(|partition| partition.index);
         let count = (0i32..).zip(&found).take_while(|(number, partition)| partition.index == *number).count();
-        let state = &mut self.topics[index as usize];
+        let state = &mut self.topics[index.get()];
         let before = state.partitions.len();
         let another = matches!((state.id, answer.id), (Some(old), Some(new)) if old != new);
         // No topic loses partitions, so without ids this tells that it was made anew.
@@ -171,7 +172,7 @@ impl ProducerEngine {
         if std::mem::take(&mut state.replaced) || another || (shrunk && state.stale >= STALE_ANSWERS) {
             self.recreate(index, answer.id, count, now);
         }
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index.get()];
         let rules = PartitionRules { max_batch_bytes: topic.size.most(), ..self.rules };
         (topic.missing_since, topic.asked_until, topic.last_error) = (None, None, None);
         topic.used = false;
@@ -206,7 +207,7 @@ impl ProducerEngine {
         self.note_leaderless(index, now);
         if before == 0 {
             // Callers may have learned more from an engine before this one.
-            self.held_up.push((index, self.topics[index as usize].held_up.clone()));
+            self.held_up.push((index, self.topics[index.get()].held_up.clone()));
         }
         self.tell_held_up(index);
         if count != before {
@@ -221,8 +222,8 @@ impl ProducerEngine {
     }
 
     /// The partitions without a leader that messages wait for have a cause each, and together one line in the log.
-    fn note_leaderless(&mut self, index: u32, now: Instant) {
-        let partitions = (0i32..).zip(&self.topics[index as usize].partitions);
+    fn note_leaderless(&mut self, index: TopicIndex, now: Instant) {
+        let partitions = (0i32..).zip(&self.topics[index.get()].partitions);
         let leaderless: Vec<(i32, Arc<DeliveryErrorKind>)> = partitions
             .filter(|(_, partition)| !partition.is_idle())
             .filter_map(|(number, partition)| Some((number, Arc::clone(partition.no_leader.as_ref()?))))
@@ -243,9 +244,9 @@ impl ProducerEngine {
     /// A message that waits for a partition that is gone fails, even if the caller did not choose the partition: a
     /// batch does not note who chose it, and messages that got another partition would come behind later ones of the
     /// same thread. They come back without a partition, so that they can be produced again.
-    fn recreate(&mut self, index: u32, id: Option<[u8; 16]>, count: usize, now: Instant) {
+    fn recreate(&mut self, index: TopicIndex, id: Option<[u8; 16]>, count: usize, now: Instant) {
         self.rename(index, id);
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index.get()];
         let (name, before) = (topic.name.clone(), topic.partitions.len());
         topic.stamps = false;
         if before > 0 {
@@ -256,7 +257,7 @@ impl ProducerEngine {
         }
         let why = Arc::new(DeliveryErrorKind::TopicRecreated { topic: name.clone() });
         for number in 0..before {
-            let partition = &mut self.topics[index as usize].partitions[number];
+            let partition = &mut self.topics[index.get()].partitions[number];
             partition.recreated(&why);
             partition.lead_by(-1, -1);
             if number >= count {
@@ -266,12 +267,12 @@ impl ProducerEngine {
             }
             self.reschedule(index, number as i32, now);
         }
-        self.topics[index as usize].partitions.truncate(count);
+        self.topics[index.get()].partitions.truncate(count);
     }
 
     /// A topic has another id. Answers that are under way speak of the one before.
-    fn rename(&mut self, index: u32, id: Option<[u8; 16]>) {
-        let topic = &mut self.topics[index as usize];
+    fn rename(&mut self, index: TopicIndex, id: Option<[u8; 16]>) {
+        let topic = &mut self.topics[index.get()];
         if !topic.partitions.iter().any(Partition::is_in_flight) {
             for former in topic.former_ids.drain(..).filter(|former| topic.id != Some(*former)) {
                 self.by_id.remove(&former);
@@ -284,13 +285,13 @@ impl ProducerEngine {
     /// Fails the messages of a partition that is gone: with `anew` those that may be in the log, which is gone as well.
     fn close_partition(
         &mut self,
-        index: u32,
+        index: TopicIndex,
         number: usize,
         gone: &Arc<DeliveryErrorKind>,
         anew: &Arc<DeliveryErrorKind>,
     ) {
         let before = self.settled.len();
-        let freed = self.topics[index as usize].partitions[number].fail_all(gone, &mut self.settled);
+        let freed = self.topics[index.get()].partitions[number].fail_all(gone, &mut self.settled);
         for settled in self.settled.iter_mut().skip(before) {
             settled.number.1 = -1;
             if let Err((why, Persistence::Possibly)) = &mut settled.outcome {
@@ -305,24 +306,24 @@ impl ProducerEngine {
     /// its own: the one that this producer has may be given to another.
     pub(super) fn meet_cluster(&mut self, now: Instant) {
         self.identity.forget();
-        for index in 0..self.topics.len() {
-            self.topics[index].replaced = true;
-            for number in 0..self.topics[index].partitions.len() {
-                self.topics[index].partitions[number].lead_by(-1, -1);
-                self.reschedule(index as u32, number as i32, now);
+        for index in TopicIndex::below(self.topics.len()) {
+            self.topics[index.get()].replaced = true;
+            for number in 0..self.topics[index.get()].partitions.len() {
+                self.topics[index.get()].partitions[number].lead_by(-1, -1);
+                self.reschedule(index, number as i32, now);
             }
         }
     }
 
     /// The topic is gone: fails the messages of its partitions, and forgets the partitions.
-    fn fail_topic(&mut self, index: u32, why: &Arc<DeliveryErrorKind>, now: Instant) {
-        for number in 0..self.topics[index as usize].partitions.len() {
-            let freed = self.topics[index as usize].partitions[number].fail_all(why, &mut self.settled);
+    fn fail_topic(&mut self, index: TopicIndex, why: &Arc<DeliveryErrorKind>, now: Instant) {
+        for number in 0..self.topics[index.get()].partitions.len() {
+            let freed = self.topics[index.get()].partitions[number].fail_all(why, &mut self.settled);
             self.send_queue.free(freed);
             self.settle();
             self.reschedule(index, number as i32, now);
         }
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index.get()];
         topic.partitions.clear();
         topic.available.clear();
         topic.missing_since = None;
@@ -332,9 +333,9 @@ impl ProducerEngine {
 
     /// Notes the number of partitions of a topic for callers. Only the last number of each topic is kept until it is
     /// taken.
-    fn tell_count(&mut self, index: u32) {
+    fn tell_count(&mut self, index: TopicIndex) {
         self.counts.retain(|(topic, _)| *topic != index);
-        self.counts.push((index, self.topics[index as usize].partitions.len() as u32));
+        self.counts.push((index, self.topics[index.get()].partitions.len() as u32));
     }
 }
 
@@ -405,7 +406,7 @@ mod tests {
                 tell(engine, answer(4, &[(0, 2), (1, 2), (2, 3)]), now);
                 let mut told = Vec::new();
                 engine.take_counts(&mut told);
-                assert_eq!(told, [(0, 3)], "once");
+                assert_eq!(told, [(TopicIndex(0), 3)], "once");
             };
             if known_before {
                 learn(&mut engine);
@@ -417,7 +418,7 @@ mod tests {
             queue.place_by(&Partitioner::crc32());
             queue.start();
             queue.topic("orders").unwrap();
-            queue.tell_partitions(0, callers_knew);
+            queue.tell_partitions(TopicIndex(0), callers_knew);
             for key in 0..100_u8 {
                 let message = Message::new("orders", "v").with_key(vec![key]);
                 let message = Prepared::new(&message, 1000, Timestamp::from_millis(0)).unwrap();

@@ -53,6 +53,7 @@ use crate::engine::backoff::Backoff;
 use crate::engine::cluster::description::ClusterDescription;
 use crate::engine::cluster::{Cluster, ClusterOptions};
 use crate::error::{DeliveryErrorKind, FatalError};
+use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::wire::Api;
 
@@ -66,8 +67,8 @@ pub struct ProducerEngine {
     random: Rng,
     topics: Vec<TopicState>,
     /// Topics by name and, where the cluster has them, by id.
-    by_name: HashMap<Topic, u32>,
-    by_id: HashMap<[u8; 16], u32>,
+    by_name: HashMap<Topic, TopicIndex>,
+    by_id: HashMap<[u8; 16], TopicIndex>,
     cluster: Cluster,
     identity: Identity,
     send_queue: SendQueue,
@@ -75,7 +76,7 @@ pub struct ProducerEngine {
     fates: VecDeque<BatchFate>,
     settled: Vec<Settled>,
     /// Topics that got another number of partitions, with that number.
-    counts: Vec<(u32, u32)>,
+    counts: Vec<(TopicIndex, u32)>,
     /// Topics to which no message can be sent any more, with the reason, and topics to which messages can be sent
     /// again.
     held_up: Vec<HeldUp>,
@@ -89,7 +90,7 @@ pub struct ProducerEngine {
 
 /// A topic by its index, and the reason why no message can be sent to it; `None` if messages can be sent again. The
 /// same reason once more says that no message to it is left.
-pub type HeldUp = (u32, Option<Arc<DeliveryErrorKind>>);
+pub type HeldUp = (TopicIndex, Option<Arc<DeliveryErrorKind>>);
 
 /// The queue places that became free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,7 +166,7 @@ impl ProducerEngine {
 
     /// Tells the next topic of the queue's table: the first call is index 0.
     pub fn add_topic(&mut self, topic: Topic) {
-        self.by_name.insert(topic.clone(), self.topics.len() as u32);
+        self.by_name.insert(topic.clone(), TopicIndex(self.topics.len() as u32));
         self.topics.push(TopicState::new(topic, &self.rules));
     }
 
@@ -211,7 +212,7 @@ impl ProducerEngine {
 
     /// Moves the topics that got another number of partitions since the last call to `out`, with that number; 0 if they
     /// are gone.
-    pub fn take_counts(&mut self, out: &mut Vec<(u32, u32)>) {
+    pub fn take_counts(&mut self, out: &mut Vec<(TopicIndex, u32)>) {
         out.append(&mut self.counts);
     }
 
@@ -277,7 +278,7 @@ impl ProducerEngine {
     /// The same with any error.
     fn take_back(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
         self.for_each_partition(now, |partition, settled| partition.purge(why, settled));
-        for topic in 0..self.topics.len() as u32 {
+        for topic in TopicIndex::below(self.topics.len()) {
             self.fail_parked(topic, why);
         }
     }
@@ -303,10 +304,10 @@ impl ProducerEngine {
     /// Gives every unfinished message the fate [`DeliveryErrorKind::ShutDown`], and closes the connections.
     pub fn abandon(&mut self, now: Instant) {
         self.cluster.close_all();
-        for topic in 0..self.topics.len() as u32 {
-            for number in 0..self.topics[topic as usize].partitions.len() as i32 {
+        for topic in TopicIndex::below(self.topics.len()) {
+            for number in 0..self.topics[topic.get()].partitions.len() as i32 {
                 let (own, way) = self.causes_of(topic, number);
-                let Some(partition) = self.topics[topic as usize].partition(number).filter(|it| !it.is_idle()) else {
+                let Some(partition) = self.topics[topic.get()].partition(number).filter(|it| !it.is_idle()) else {
                     continue;
                 };
                 partition.unsend();
@@ -324,7 +325,7 @@ impl ProducerEngine {
     /// Fails every message, whatever its state.
     fn fail_everything(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
         self.for_each_partition(now, |partition, settled| partition.fail_all(why, settled));
-        for topic in 0..self.topics.len() as u32 {
+        for topic in TopicIndex::below(self.topics.len()) {
             self.fail_parked(topic, why);
         }
     }
@@ -343,16 +344,16 @@ impl ProducerEngine {
         now: Instant,
         mut act: impl FnMut(&mut partition::Partition, &mut Vec<Settled>) -> Amount,
     ) {
-        for topic in 0..self.topics.len() {
-            for number in 0..self.topics[topic].partitions.len() {
-                let partition = &mut self.topics[topic].partitions[number];
+        for topic in TopicIndex::below(self.topics.len()) {
+            for number in 0..self.topics[topic.get()].partitions.len() {
+                let partition = &mut self.topics[topic.get()].partitions[number];
                 if partition.is_idle() {
                     continue;
                 }
                 let freed = act(partition, &mut self.settled);
                 self.send_queue.free(freed);
                 self.settle();
-                self.reschedule(topic as u32, number as i32, now);
+                self.reschedule(topic, number as i32, now);
             }
         }
     }
@@ -363,7 +364,7 @@ impl ProducerEngine {
         let (mut delivered, mut held_up) = (None, None);
         for settled in self.settled.drain(..) {
             let topic = settled.number.0;
-            held_up = self.topics.get(topic as usize).and_then(|state| state.held_up.as_ref()).map(|_| topic);
+            held_up = self.topics.get(topic.get()).and_then(|state| state.held_up.as_ref()).map(|_| topic);
             let count = settled.parts.0.count() as usize;
             self.unfinished -= count;
             self.released.messages += settled.queued.messages;
@@ -386,11 +387,11 @@ impl ProducerEngine {
     }
 
     /// Looks at a partition whose alarm went off.
-    fn visit(&mut self, topic: u32, number: i32, now: Instant) {
+    fn visit(&mut self, topic: TopicIndex, number: i32, now: Instant) {
         let after = self.config.delivery_timeout;
         // Only the errors in its own way: others may be delivered all the time, or fail for other reasons.
         let (own, way) = self.causes_of(topic, number);
-        let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
+        let Some(partition) = self.topics.get_mut(topic.get()).and_then(|topic| topic.partition(number)) else {
             return;
         };
         partition.alarm = None;
@@ -406,8 +407,8 @@ impl ProducerEngine {
 
     /// Brings all that depends on a partition up to date, after anything about it has changed: its epoch, its place in
     /// the list of partitions that have something to send, and its alarm.
-    fn reschedule(&mut self, topic: u32, number: i32, now: Instant) {
-        let Some(partition) = self.topics.get_mut(topic as usize).and_then(|topic| topic.partition(number)) else {
+    fn reschedule(&mut self, topic: TopicIndex, number: i32, now: Instant) {
+        let Some(partition) = self.topics.get_mut(topic.get()).and_then(|topic| topic.partition(number)) else {
             return;
         };
         let mut freed = Amount::default();
@@ -435,6 +436,6 @@ const NEEDED_WITHOUT_ID: &[Api] = &[Api::Metadata, Api::Produce];
 
 fn fate_of(topics: &[TopicState], settled: Settled) -> BatchFate {
     let (topic, partition) = settled.number;
-    let name = topics[topic as usize].name.clone();
+    let name = topics[topic.get()].name.clone();
     BatchFate::new(name, (partition >= 0).then_some(partition), settled.parts, settled.outcome)
 }

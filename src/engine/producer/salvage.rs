@@ -7,6 +7,7 @@ use super::fate::BatchFate;
 use super::intake::chunk_of;
 use super::{ProducerEngine, Released, fate_of};
 use crate::error::{DeliveryErrorKind, Persistence};
+use crate::ids::TopicIndex;
 use crate::queue::chunk::Chunk;
 
 /// The messages and places that are left of an engine after a panic.
@@ -34,7 +35,7 @@ impl ProducerEngine {
             salvage.released.bytes += settled.queued.bytes;
             salvage.fates.push(fate_of(&self.topics, settled));
         }
-        for (index, topic) in (0u32..).zip(&mut self.topics) {
+        for (index, topic) in (0..).map(TopicIndex).zip(&mut self.topics) {
             let parked = salvage.chunks.len();
             salvage.chunks.extend(topic.take_parked());
             salvage.released.bytes += (salvage.chunks.len() - parked) * BATCH;
@@ -78,7 +79,7 @@ mod tests {
         let mut tail = Vec::new();
         crate::record::tail::put(&mut tail, None, Some(b"v"), std::iter::empty());
         let entry = crate::queue::entry::Entry {
-            topic: 0,
+            topic: TopicIndex(0),
             partition: None,
             create_time: 0,
             tag: 7,
@@ -88,7 +89,7 @@ mod tests {
         let mut batch = batch::Batch::new(Vec::new(), 0, crate::engine::test_clock(), Deadline::NEVER);
         assert!(batch.append(&entry, None, tail.len(), usize::MAX));
         let why = Arc::new(DeliveryErrorKind::Purged);
-        engine.settled.push(partition::settled((0, 3), batch, Err((why, Persistence::No))));
+        engine.settled.push(partition::settled((TopicIndex(0), 3), batch, Err((why, Persistence::No))));
         let salvage = engine.salvage("a test");
         assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len(), charged: 0 });
         let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");

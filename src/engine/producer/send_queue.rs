@@ -1,5 +1,6 @@
 //! The partitions that have something to send, the brokers they send to, and the amount that was sent and has no fate.
 
+use crate::ids::TopicIndex;
 use std::collections::BTreeMap;
 
 /// The partitions that have something to send, and the account of messages that were sent and have no fate.
@@ -7,10 +8,10 @@ use std::collections::BTreeMap;
 pub struct SendQueue {
     /// By node id of the leader, first come first served. `ProducerEngine::reschedule` keeps it exact: a partition
     /// stands here once if it may send now, and under its leader, else not at all.
-    ready: BTreeMap<i32, BTreeMap<u64, (u32, i32)>>,
+    ready: BTreeMap<i32, BTreeMap<u64, (TopicIndex, i32)>>,
     next_place: u64,
     /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
-    fresh: Vec<(u32, i32)>,
+    fresh: Vec<(TopicIndex, i32)>,
     held: Amount,
 }
 
@@ -23,7 +24,12 @@ pub struct SendPosition {
 
 impl SendQueue {
     /// Puts a partition behind those that are there: under `leader`, or nowhere.
-    pub(super) fn list(&mut self, (topic, number): (u32, i32), leader: Option<i32>, place: &mut Option<SendPosition>) {
+    pub(super) fn list(
+        &mut self,
+        (topic, number): (TopicIndex, i32),
+        leader: Option<i32>,
+        place: &mut Option<SendPosition>,
+    ) {
         if place.map(|place| place.node) == leader {
             return;
         }
@@ -45,11 +51,11 @@ impl SendQueue {
         }
     }
 
-    pub(super) fn fresh(&mut self, topic: u32, partition: i32) {
+    pub(super) fn fresh(&mut self, topic: TopicIndex, partition: i32) {
         self.fresh.push((topic, partition));
     }
 
-    pub(super) fn next_fresh(&mut self) -> Option<(u32, i32)> {
+    pub(super) fn next_fresh(&mut self) -> Option<(TopicIndex, i32)> {
         self.fresh.pop()
     }
 
@@ -67,7 +73,7 @@ impl SendQueue {
     }
 
     /// The partitions that may send to this broker, in their order.
-    pub(super) fn ready_for(&self, node: i32) -> impl Iterator<Item = &(u32, i32)> {
+    pub(super) fn ready_for(&self, node: i32) -> impl Iterator<Item = &(TopicIndex, i32)> {
         self.ready.get(&node).into_iter().flat_map(BTreeMap::values)
     }
 

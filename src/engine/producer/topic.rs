@@ -199,6 +199,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::ids::TopicIndex;
 
     #[test]
     fn the_partition_that_stood_in_the_way_is_asked_first() {
@@ -210,7 +211,7 @@ mod tests {
             max_retries: None,
         };
         let mut topic = TopicState::new(Topic::new("orders").unwrap(), &rules);
-        topic.partitions.extend((0..4).map(|number| Partition::new(rules, (0, number))));
+        topic.partitions.extend((0..4).map(|number| Partition::new(rules, (TopicIndex(0), number))));
         assert!(topic.cause().is_none());
         let causes = [(); 4].map(|()| Arc::new(DeliveryErrorKind::Purged));
         let mut set = |number: usize, is_so: bool| {

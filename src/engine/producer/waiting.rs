@@ -8,6 +8,7 @@ use super::send_queue::SendQueue;
 use super::topic::TopicState;
 use crate::engine::cluster::causes::{Standing, Subject};
 use crate::engine::cluster::demand::{Demand, TopicDemand};
+use crate::ids::TopicIndex;
 use crate::message::Topic;
 
 /// The needs of a producer's messages.
@@ -21,8 +22,8 @@ pub struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn partition(&self, topic: u32, number: i32) -> Option<&Partition> {
-        self.topics.get(topic as usize)?.partitions.get(usize::try_from(number).ok()?)
+    fn partition(&self, topic: TopicIndex, number: i32) -> Option<&Partition> {
+        self.topics.get(topic.get())?.partitions.get(usize::try_from(number).ok()?)
     }
 }
 
@@ -47,16 +48,16 @@ impl Demand for Waiting<'_> {
         self.send_queue.has(node)
     }
 
-    fn topic_count(&self) -> u32 {
-        self.topics.len() as u32
+    fn topic_count(&self) -> usize {
+        self.topics.len()
     }
 
-    fn topic_name(&self, topic: u32) -> Option<&Topic> {
-        self.topics.get(topic as usize).map(|topic| &topic.name)
+    fn topic_name(&self, topic: TopicIndex) -> Option<&Topic> {
+        self.topics.get(topic.get()).map(|topic| &topic.name)
     }
 
-    fn is_topic(&self, topic: u32, demand: TopicDemand, now: Instant) -> bool {
-        let topic = &self.topics[topic as usize];
+    fn is_topic(&self, topic: TopicIndex, demand: TopicDemand, now: Instant) -> bool {
+        let topic = &self.topics[topic.get()];
         match demand {
             TopicDemand::Awaited => topic.is_waiting(now),
             TopicDemand::Wanted => topic.has_messages() || topic.is_waiting(now),
@@ -67,7 +68,7 @@ impl Demand for Waiting<'_> {
 
     fn standing(&self, about: Subject, now: Instant) -> Standing {
         let waits = match about {
-            Subject::Topic(topic) => match self.topics.get(topic as usize) {
+            Subject::Topic(topic) => match self.topics.get(topic.get()) {
                 Some(state) if state.last_error.is_some() => state.has_messages() || state.is_waiting(now),
                 _ => return Standing::Over,
             },

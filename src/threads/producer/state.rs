@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::producer::{Amount, FailedMessages, HeldUp, Released};
 use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
+use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
 use crate::queue::{Full, Phase, Queue};
@@ -43,7 +44,7 @@ pub struct State {
 
 /// A request for the number of partitions of a topic.
 pub struct Ask {
-    pub topic: u32,
+    pub topic: TopicIndex,
     pub callers: u32,
     pub answer: Option<i32>,
     /// The error in the way of an answer.
@@ -108,11 +109,11 @@ pub struct WorkerUpdate {
     pub finished_upto: Option<u64>,
     pub purges_done: Option<u64>,
     pub purged: Vec<FailedMessages>,
-    pub answers: Vec<(u32, i32)>,
+    pub answers: Vec<(TopicIndex, i32)>,
     /// The errors in the way of answers.
     pub causes: Vec<HeldUp>,
     /// Topics, and their numbers of partitions now.
-    pub partitions: Vec<(u32, u32)>,
+    pub partitions: Vec<(TopicIndex, u32)>,
     /// Topics to which no message can be sent, with the reason, and topics to which messages can be sent again.
     pub held_up: Vec<HeldUp>,
     /// The engine's last error, if it has changed.
@@ -272,24 +273,24 @@ impl State {
         (self.purges_done >= mine).then(|| mem::take(&mut self.purged))
     }
 
-    pub fn ask(&mut self, topic: u32) {
+    pub fn ask(&mut self, topic: TopicIndex) {
         match self.asks.iter_mut().find(|ask| ask.topic == topic) {
             Some(ask) => ask.callers += 1,
             None => self.asks.push(Ask { topic, callers: 1, answer: None, cause: None }),
         }
     }
 
-    pub fn answer(&self, topic: u32) -> Option<i32> {
+    pub fn answer(&self, topic: TopicIndex) -> Option<i32> {
         self.asks.iter().find(|ask| ask.topic == topic).and_then(|ask| ask.answer)
     }
 
     /// The error in the way of an answer.
-    pub fn cause(&self, topic: u32) -> Option<Arc<DeliveryErrorKind>> {
+    pub fn cause(&self, topic: TopicIndex) -> Option<Arc<DeliveryErrorKind>> {
         let ask = self.asks.iter().find(|ask| ask.topic == topic);
         ask.and_then(|ask| ask.cause.clone()).or_else(|| self.last_error.clone())
     }
 
-    pub fn ask_no_more(&mut self, topic: u32) {
+    pub fn ask_no_more(&mut self, topic: TopicIndex) {
         if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == topic) {
             ask.callers -= 1;
         }

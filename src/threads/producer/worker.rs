@@ -16,6 +16,7 @@ use super::state::{Abandon, Called, WorkerRequests, WorkerUpdate};
 use crate::deadline::Deadline;
 use crate::engine::producer::{BatchFate, ProducerEngine};
 use crate::error::{DeliveryErrorKind, FatalError};
+use crate::ids::TopicIndex;
 use crate::queue::Sealed;
 use crate::threads::driver::{Driver, Net, Network};
 use crate::threads::spawn::{contain, panic_text};
@@ -291,7 +292,7 @@ impl<N: Network> Worker<N> {
             self.outlet.dispatch(fate, &mut self.report, self.driver.now());
         }
         // The new engine has yet to learn to which topics no message can be sent.
-        self.report.held_up.extend((0..self.feed.topic_count() as u32).map(|topic| (topic, None)));
+        self.report.held_up.extend(TopicIndex::below(self.feed.topic_count()).map(|topic| (topic, None)));
         self.gate.set_waker(self.driver.waker());
     }
 

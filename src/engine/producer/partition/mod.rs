@@ -30,6 +30,7 @@ use super::send_queue::{Amount, SendPosition};
 use super::verdict::Doubt;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
+use crate::ids::TopicIndex;
 use crate::queue::extras::Extras;
 use crate::record::batch::{Records, Stamp};
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -44,7 +45,7 @@ pub struct Partition {
     /// Its position among the partitions that have something to send, if it has one.
     pub place: Option<SendPosition>,
     /// Index of its topic, and its number.
-    pub number: (u32, i32),
+    pub number: (TopicIndex, i32),
     /// The earliest moment for which an alarm is set.
     pub alarm: Option<Instant>,
     /// The reason that brokers give why it has no leader, while messages wait for one.
@@ -94,7 +95,7 @@ pub struct Epoch {
 #[derive(Debug)]
 pub struct Settled {
     /// Index of their topic and number of their partition, or -1 if they had none yet.
-    pub number: (u32, i32),
+    pub number: (TopicIndex, i32),
     /// The messages.
     pub parts: (Records, Extras),
     /// Their end.
@@ -125,7 +126,7 @@ enum Gap {
 impl Partition {
     /// A partition without a leader and without messages.
     #[must_use]
-    pub fn new(rules: PartitionRules, number: (u32, i32)) -> Self {
+    pub fn new(rules: PartitionRules, number: (TopicIndex, i32)) -> Self {
         Self {
             leader: -1,
             leader_epoch: -1,
@@ -617,7 +618,7 @@ fn holds(batch: &Batch) -> Amount {
 }
 
 /// The end of a batch.
-pub(super) fn settled(number: (u32, i32), mut batch: Batch, outcome: Outcome) -> Settled {
+pub(super) fn settled(number: (TopicIndex, i32), mut batch: Batch, outcome: Outcome) -> Settled {
     let queued = std::mem::take(&mut batch.queued);
     Settled { number, parts: batch.into_parts(), outcome, queued }
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::ids::TopicIndex;
 use crate::queue::entry::Entry;
 use crate::record::tail;
 
@@ -32,14 +33,21 @@ impl Bench {
         };
         change(&mut rules);
         let now = crate::engine::test_clock();
-        Self { partition: Partition::new(rules, (0, 0)), now, next: 0, correlation: 0, settled: Vec::new() }
+        Self { partition: Partition::new(rules, (TopicIndex(0), 0)), now, next: 0, correlation: 0, settled: Vec::new() }
     }
 
     fn append(&mut self, count: u64) {
         for _ in 0..count {
             let mut bytes = Vec::new();
             tail::put(&mut bytes, None, Some(&self.next.to_be_bytes()), std::iter::empty());
-            let entry = Entry { topic: 0, partition: None, create_time: 0, tag: 0, partition_key: None, tail: &bytes };
+            let entry = Entry {
+                topic: TopicIndex(0),
+                partition: None,
+                create_time: 0,
+                tag: 0,
+                partition_key: None,
+                tail: &bytes,
+            };
             let arrival = NewMessage { ticket: self.next, due: self.now, queued: bytes.len(), slot: None };
             self.partition.append(&entry, arrival, Vec::new);
             self.next += 1;
