@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use kafka_protocol::messages::{ApiVersionsResponse, MetadataResponse, ProduceResponse};
-use ottla::wire::api_versions::{self, Versions};
+use ottla::wire::WireError;
+use ottla::wire::api::api_versions::{self, Versions};
+use ottla::wire::api::metadata::{self, BrokerMetadata, PartitionMetadata, TopicMetadata};
+use ottla::wire::api::produce::{self, PartitionResult, TopicResult};
+use ottla::wire::api::{Api, init_producer_id};
 use ottla::wire::bounds::{self, Shape, array, array_of_int32, int8, int16, int32, int64, structure, text, uuid};
-use ottla::wire::metadata::{self, BrokerMetadata, PartitionMetadata, TopicMetadata};
-use ottla::wire::produce::{self, PartitionResult, TopicResult};
 use ottla::wire::reader::shown;
-use ottla::wire::{Api, WireError, init_producer_id};
 use ottla::{ApiRange, ErrorCode};
 
 use super::input::Input;

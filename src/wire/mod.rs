@@ -13,7 +13,7 @@ use std::fmt;
 
 use crate::error::ConnectionErrorKind;
 
-mod api;
+pub mod api;
 pub mod bounds;
 pub mod frame;
 #[cfg(test)]
@@ -21,7 +21,7 @@ mod oracle;
 pub mod reader;
 mod request;
 
-pub use api::{Api, api_versions, init_producer_id, metadata, produce};
+pub use api::Api;
 pub use frame::{CorrelationId, Frame};
 
 /// The reason why a response cannot be read, and the field.
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_error_says_which_response_and_which_field() {
-        let error = metadata::decode(9, &[0, 0, 0, 7, 0, 1]).unwrap_err().in_response_to(Api::Metadata);
+        let error = api::metadata::decode(9, &[0, 0, 0, 7, 0, 1]).unwrap_err().in_response_to(Api::Metadata);
         let text = "the Metadata response cannot be read (throttle_time_ms is cut off: it needs 4 bytes, 1 are left)";
         assert!(error.to_string().starts_with(text), "{error}");
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{ConnectionErrorKind, ErrorCode};
 use crate::wire::Api;
-use crate::wire::api_versions::{ApiVersionsResponse, Versions};
+use crate::wire::api::api_versions::{ApiVersionsResponse, Versions};
 
 /// The step that follows an answer to ApiVersions.
 #[derive(Debug)]

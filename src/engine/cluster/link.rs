@@ -12,7 +12,7 @@ use crate::config::BrokerAddress;
 use crate::deadline::Deadline;
 use crate::engine::backoff::{Backoff, RateLimit};
 use crate::error::{ConnectionErrorKind, DeliveryErrorKind, Speaks};
-use crate::wire::api_versions::Versions;
+use crate::wire::api::api_versions::Versions;
 use crate::wire::frame::{ConnId, CorrelationId};
 
 /// The broker that a link leads to: one that the user named, or one that the cluster told of.

@@ -13,8 +13,8 @@ use super::news::News;
 use crate::config::BrokerAddress;
 use crate::error::{ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
 use crate::message::Topic;
-use crate::wire::metadata::{BrokerMetadata, MetadataResponse};
-use crate::wire::{Api, metadata};
+use crate::wire::api::metadata::{BrokerMetadata, MetadataResponse};
+use crate::wire::api::{Api, metadata};
 
 impl Cluster {
     /// Sends a request for metadata, if one is wanted and allowed.

@@ -41,8 +41,8 @@ use crate::engine::action::Action;
 use crate::engine::advice::advice;
 use crate::engine::backoff::Backoff;
 use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
+use crate::wire::api::{Api, api_versions, metadata as metadata_api};
 use crate::wire::frame::{ConnId, CorrelationId, Frame};
-use crate::wire::{Api, api_versions, metadata as metadata_api};
 
 /// The cluster as one engine knows it, and its connections.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::in_flight::Request;
 use super::link::Peer;
 use crate::error::DeliveryErrorKind;
+use crate::wire::api::metadata::TopicMetadata;
 use crate::wire::frame::ConnId;
-use crate::wire::metadata::TopicMetadata;
 
 /// A piece of news that an engine must learn of the cluster.
 #[derive(Debug)]

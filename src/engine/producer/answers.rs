@@ -15,9 +15,9 @@ use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::Answered;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::ids::TopicIndex;
+use crate::wire::api::produce::{self, PartitionResult, ProduceResponse};
+use crate::wire::api::{Api, init_producer_id};
 use crate::wire::frame::{ConnId, CorrelationId};
-use crate::wire::produce::{self, PartitionResult, ProduceResponse};
-use crate::wire::{Api, init_producer_id};
 
 impl ProducerEngine {
     /// Takes in the answer to a request of its own.

@@ -9,7 +9,7 @@ use crate::engine::cluster::in_flight::{Answer, Request};
 use crate::engine::cluster::link::Peer;
 use crate::ids::TopicIndex;
 use crate::wire::Api;
-use crate::wire::produce::{self, ProduceBatch, ProduceRequest};
+use crate::wire::api::produce::{self, ProduceBatch, ProduceRequest};
 
 impl ProducerEngine {
     /// Sends all requests that can be sent.

@@ -10,8 +10,8 @@ use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
+use crate::wire::api::{Api, init_producer_id};
 use crate::wire::frame::ConnId;
-use crate::wire::{Api, init_producer_id};
 
 impl ProducerEngine {
     /// Asks a broker for a producer id, if one is needed and something waits to be sent.

@@ -13,7 +13,7 @@ use crate::error::{BrokerError, DeliveryErrorKind, ErrorCode, Persistence};
 use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::wire::Api;
-use crate::wire::metadata::{PartitionMetadata, TopicMetadata};
+use crate::wire::api::metadata::{PartitionMetadata, TopicMetadata};
 
 /// Without topic ids nobody can tell a stale answer from one about a topic that was made anew; after this many such
 /// answers an older epoch, or a smaller number of partitions, is believed.
@@ -348,7 +348,7 @@ mod tests {
     use crate::message::{Message, Timestamp};
     use crate::partitioner::Partitioner;
     use crate::queue::{Limits, Prepared, Queue};
-    use crate::wire::metadata::{BrokerMetadata, MetadataResponse};
+    use crate::wire::api::metadata::{BrokerMetadata, MetadataResponse};
 
     fn engine() -> ProducerEngine {
         let seed = BrokerAddress { host: "seed".into(), port: 9092 };
