@@ -12,10 +12,10 @@ use super::cluster::link::Peer;
 use super::cluster::news::News;
 use super::cluster::{Cluster, ClusterOptions};
 use super::{Action, Engine};
-use crate::config::{BrokerAddress, ClientConfig};
+use crate::config::ClientConfig;
 use crate::deadline::Deadline;
-use crate::error::{BrokerInfo, CheckError, ClusterInfo, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
-use crate::ids::TopicIndex;
+use crate::error::{CheckError, ClusterInfo, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::ids::{NodeId, TopicIndex};
 use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::frame::ConnId;
@@ -28,7 +28,7 @@ pub struct CheckEngine {
     /// The last error of each bootstrap address.
     errors: BTreeMap<Arc<str>, ConnectionError>,
     /// The brokers that have not answered their call; `None` until the cluster has told of them.
-    open: Option<Vec<i32>>,
+    open: Option<Vec<NodeId>>,
     /// The number of brokers that can be used, and the errors of the others.
     answered: usize,
     unreachable: Vec<ConnectionError>,
@@ -71,11 +71,10 @@ impl CheckEngine {
         if self.answered == 0 {
             return Err(CheckError::Unreachable { after, errors: self.unreachable });
         }
-        let broker = |(node, address): &(i32, BrokerAddress)| BrokerInfo { node: *node, address: address.clone() };
         Ok(ClusterInfo {
             cluster_id: cluster.id.as_deref().map(str::to_owned),
-            controller: Some(cluster.controller).filter(|node| *node >= 0),
-            brokers: cluster.brokers.iter().map(broker).collect(),
+            controller: cluster.controller.map(|node| node.0),
+            brokers: cluster.brokers.clone(),
             unreachable: self.unreachable,
         })
     }
@@ -92,7 +91,7 @@ impl CheckEngine {
                 News::Ended { lost: Some(lost), .. } => self.note(&lost.error),
                 News::Topics { .. } => {
                     let brokers = self.cluster.description().map(|cluster| &cluster.brokers);
-                    let nodes = || brokers.into_iter().flatten().map(|(node, _)| *node).collect();
+                    let nodes = || brokers.into_iter().flatten().map(|broker| NodeId(broker.node)).collect();
                     self.open.get_or_insert_with(nodes);
                     self.cluster.took_topics(&Nothing, now);
                 }
@@ -123,7 +122,7 @@ impl CheckEngine {
     }
 
     /// Calls a broker, unless that was done. Returns the result, once; `None` while it is not known.
-    fn call_broker(&mut self, node: i32, now: Instant) -> Option<Result<(), ConnectionError>> {
+    fn call_broker(&mut self, node: NodeId, now: Instant) -> Option<Result<(), ConnectionError>> {
         let peer = Peer::Node(node);
         if self.cluster.link(peer).is_some_and(|link| link.is_down() && link.last_error.is_none()) {
             self.cluster.connect(peer, &Nothing, now);
@@ -197,8 +196,12 @@ impl Demand for Nothing {
         false
     }
 
-    fn next_node(&self, _: i32) -> Option<i32> {
+    fn next_node(&self, _: Option<NodeId>) -> Option<NodeId> {
         None
+    }
+
+    fn needs_node(&self, _: NodeId) -> bool {
+        false
     }
 
     fn topic_count(&self) -> usize {
@@ -234,6 +237,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::config::BrokerAddress;
     use crate::message::Timestamp;
     use crate::testing::Cluster as TestCluster;
     use crate::testing::requests::Reply;

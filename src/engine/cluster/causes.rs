@@ -188,6 +188,7 @@ const LASTS: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::NodeId;
 
     fn error(text: &str) -> Arc<DeliveryErrorKind> {
         Arc::new(DeliveryErrorKind::Partitioner { what: text.to_owned() })
@@ -244,7 +245,7 @@ mod tests {
         let abouts = [
             Subject::Topic(TopicIndex(1)),
             Subject::Partition(TopicIndex(1), 0),
-            Subject::Broker(Peer::Node(1)),
+            Subject::Broker(Peer::Node(NodeId(1))),
             Subject::Quota(Peer::Seed(0)),
         ];
         for about in abouts {
@@ -254,9 +255,9 @@ mod tests {
         assert_eq!(last(&causes), "the partitioner again");
         causes.end(|about| about == Subject::Partition(TopicIndex(1), 0));
         assert_eq!(last(&causes), "the partitioner met Quota(Seed(0))");
-        causes.rename(Peer::Seed(0), Peer::Node(2));
-        causes.end(|about| about == Subject::Quota(Peer::Node(2)));
-        assert_eq!(last(&causes), "the partitioner met Broker(Node(1))");
+        causes.rename(Peer::Seed(0), Peer::Node(NodeId(2)));
+        causes.end(|about| about == Subject::Quota(Peer::Node(NodeId(2))));
+        assert_eq!(last(&causes), "the partitioner met Broker(Node(NodeId(1)))");
         let later = now + Duration::from_secs(11);
         causes.forget(
             later,

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::causes::{Standing, Subject};
-use crate::ids::TopicIndex;
+use crate::ids::{NodeId, TopicIndex};
 use crate::message::Topic;
 
 /// The needs of an engine. The cluster asks for them whenever it decides something, so no part of them is kept twice.
@@ -15,13 +15,11 @@ pub trait Demand {
     /// `true` if a request waits that any broker can answer, beside the one for metadata.
     fn needs_any_broker(&self) -> bool;
 
-    /// The first broker that something waits for, from this node id on.
-    fn next_node(&self, from: i32) -> Option<i32>;
+    /// The broker that something waits for with the next id after this one, or with the least.
+    fn next_node(&self, after: Option<NodeId>) -> Option<NodeId>;
 
     /// `true` if something waits for this broker.
-    fn needs_node(&self, node: i32) -> bool {
-        self.next_node(node) == Some(node)
-    }
+    fn needs_node(&self, node: NodeId) -> bool;
 
     /// The number of topics. Each is known by its index.
     fn topic_count(&self) -> usize;

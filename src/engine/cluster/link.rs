@@ -12,6 +12,7 @@ use crate::config::BrokerAddress;
 use crate::deadline::Deadline;
 use crate::engine::backoff::{Backoff, RateLimit};
 use crate::error::{ConnectionErrorKind, DeliveryErrorKind, Speaks};
+use crate::ids::NodeId;
 use crate::wire::api::api_versions::Versions;
 use crate::wire::frame::{ConnId, CorrelationId};
 
@@ -21,7 +22,7 @@ pub enum Peer {
     /// A bootstrap address, by its place in the list.
     Seed(usize),
     /// A broker, by its node id.
-    Node(i32),
+    Node(NodeId),
 }
 
 /// The way to one broker.
@@ -104,7 +105,7 @@ pub enum Overdue {
 impl Peer {
     /// The node id; that of a bootstrap address is not known.
     #[must_use]
-    pub fn node(self) -> Option<i32> {
+    pub fn node(self) -> Option<NodeId> {
         match self {
             Self::Seed(_) => None,
             Self::Node(node) => Some(node),
@@ -112,7 +113,7 @@ impl Peer {
     }
 
     /// `true` if it is a broker of which `is_so` holds.
-    pub fn is_node_of(self, is_so: impl FnOnce(i32) -> bool) -> bool {
+    pub fn is_node_of(self, is_so: impl FnOnce(NodeId) -> bool) -> bool {
         matches!(self, Self::Node(node) if is_so(node))
     }
 }

@@ -73,7 +73,7 @@ impl Links {
 
     /// Those to brokers that the cluster told of.
     pub fn to_nodes(&self) -> impl Iterator<Item = &Link> {
-        self.links.range(Peer::Node(i32::MIN)..).map(|(_, link)| link)
+        self.links.iter().filter(|(peer, _)| matches!(peer, Peer::Node(_))).map(|(_, link)| link)
     }
 
     /// Forgets a link.
@@ -260,7 +260,7 @@ impl Links {
 #[must_use]
 pub fn error_of(peer: Peer, link: &Link, kind: ConnectionErrorKind) -> ConnectionError {
     let told_by = peer.node().zip(link.told_by.clone());
-    let advertised = told_by.map(|(node, by)| Advertised { node, by });
+    let advertised = told_by.map(|(node, by)| Advertised { node: node.0, by });
     ConnectionError { address: Arc::clone(&link.name), advertised, kind }
 }
 

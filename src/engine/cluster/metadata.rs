@@ -11,7 +11,8 @@ use super::description::ClusterDescription;
 use super::link::{Link, Peer};
 use super::news::News;
 use crate::config::BrokerAddress;
-use crate::error::{ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
+use crate::error::{BrokerInfo, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
+use crate::ids::NodeId;
 use crate::message::Topic;
 use crate::wire::api::metadata::{BrokerMetadata, MetadataResponse};
 use crate::wire::api::{Api, metadata};
@@ -60,7 +61,7 @@ impl Cluster {
         }
         self.causes.end(|about| matches!(about, Subject::Metadata | Subject::Broker(Peer::Seed(_))));
         self.take_brokers(peer, &answer.brokers, demand, now);
-        let brokers: Vec<(i32, BrokerAddress)> = answer.brokers.iter().map(address_of).collect();
+        let brokers: Vec<BrokerInfo> = answer.brokers.iter().map(info_of).collect();
         self.drop_others(&brokers);
         if let Peer::Seed(_) = peer {
             self.leave_seed(peer, &brokers);
@@ -72,7 +73,8 @@ impl Cluster {
                 self.news.push_back(News::Replaced);
             }
         }
-        self.description = Some(ClusterDescription { id: answer.cluster_id, controller: answer.controller, brokers });
+        let controller = NodeId::known(answer.controller);
+        self.description = Some(ClusterDescription { id: answer.cluster_id, controller, brokers });
         self.news.push_back(News::Topics { peer, topics: answer.topics });
     }
 
@@ -82,8 +84,8 @@ impl Cluster {
             return;
         }
         let told_by = self.address(by);
-        for (node, address) in brokers.iter().map(address_of) {
-            let peer = Peer::Node(node);
+        for BrokerInfo { node, address } in brokers.iter().map(info_of) {
+            let peer = Peer::Node(NodeId(node));
             if self.links.get(peer).is_some_and(|link| link.address != address) {
                 log::info!("broker {node} is at {address} now");
                 let why = ConnectionErrorKind::GivenUp("the cluster says that the broker is elsewhere");
@@ -95,9 +97,9 @@ impl Cluster {
     }
 
     /// Marks the links to brokers that were not named, and forgets those without a connection.
-    fn drop_others(&mut self, named: &[(i32, BrokerAddress)]) {
+    fn drop_others(&mut self, named: &[BrokerInfo]) {
         // A set, because the broker that answers decides how many there are.
-        let nodes: HashSet<i32> = named.iter().map(|(node, _)| *node).collect();
+        let nodes: HashSet<NodeId> = named.iter().map(|broker| NodeId(broker.node)).collect();
         let mut unlisted = Vec::new();
         for (peer, link) in self.links.iter_mut() {
             let Peer::Node(node) = peer else { continue };
@@ -110,9 +112,10 @@ impl Cluster {
     }
 
     /// A bootstrap connection has done its work: the broker behind it takes it over, or it is closed.
-    fn leave_seed(&mut self, seed: Peer, brokers: &[(i32, BrokerAddress)]) {
+    fn leave_seed(&mut self, seed: Peer, brokers: &[BrokerInfo]) {
         let Some(link) = self.links.get(seed) else { return };
-        let broker = brokers.iter().find(|(_, address)| *address == link.address).map(|(node, _)| Peer::Node(*node));
+        let broker = brokers.iter().find(|broker| broker.address == link.address);
+        let broker = broker.map(|broker| Peer::Node(NodeId(broker.node)));
         let free = broker.filter(|peer| self.links.get(*peer).is_some_and(Link::is_down));
         if let (Some(node), Some(_)) = (free, link.conn()) {
             self.links.adopt(seed, node);
@@ -140,6 +143,6 @@ impl Cluster {
     }
 }
 
-fn address_of(broker: &BrokerMetadata) -> (i32, BrokerAddress) {
-    (broker.node, BrokerAddress { host: broker.host.clone(), port: broker.port })
+fn info_of(broker: &BrokerMetadata) -> BrokerInfo {
+    BrokerInfo { node: broker.node, address: BrokerAddress { host: broker.host.clone(), port: broker.port } }
 }

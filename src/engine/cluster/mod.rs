@@ -169,7 +169,7 @@ impl Cluster {
     #[must_use]
     pub fn broker_error(&self, peer: Peer, api: Api, code: ErrorCode) -> BrokerError {
         BrokerError {
-            node: peer.node(),
+            node: peer.node().map(|node| node.0),
             address: self.address(peer),
             api: api.name(),
             topic: None,
@@ -370,9 +370,9 @@ impl Cluster {
 
     /// Opens the connections that something waits for.
     pub fn connect_as_needed(&mut self, demand: &impl Demand, now: Instant) {
-        let mut next = demand.next_node(i32::MIN);
+        let mut next = demand.next_node(None);
         while let Some(node) = next {
-            next = node.checked_add(1).and_then(|from| demand.next_node(from));
+            next = demand.next_node(Some(node));
             let peer = Peer::Node(node);
             match self.links.get(peer) {
                 Some(link) if link.may_connect(now) => self.connect(peer, demand, now),

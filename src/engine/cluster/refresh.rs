@@ -239,6 +239,7 @@ fn awaits_topics(demand: &impl Demand, now: Instant) -> bool {
 mod tests {
     use super::*;
     use crate::engine::cluster::causes::{Standing, Subject};
+    use crate::ids::NodeId;
 
     /// Topics, each with the statements that hold for it.
     struct Topics(Vec<(Topic, Vec<TopicDemand>)>);
@@ -258,8 +259,12 @@ mod tests {
             false
         }
 
-        fn next_node(&self, _: i32) -> Option<i32> {
+        fn next_node(&self, _: Option<NodeId>) -> Option<NodeId> {
             None
+        }
+
+        fn needs_node(&self, _: NodeId) -> bool {
+            false
         }
 
         fn topic_count(&self) -> usize {

@@ -168,7 +168,7 @@ impl ProducerEngine {
         let address = self.cluster.address(peer);
         let broker_error = |message: Option<&str>| {
             Arc::new(DeliveryErrorKind::Broker(BrokerError {
-                node: peer.node(),
+                node: peer.node().map(|node| node.0),
                 address: Arc::clone(&address),
                 api: Api::Produce.name(),
                 topic: Some(name.clone()),

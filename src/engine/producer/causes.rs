@@ -7,7 +7,7 @@ use super::ProducerEngine;
 use crate::engine::cluster::causes::Subject;
 use crate::engine::cluster::link::Peer;
 use crate::error::DeliveryErrorKind;
-use crate::ids::TopicIndex;
+use crate::ids::{NodeId, TopicIndex};
 
 impl ProducerEngine {
     /// The error that last kept messages from being delivered. Each topic, partition and broker has its own, which its
@@ -42,7 +42,7 @@ impl ProducerEngine {
         let Some(state) = self.topics.get(topic.get()) else { return (None, None) };
         let partition = usize::try_from(number).ok().and_then(|number| state.partitions.get(number));
         let own = state.last_error.as_ref().or(partition.and_then(|partition| partition.no_leader.as_ref()));
-        let leader = partition.map(|partition| Peer::Node(partition.leader));
+        let leader = partition.map(|partition| Peer::Node(NodeId(partition.leader)));
         let link = leader.and_then(|leader| self.cluster.link(leader));
         let causes = self.cluster.causes();
         let quota = leader.and_then(|leader| causes.last_of(|about| about == Subject::Quota(leader)));

@@ -7,7 +7,7 @@ use super::partition::Pick;
 use super::send_queue::Amount;
 use crate::engine::cluster::in_flight::{Answer, Request};
 use crate::engine::cluster::link::Peer;
-use crate::ids::TopicIndex;
+use crate::ids::{NodeId, TopicIndex};
 use crate::wire::Api;
 use crate::wire::api::produce::{self, ProduceBatch, ProduceRequest};
 
@@ -17,15 +17,15 @@ impl ProducerEngine {
         if self.identity.current().is_err() {
             return;
         }
-        let mut next = self.send_queue.node_from(i32::MIN);
+        let mut next = self.send_queue.next_node(None);
         while let Some(node) = next {
             while self.send_to(node, now) {}
-            next = node.checked_add(1).and_then(|from| self.send_queue.node_from(from));
+            next = self.send_queue.next_node(Some(node));
         }
     }
 
     /// Sends one request to a broker, if it may have one more and something waits for it.
-    fn send_to(&mut self, node: i32, now: Instant) -> bool {
+    fn send_to(&mut self, node: NodeId, now: Instant) -> bool {
         let peer = Peer::Node(node);
         let Some(link) = self.cluster.link(peer) else { return false };
         let Some((live, versions)) = link.ready() else { return false };
@@ -43,7 +43,7 @@ impl ProducerEngine {
     }
 
     /// The partitions that go into the next request to a broker, ascending; `None` if none can.
-    fn choose_batches(&mut self, node: i32, version: i16, bound: Bound, now: Instant) -> Option<Chosen> {
+    fn choose_batches(&mut self, node: NodeId, version: i16, bound: Bound, now: Instant) -> Option<Chosen> {
         let mut chosen = Chosen { partitions: Vec::new(), ids: true };
         let mut bytes = produce::request_overhead(&self.client.client_id);
         let mut more = Amount::default();

@@ -144,7 +144,7 @@ impl ProducerEngine {
         if self.config.required_acks != RequiredAcks::None {
             return;
         }
-        let leads = |partition: &Partition| peer.is_node_of(|node| node == partition.leader);
+        let leads = |partition: &Partition| peer.is_node_of(|node| node.0 == partition.leader);
         for topic in TopicIndex::below(self.topics.len()) {
             for number in 0..self.topics[topic.get()].partitions.len() {
                 let partition = &mut self.topics[topic.get()].partitions[number];

@@ -53,7 +53,7 @@ use crate::engine::backoff::Backoff;
 use crate::engine::cluster::description::ClusterDescription;
 use crate::engine::cluster::{Cluster, ClusterOptions};
 use crate::error::{DeliveryErrorKind, FatalError};
-use crate::ids::TopicIndex;
+use crate::ids::{NodeId, TopicIndex};
 use crate::message::Topic;
 use crate::wire::Api;
 
@@ -421,7 +421,7 @@ impl ProducerEngine {
         if sends && partition.leader < 0 {
             self.cluster.want_metadata();
         }
-        let leader = (sends && partition.leader >= 0).then_some(partition.leader);
+        let leader = NodeId::known(partition.leader).filter(|_| sends);
         self.send_queue.list((topic, number), leader, &mut partition.place);
         if let Some(moment) = partition.next_alarm().moment() {
             self.alarms.set(&mut partition.alarm, (moment, topic, number));

@@ -1,14 +1,15 @@
 //! The partitions that have something to send, the brokers they send to, and the amount that was sent and has no fate.
 
-use crate::ids::TopicIndex;
+use crate::ids::{NodeId, TopicIndex};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// The partitions that have something to send, and the account of messages that were sent and have no fate.
 #[derive(Debug, Default)]
 pub struct SendQueue {
     /// By node id of the leader, first come first served. `ProducerEngine::reschedule` keeps it exact: a partition
     /// stands here once if it may send now, and under its leader, else not at all.
-    ready: BTreeMap<i32, BTreeMap<u64, (TopicIndex, i32)>>,
+    ready: BTreeMap<NodeId, BTreeMap<u64, (TopicIndex, i32)>>,
     next_place: u64,
     /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
     fresh: Vec<(TopicIndex, i32)>,
@@ -18,7 +19,7 @@ pub struct SendQueue {
 /// The position of a partition among those that have something to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendPosition {
-    node: i32,
+    node: NodeId,
     number: u64,
 }
 
@@ -27,7 +28,7 @@ impl SendQueue {
     pub(super) fn list(
         &mut self,
         (topic, number): (TopicIndex, i32),
-        leader: Option<i32>,
+        leader: Option<NodeId>,
         place: &mut Option<SendPosition>,
     ) {
         if place.map(|place| place.node) == leader {
@@ -73,18 +74,19 @@ impl SendQueue {
     }
 
     /// The partitions that may send to this broker, in their order.
-    pub(super) fn ready_for(&self, node: i32) -> impl Iterator<Item = &(TopicIndex, i32)> {
+    pub(super) fn ready_for(&self, node: NodeId) -> impl Iterator<Item = &(TopicIndex, i32)> {
         self.ready.get(&node).into_iter().flat_map(BTreeMap::values)
     }
 
     /// `true` if anything waits for this broker.
-    pub(super) fn has(&self, node: i32) -> bool {
+    pub(super) fn has(&self, node: NodeId) -> bool {
         self.ready.contains_key(&node)
     }
 
-    /// The first node that something waits for, from this one on.
-    pub(super) fn node_from(&self, from: i32) -> Option<i32> {
-        self.ready.range(from..).next().map(|(node, _)| *node)
+    /// The next node that something waits for after this one, or the first.
+    pub(super) fn next_node(&self, after: Option<NodeId>) -> Option<NodeId> {
+        let rest = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.ready.range(rest).next().map(|(node, _)| *node)
     }
 }
 

@@ -8,7 +8,7 @@ use super::send_queue::SendQueue;
 use super::topic::TopicState;
 use crate::engine::cluster::causes::{Standing, Subject};
 use crate::engine::cluster::demand::{Demand, TopicDemand};
-use crate::ids::TopicIndex;
+use crate::ids::{NodeId, TopicIndex};
 use crate::message::Topic;
 
 /// The needs of a producer's messages.
@@ -39,12 +39,12 @@ impl Demand for Waiting<'_> {
     }
 
     #[inline]
-    fn next_node(&self, from: i32) -> Option<i32> {
-        self.send_queue.node_from(from)
+    fn next_node(&self, after: Option<NodeId>) -> Option<NodeId> {
+        self.send_queue.next_node(after)
     }
 
     #[inline]
-    fn needs_node(&self, node: i32) -> bool {
+    fn needs_node(&self, node: NodeId) -> bool {
         self.send_queue.has(node)
     }
 
