@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::ProducerEngine;
 use super::batch::Batch;
 use super::delivered::Ack;
-use super::partition;
+use super::partition::{self, Departures, Partition};
 use super::verdict::{Doubt, FENCED, Reaction, Verdict};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
@@ -54,15 +54,12 @@ impl ProducerEngine {
     /// With acks 0 nobody answers: a batch is delivered when its last byte is written.
     pub(super) fn delivered_unanswered(&mut self, conn: ConnId, request: Request, now: Instant) {
         for (topic, number) in request.partitions {
-            let Some(partition) = self.topics.get_mut(topic.get()).and_then(|it| it.partition(number)) else {
-                continue;
-            };
-            let Some(index) = partition.find(conn, request.correlation) else { continue };
             let ack = Ack { base_offset: None, log_append_time: None };
-            let freed = partition.delivered(index, ack, &mut self.settled);
-            self.send_queue.free(freed);
-            self.settle();
-            self.reschedule(topic, number, now);
+            self.with_partition((topic, number), now, |partition, out| {
+                if let Some(index) = partition.find(conn, request.correlation) {
+                    partition.delivered(index, ack, out);
+                }
+            });
         }
     }
 
@@ -141,16 +138,9 @@ impl ProducerEngine {
         let len = partition.batch(index).map_or(0, Batch::len);
         let log_append_time = state.stored_time((result.index, index), result.log_append_time);
         let base_offset = (result.base_offset >= 0).then_some(result.base_offset);
-        let partition = state.partition(result.index)?;
-        let freed = partition.delivered(index, Ack { base_offset, log_append_time }, &mut self.settled);
         state.took_size(len, self.rules.max_batch_bytes, now);
-        let held_up = state.held_up.is_some();
-        self.send_queue.free(freed);
-        self.settle();
-        self.reschedule(topic, result.index, now);
-        if held_up {
-            self.tell_held_up(topic);
-        }
+        let ack = Ack { base_offset, log_append_time };
+        self.with_partition((topic, result.index), now, |partition, out| partition.delivered(index, ack, out));
         None
     }
 
@@ -188,68 +178,53 @@ impl ProducerEngine {
         if verdict.action == Reaction::Split && count > 1 {
             self.topics.get_mut(topic.get())?.refused_size(len, now);
         }
-        let partition = self.topics.get_mut(topic.get())?.partition(number)?;
-        // A refusal is expected if the topic is known to be gone.
-        let (doubt, mut expected) = (verdict.doubt, partition.is_anew());
-        let settled = &mut self.settled;
-        let freed = match verdict.action {
-            Reaction::Delivered => unreachable!("that is no refusal"),
-            Reaction::Retry => {
-                let until = partition.pause_after(index, pause);
-                partition.retry(index, doubt, Arc::clone(&why), until, settled)
-            }
-            Reaction::Refresh => {
-                let moved = partition.has_moved_since(index);
-                let until = partition.pause_after(index, pause);
-                let freed = partition.retry(index, doubt, Arc::clone(&why), until, settled);
-                match result.current_leader {
-                    // A newer leader ends the pause.
-                    Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch && !expected => {
-                        partition.lead_by(leader, epoch);
-                    }
-                    // It is about a leader that was left already.
-                    _ if moved => {}
-                    _ => self.cluster.want_metadata(),
+        let cuts = verdict.action == Reaction::Split && count > 1 && !doubtful;
+        let (expected, asks) = self.with_partition((topic, number), now, |partition, out| {
+            // A refusal is expected if the topic is known to be gone.
+            let (doubt, gone) = (verdict.doubt, partition.is_anew());
+            let moved = partition.has_moved_since(index);
+            let mut asks = false;
+            match verdict.action {
+                Reaction::Delivered => unreachable!("that is no refusal"),
+                Reaction::Retry => {
+                    let until = partition.pause_after(index, pause);
+                    partition.retry(index, doubt, Arc::clone(&why), until, out);
                 }
-                freed
-            }
-            Reaction::RetryOnce => {
-                let until = partition.pause_after(index, pause);
-                partition.unknown_code(index, Arc::clone(&why), until, settled)
-            }
-            Reaction::Split if count > 1 && !doubtful => {
-                log::debug!("{why}; a batch of {count} messages and {len} bytes is cut");
-                expected = true;
-                partition.split(index)
-            }
-            Reaction::Records if !doubtful => {
-                let culprits = culprits_in_order(&result, count);
-                if culprits.is_empty() || culprits.len() as u32 >= count {
-                    partition.refuse(index, doubt, &why, settled)
-                } else {
-                    partition.replace(index, |batch| {
-                        let (kept, refused) = batch.cut(usize::MAX, |at| culprits.iter().all(|(bad, _)| *bad != at));
-                        for (batch, (_, text)) in refused.into_iter().zip(&culprits) {
-                            let outcome = Err((broker_error(*text), batch.persistence(false)));
-                            settled.push(partition::settled((topic, number), batch, outcome));
+                Reaction::Refresh => {
+                    let until = partition.pause_after(index, pause);
+                    partition.retry(index, doubt, Arc::clone(&why), until, out);
+                    match result.current_leader {
+                        // A newer leader ends the pause.
+                        Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch && !gone => {
+                            partition.lead_by(leader, epoch);
                         }
-                        kept
-                    })
+                        // Unless it is about a leader that was left already.
+                        _ => asks = !moved,
+                    }
+                }
+                Reaction::RetryOnce => {
+                    let until = partition.pause_after(index, pause);
+                    partition.unknown_code(index, Arc::clone(&why), until, out);
+                }
+                Reaction::Split if cuts => {
+                    log::debug!("{why}; a batch of {count} messages and {len} bytes is cut");
+                    partition.split(index, out);
+                }
+                Reaction::Records if !doubtful => {
+                    refuse_records(partition, index, (&result, doubt), &broker_error, out);
+                }
+                Reaction::NextEpoch => {
+                    let until = partition.pause_after(index, pause);
+                    partition.out_of_order(index, doubt, &why, until, out);
+                }
+                Reaction::Split | Reaction::Records | Reaction::Fail | Reaction::Fatal => {
+                    partition.refuse(index, doubt, &why, out);
                 }
             }
-            Reaction::NextEpoch => {
-                let until = partition.pause_after(index, pause);
-                partition.out_of_order(index, doubt, &why, until, settled)
-            }
-            Reaction::Split | Reaction::Records | Reaction::Fail | Reaction::Fatal => {
-                partition.refuse(index, doubt, &why, settled)
-            }
-        };
-        self.send_queue.free(freed);
-        self.settle();
-        self.reschedule(topic, number, now);
-        if self.topics[topic.get()].partition(number).is_some_and(|it| it.keeps_failing().is_some()) {
-            self.tell_held_up(topic);
+            (gone || cuts, asks)
+        })?;
+        if asks {
+            self.cluster.want_metadata();
         }
         if verdict.action == Reaction::Fatal {
             self.fail_for_good((*why).clone(), FENCED, now);
@@ -267,18 +242,40 @@ impl ProducerEngine {
     ) {
         let retry = self.retry;
         for &(topic, partition) in sent {
-            let Some(state) = self.topics.get_mut(topic.get()).and_then(|it| it.partition(partition)) else {
-                continue;
-            };
-            let pause = random.zip(state.find(number.0, number.1)).map_or(Deadline::NEVER, |(random, index)| {
-                state.pause_after(index, |failures| Deadline::after(now, retry.pause(failures, random)))
+            self.with_partition((topic, partition), now, |partition, out| {
+                let pause =
+                    random.zip(partition.find(number.0, number.1)).map_or(Deadline::NEVER, |(random, index)| {
+                        partition.pause_after(index, |failures| Deadline::after(now, retry.pause(failures, random)))
+                    });
+                partition.lost(number, true, (why, pause), out);
             });
-            let freed = state.lost(number, true, (why, pause), &mut self.settled);
-            self.send_queue.free(freed);
-            self.settle();
-            self.reschedule(topic, partition, now);
         }
     }
+}
+
+/// The broker refuses records of the batch at `index`: these fail alone, unless they are all or none. `error` makes the
+/// error from the broker's words about a record.
+fn refuse_records(
+    partition: &mut Partition,
+    index: usize,
+    (result, doubt): (&PartitionResult, Doubt),
+    error: &impl Fn(Option<&str>) -> Arc<DeliveryErrorKind>,
+    out: &mut Departures,
+) {
+    let count = partition.batch(index).map_or(0, Batch::count);
+    let culprits = culprits_in_order(result, count);
+    if culprits.is_empty() || culprits.len() as u32 >= count {
+        return partition.refuse(index, doubt, &error(result.error_message.as_deref()), out);
+    }
+    let number = partition.number;
+    partition.replace(index, out, |batch, out| {
+        let (kept, refused) = batch.cut(usize::MAX, |at| culprits.iter().all(|(bad, _)| *bad != at));
+        for (batch, (_, text)) in refused.into_iter().zip(&culprits) {
+            let outcome = Err((error(*text), batch.persistence(false)));
+            out.push_back(partition::settled(number, batch, outcome));
+        }
+        kept
+    });
 }
 
 /// The records of a batch of `count` that the broker refuses, in their order and each once, with the broker's words

@@ -125,15 +125,11 @@ impl ProducerEngine {
     fn retry_all(&mut self, conn: ConnId, lost: Lost, now: Instant) {
         for (request, started) in lost.requests {
             for (topic, number) in request.partitions {
-                let Some(partition) = self.topics.get_mut(topic.get()).and_then(|it| it.partition(number)) else {
-                    continue;
-                };
-                // The link has its own pause before it is used again.
-                let why = (&lost.error, Deadline::NEVER);
-                let freed = partition.lost((conn, request.correlation), started, why, &mut self.settled);
-                self.send_queue.free(freed);
-                self.settle();
-                self.reschedule(topic, number, now);
+                self.with_partition((topic, number), now, |partition, out| {
+                    // The link has its own pause before it is used again.
+                    let why = (&lost.error, Deadline::NEVER);
+                    partition.lost((conn, request.correlation), started, why, out);
+                });
             }
         }
     }
@@ -147,10 +143,10 @@ impl ProducerEngine {
         let leads = |partition: &Partition| peer.is_node_of(|node| node.0 == partition.leader);
         for topic in TopicIndex::below(self.topics.len()) {
             for number in 0..self.topics[topic.get()].partitions.len() {
-                let partition = &mut self.topics[topic.get()].partitions[number];
-                if leads(partition) {
-                    partition.lead_by(-1, partition.leader_epoch);
-                    self.reschedule(topic, number as i32, now);
+                if leads(&self.topics[topic.get()].partitions[number]) {
+                    self.with_partition((topic, number as i32), now, |partition, _| {
+                        partition.lead_by(-1, partition.leader_epoch);
+                    });
                 }
             }
         }

@@ -167,8 +167,11 @@ impl ProducerEngine {
     fn fail_group(&mut self, topic: TopicIndex, partition: Option<i32>, batch: Batch, why: &Arc<DeliveryErrorKind>) {
         let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
         let number = (topic, partition.unwrap_or(-1));
-        self.settled.push(Settled { number, parts: batch.into_parts(), outcome, queued });
+        self.departures.settled.push_back(Settled { number, parts: batch.into_parts(), outcome, queued });
         self.settle();
+        if self.topics.get(topic.get()).is_some_and(|state| state.held_up.is_some()) {
+            self.tell_held_up(topic);
+        }
     }
 
     /// Puts one message into a batch, the list of those that wait for metadata, or the fates. In a `lane` a key has

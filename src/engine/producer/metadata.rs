@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
-use super::partition::{Partition, PartitionRules};
+use super::partition::{Departures, Partition, PartitionRules};
 use super::verdict::TopicVerdict;
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
@@ -256,16 +256,16 @@ impl ProducerEngine {
             self.identity.leave_epoch();
         }
         let why = Arc::new(DeliveryErrorKind::TopicRecreated { topic: name.clone() });
-        for number in 0..before {
-            let partition = &mut self.topics[index.get()].partitions[number];
-            partition.recreated(&why);
-            partition.lead_by(-1, -1);
-            if number >= count {
-                let (partition, count) = (number as i32, count as i32);
-                let gone = DeliveryErrorKind::UnknownPartition { topic: name.clone(), partition, count };
-                self.close_partition(index, number, &Arc::new(gone), &why);
-            }
-            self.reschedule(index, number as i32, now);
+        for number in 0..before as i32 {
+            self.with_partition((index, number), now, |partition, out| {
+                partition.recreated(&why);
+                partition.lead_by(-1, -1);
+                if number >= count as i32 {
+                    let (topic, count) = (name.clone(), count as i32);
+                    let gone = DeliveryErrorKind::UnknownPartition { topic, partition: number, count };
+                    close(partition, &Arc::new(gone), &why, out);
+                }
+            });
         }
         self.topics[index.get()].partitions.truncate(count);
     }
@@ -282,46 +282,22 @@ impl ProducerEngine {
         topic.former_ids.extend(topic.id.take().filter(|old| Some(*old) != id));
     }
 
-    /// Fails the messages of a partition that is gone: with `anew` those that may be in the log, which is gone as well.
-    fn close_partition(
-        &mut self,
-        index: TopicIndex,
-        number: usize,
-        gone: &Arc<DeliveryErrorKind>,
-        anew: &Arc<DeliveryErrorKind>,
-    ) {
-        let before = self.settled.len();
-        let freed = self.topics[index.get()].partitions[number].fail_all(gone, &mut self.settled);
-        for settled in self.settled.iter_mut().skip(before) {
-            settled.number.1 = -1;
-            if let Err((why, Persistence::Possibly)) = &mut settled.outcome {
-                *why = Arc::clone(anew);
-            }
-        }
-        self.send_queue.free(freed);
-        self.settle();
-    }
-
     /// Another cluster is where the one before was, with other topics under the same names, and with producer ids of
     /// its own: the one that this producer has may be given to another.
     pub(super) fn meet_cluster(&mut self, now: Instant) {
         self.identity.forget();
         for index in TopicIndex::below(self.topics.len()) {
             self.topics[index.get()].replaced = true;
-            for number in 0..self.topics[index.get()].partitions.len() {
-                self.topics[index.get()].partitions[number].lead_by(-1, -1);
-                self.reschedule(index, number as i32, now);
+            for number in 0..self.topics[index.get()].partitions.len() as i32 {
+                self.with_partition((index, number), now, |partition, _| partition.lead_by(-1, -1));
             }
         }
     }
 
     /// The topic is gone: fails the messages of its partitions, and forgets the partitions.
     fn fail_topic(&mut self, index: TopicIndex, why: &Arc<DeliveryErrorKind>, now: Instant) {
-        for number in 0..self.topics[index.get()].partitions.len() {
-            let freed = self.topics[index.get()].partitions[number].fail_all(why, &mut self.settled);
-            self.send_queue.free(freed);
-            self.settle();
-            self.reschedule(index, number as i32, now);
+        for number in 0..self.topics[index.get()].partitions.len() as i32 {
+            self.with_partition((index, number), now, |partition, out| partition.fail_all(why, out));
         }
         let topic = &mut self.topics[index.get()];
         topic.partitions.clear();
@@ -336,6 +312,22 @@ impl ProducerEngine {
     fn tell_count(&mut self, index: TopicIndex) {
         self.counts.retain(|(topic, _)| *topic != index);
         self.counts.push((index, self.topics[index.get()].partitions.len() as u32));
+    }
+}
+
+/// Fails the messages of a partition that is gone: with `anew` those that may be in the log, which is gone as well.
+fn close(
+    partition: &mut Partition,
+    gone: &Arc<DeliveryErrorKind>,
+    anew: &Arc<DeliveryErrorKind>,
+    out: &mut Departures,
+) {
+    partition.fail_all(gone, out);
+    for settled in &mut out.settled {
+        settled.number.1 = -1;
+        if let Err((why, Persistence::Possibly)) = &mut settled.outcome {
+            *why = Arc::clone(anew);
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub use self::send_queue::Amount;
 use self::alarms::Alarms;
 use self::buffers::Buffers;
 use self::identity::Identity;
-use self::partition::{PartitionRules, Settled};
+use self::partition::{Departures, Partition, PartitionRules, Settled};
 use self::send_queue::SendQueue;
 use self::topic::TopicState;
 use self::waiting::Waiting;
@@ -74,7 +74,8 @@ pub struct ProducerEngine {
     send_queue: SendQueue,
     alarms: Alarms,
     fates: VecDeque<BatchFate>,
-    settled: Vec<Settled>,
+    /// What has left a partition, until [`settle`](Self::settle) has done what follows.
+    departures: Departures,
     /// Topics that got another number of partitions, with that number.
     counts: Vec<(TopicIndex, u32)>,
     /// Topics to which no message can be sent any more, with the reason, and topics to which messages can be sent
@@ -145,7 +146,7 @@ impl ProducerEngine {
             by_id: HashMap::new(),
             alarms: Alarms::default(),
             fates: VecDeque::new(),
-            settled: Vec::new(),
+            departures: Departures::default(),
             counts: Vec::new(),
             held_up: Vec::new(),
             released: Released::default(),
@@ -277,7 +278,7 @@ impl ProducerEngine {
 
     /// The same with any error.
     fn take_back(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
-        self.for_each_partition(now, |partition, settled| partition.purge(why, settled));
+        self.for_each_partition(now, |partition, out| partition.purge(why, out));
         for topic in TopicIndex::below(self.topics.len()) {
             self.fail_parked(topic, why);
         }
@@ -285,10 +286,7 @@ impl ProducerEngine {
 
     /// Counts `delivery_timeout` and attempts anew from `now` for every message that is left.
     pub fn extend(&mut self, now: Instant) {
-        self.for_each_partition(now, |partition, _| {
-            partition.extend(now);
-            Amount::default()
-        });
+        self.for_each_partition(now, |partition, _| partition.extend(now));
         for topic in &mut self.topics {
             topic.extend(now);
         }
@@ -298,7 +296,7 @@ impl ProducerEngine {
     #[must_use]
     pub fn is_exhausted(&self, retries: u32) -> bool {
         let partitions = || self.topics.iter().flat_map(|topic| &topic.partitions);
-        partitions().any(|it| it.is_exhausted(retries)) && !partitions().any(partition::Partition::is_in_flight)
+        partitions().any(|it| it.is_exhausted(retries)) && !partitions().any(Partition::is_in_flight)
     }
 
     /// Gives every unfinished message the fate [`DeliveryErrorKind::ShutDown`], and closes the connections.
@@ -306,16 +304,15 @@ impl ProducerEngine {
         self.cluster.close_all();
         for topic in TopicIndex::below(self.topics.len()) {
             for number in 0..self.topics[topic.get()].partitions.len() as i32 {
-                let (own, way) = self.causes_of(topic, number);
-                let Some(partition) = self.topics[topic.get()].partition(number).filter(|it| !it.is_idle()) else {
+                if self.topics[topic.get()].partitions[number as usize].is_idle() {
                     continue;
-                };
-                partition.unsend();
-                let last = own.or_else(|| partition.last_error().cloned()).or(way);
-                let freed = partition.fail_all(&Arc::new(DeliveryErrorKind::ShutDown { last }), &mut self.settled);
-                self.send_queue.free(freed);
-                self.settle();
-                self.reschedule(topic, number, now);
+                }
+                let (own, way) = self.causes_of(topic, number);
+                self.with_partition((topic, number), now, |partition, out| {
+                    partition.unsend();
+                    let last = own.or_else(|| partition.last_error().cloned()).or(way);
+                    partition.fail_all(&Arc::new(DeliveryErrorKind::ShutDown { last }), out);
+                });
             }
             let (own, way) = self.causes_of(topic, -1);
             self.fail_parked(topic, &Arc::new(DeliveryErrorKind::ShutDown { last: own.or(way) }));
@@ -324,7 +321,7 @@ impl ProducerEngine {
 
     /// Fails every message, whatever its state.
     fn fail_everything(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
-        self.for_each_partition(now, |partition, settled| partition.fail_all(why, settled));
+        self.for_each_partition(now, |partition, out| partition.fail_all(why, out));
         for topic in TopicIndex::below(self.topics.len()) {
             self.fail_parked(topic, why);
         }
@@ -339,32 +336,36 @@ impl ProducerEngine {
         self.fail_everything(&why, now);
     }
 
-    fn for_each_partition(
-        &mut self,
-        now: Instant,
-        mut act: impl FnMut(&mut partition::Partition, &mut Vec<Settled>) -> Amount,
-    ) {
+    /// Acts on every partition that has messages.
+    fn for_each_partition(&mut self, now: Instant, mut act: impl FnMut(&mut Partition, &mut Departures)) {
         for topic in TopicIndex::below(self.topics.len()) {
             for number in 0..self.topics[topic.get()].partitions.len() {
-                let partition = &mut self.topics[topic.get()].partitions[number];
-                if partition.is_idle() {
-                    continue;
+                if !self.topics[topic.get()].partitions[number].is_idle() {
+                    self.with_partition((topic, number as i32), now, &mut act);
                 }
-                let freed = act(partition, &mut self.settled);
-                self.send_queue.free(freed);
-                self.settle();
-                self.reschedule(topic, number as i32, now);
             }
         }
     }
 
-    /// Turns the settled messages into fates.
+    /// Acts on a partition, and does all that follows from that. `None` if there is no such partition.
+    fn with_partition<R>(
+        &mut self,
+        (topic, number): (TopicIndex, i32),
+        now: Instant,
+        act: impl FnOnce(&mut Partition, &mut Departures) -> R,
+    ) -> Option<R> {
+        let partition = self.topics.get_mut(topic.get())?.partition(number)?;
+        let result = act(partition, &mut self.departures);
+        self.reschedule(topic, number, now);
+        Some(result)
+    }
+
+    /// Frees the places of what has left a partition, and turns the settled messages into fates.
     fn settle(&mut self) {
+        self.send_queue.free(std::mem::take(&mut self.departures.freed));
         // They are of one partition.
-        let (mut delivered, mut held_up) = (None, None);
-        for settled in self.settled.drain(..) {
-            let topic = settled.number.0;
-            held_up = self.topics.get(topic.get()).and_then(|state| state.held_up.as_ref()).map(|_| topic);
+        let mut delivered = None;
+        while let Some(settled) = self.departures.settled.pop_front() {
             let count = settled.parts.0.count() as usize;
             self.unfinished -= count;
             self.released.messages += settled.queued.messages;
@@ -381,9 +382,6 @@ impl ProducerEngine {
         if let Some((topic, number)) = delivered {
             self.end_causes_of(topic, number);
         }
-        if let Some(topic) = held_up {
-            self.tell_held_up(topic);
-        }
     }
 
     /// Looks at a partition whose alarm went off.
@@ -391,32 +389,27 @@ impl ProducerEngine {
         let after = self.config.delivery_timeout;
         // Only the errors in its own way: others may be delivered all the time, or fail for other reasons.
         let (own, way) = self.causes_of(topic, number);
-        let Some(partition) = self.topics.get_mut(topic.get()).and_then(|topic| topic.partition(number)) else {
-            return;
-        };
-        partition.alarm = None;
-        partition.end_pause(now);
         let why = |error: Option<&Arc<DeliveryErrorKind>>| {
             Arc::new(DeliveryErrorKind::Timeout { after, last: own.as_ref().or(error).or(way.as_ref()).cloned() })
         };
-        let freed = partition.expire(now, why, &mut self.settled);
-        self.send_queue.free(freed);
-        self.settle();
-        self.reschedule(topic, number, now);
+        self.with_partition((topic, number), now, |partition, out| {
+            partition.alarm = None;
+            partition.end_pause(now);
+            partition.expire(now, why, out);
+        });
     }
 
     /// Brings all that depends on a partition up to date, after anything about it has changed: its epoch, its place in
-    /// the list of partitions that have something to send, and its alarm.
+    /// the list of partitions that have something to send, its alarm, the fates of what has left it, and what callers
+    /// know of its topic.
     fn reschedule(&mut self, topic: TopicIndex, number: i32, now: Instant) {
         let Some(partition) = self.topics.get_mut(topic.get()).and_then(|topic| topic.partition(number)) else {
             return;
         };
-        let mut freed = Amount::default();
-        if partition.needs_epoch(&mut freed) {
+        if partition.needs_epoch(&mut self.departures) {
             let epoch = self.identity.after(partition.epoch());
-            freed.add(partition.adopt(epoch, &mut self.settled));
+            partition.adopt(epoch, &mut self.departures);
         }
-        self.send_queue.free(freed);
         let sends = partition.pick(now).is_some();
         if sends && partition.leader < 0 {
             self.cluster.want_metadata();
@@ -426,7 +419,11 @@ impl ProducerEngine {
         if let Some(moment) = partition.next_alarm().moment() {
             self.alarms.set(&mut partition.alarm, (moment, topic, number));
         }
+        let (fails, left) = (partition.keeps_failing().is_some(), !self.departures.is_empty());
         self.settle();
+        if fails || (left && self.topics[topic.get()].held_up.is_some()) {
+            self.tell_held_up(topic);
+        }
     }
 }
 

@@ -30,7 +30,7 @@ impl ProducerEngine {
         let mut salvage =
             Salvage { fates: self.fates.drain(..).collect(), chunks: Vec::new(), released: self.released };
         // The panic came between a fate and its way out.
-        for settled in self.settled.drain(..) {
+        for settled in self.departures.settled.drain(..) {
             salvage.released.messages += settled.queued.messages;
             salvage.released.bytes += settled.queued.bytes;
             salvage.fates.push(fate_of(&self.topics, settled));
@@ -89,7 +89,7 @@ mod tests {
         let mut batch = batch::Batch::new(Vec::new(), 0, crate::engine::test_clock(), Deadline::NEVER);
         assert!(batch.append(&entry, None, tail.len(), usize::MAX));
         let why = Arc::new(DeliveryErrorKind::Purged);
-        engine.settled.push(partition::settled((TopicIndex(0), 3), batch, Err((why, Persistence::No))));
+        engine.departures.settled.push_back(partition::settled((TopicIndex(0), 3), batch, Err((why, Persistence::No))));
         let salvage = engine.salvage("a test");
         assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len(), charged: 0 });
         let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");

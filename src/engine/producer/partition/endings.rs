@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Amount, Batch, BatchState, Doubt, Gap, Partition, Settled, freed, settled};
+use super::{Batch, BatchState, Departures, Doubt, Gap, Partition, freed, settled};
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 
@@ -42,16 +42,15 @@ impl Partition {
         &mut self,
         now: Instant,
         why: impl Fn(Option<&Arc<DeliveryErrorKind>>) -> Arc<DeliveryErrorKind>,
-        out: &mut Vec<Settled>,
-    ) -> Amount {
-        let mut freed_here = Amount::default();
+        out: &mut Departures,
+    ) {
         let mut index = 0;
         while index < self.flight.len() {
             let batch = &self.flight[index];
             let before = self.flight.len();
             if !batch.ghost && batch.deadline.passed(now) {
                 let why = why(batch.last_error.as_ref());
-                freed_here.add(self.give_up(index, &why, out));
+                self.give_up(index, &why, out);
             }
             if self.flight.len() == before {
                 index += 1;
@@ -61,10 +60,9 @@ impl Partition {
             if let Some(batch) = self.unsent.pop_front() {
                 let why = why(batch.last_error.as_ref());
                 let persistence = batch.persistence(false);
-                out.push(settled(self.number, *batch, Err((why, persistence))));
+                out.settled.push_back(settled(self.number, *batch, Err((why, persistence))));
             }
         }
-        freed_here
     }
 
     /// A batch in the hands of a connection does not become too old before `until`, if it was not put off before: only
@@ -78,12 +76,11 @@ impl Partition {
     }
 
     /// Fails the messages that were never written to a socket, and are not in the hands of a connection.
-    pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
-        let mut freed_here = Amount::default();
+    pub fn purge(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Departures) {
         for index in (0..self.flight.len()).rev() {
             let batch = &self.flight[index];
             if !batch.written && !batch.is_in_flight() && !batch.ghost {
-                freed_here.add(self.give_up(index, why, out));
+                self.give_up(index, why, out);
             }
         }
         for batch in std::mem::take(&mut self.unsent) {
@@ -91,32 +88,29 @@ impl Partition {
             if batch.written {
                 self.unsent.push_back(batch);
             } else {
-                out.push(settled(self.number, *batch, Err((Arc::clone(why), Persistence::No))));
+                out.settled.push_back(settled(self.number, *batch, Err((Arc::clone(why), Persistence::No))));
             }
         }
-        freed_here
     }
 
     /// Fails everything, and forgets the batches in flight.
-    pub fn fail_all(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
-        let mut freed_here = Amount::default();
+    pub fn fail_all(&mut self, why: &Arc<DeliveryErrorKind>, out: &mut Departures) {
         let unknown_gap = self.gap == Gap::Unknown;
         for batch in std::mem::take(&mut self.flight) {
-            freed_here.add(freed(&batch));
+            out.freed.add(freed(&batch));
             if batch.ghost {
                 continue;
             }
             let unproven = batch.doubt != Doubt::None && (!batch.restamp || unknown_gap);
             // A batch that no socket took yet may still leave.
             let persistence = batch.persistence(unproven || batch.is_in_flight());
-            out.push(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
+            out.settled.push_back(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
         }
         for batch in std::mem::take(&mut self.unsent) {
             let persistence = batch.persistence(false);
-            out.push(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
+            out.settled.push_back(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
         }
         (self.epoch, self.next_sequence, self.proven, self.gap, self.anew) = (None, 0, false, Gap::None, None);
-        freed_here
     }
 
     /// The connections are closed: a batch that waits for an answer, and of which no socket took a byte, never leaves.

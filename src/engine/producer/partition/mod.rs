@@ -104,6 +104,24 @@ pub struct Settled {
     pub queued: Queued,
 }
 
+/// What has left a partition: messages with their ends, and the amount that batches held in the buffer. The methods of
+/// a partition note it here, and `ProducerEngine::with_partition` does what follows.
+#[derive(Debug, Default)]
+pub struct Departures {
+    /// The messages whose fate is settled.
+    pub settled: VecDeque<Settled>,
+    /// The amount that no batch holds any more.
+    pub freed: Amount,
+}
+
+impl Departures {
+    /// `true` if nothing has left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.settled.is_empty() && self.freed == Amount::default()
+    }
+}
+
 /// The batch that goes out next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
@@ -251,8 +269,8 @@ impl Partition {
     }
 
     /// The batch in flight at `index` was appended.
-    pub fn delivered(&mut self, index: usize, ack: Ack, out: &mut Vec<Settled>) -> Amount {
-        let Some(batch) = self.flight.remove(index) else { return Amount::default() };
+    pub fn delivered(&mut self, index: usize, ack: Ack, out: &mut Departures) {
+        let Some(batch) = self.flight.remove(index) else { return };
         // A topic that is made anew and is called by its name takes any first sequence: the batches that were let past
         // cannot follow.
         for past in self.flight.iter_mut().take(index).filter(|past| past.doubt == Doubt::Deleted) {
@@ -261,11 +279,10 @@ impl Partition {
         self.proven = true;
         self.failures = 0;
         self.retry_at = Deadline::NEVER;
-        let freed = freed(&batch);
+        out.freed.add(freed(&batch));
         if !batch.ghost {
-            out.push(settled(self.number, *batch, Ok(ack)));
+            out.settled.push_back(settled(self.number, *batch, Ok(ack)));
         }
-        freed
     }
 
     /// The attempt of the batch at `index` failed, and it may be sent again, not before `retry_at`.
@@ -275,9 +292,9 @@ impl Partition {
         doubt: Doubt,
         why: Arc<DeliveryErrorKind>,
         retry_at: Deadline,
-        out: &mut Vec<Settled>,
-    ) -> Amount {
-        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+        out: &mut Departures,
+    ) {
+        let Some(batch) = self.flight.get_mut(index) else { return };
         batch.state = BatchState::Waiting;
         batch.doubt = batch.doubt.max(doubt);
         batch.last_error = Some(Arc::clone(&why));
@@ -286,9 +303,8 @@ impl Partition {
         self.proven = false;
         self.retry_at = retry_at;
         if exhausted {
-            return self.give_up(index, &Arc::new(DeliveryErrorKind::RetriesExhausted { attempts, last: why }), out);
+            self.give_up(index, &Arc::new(DeliveryErrorKind::RetriesExhausted { attempts, last: why }), out);
         }
-        Amount::default()
     }
 
     /// A broker answered the batch at `index` with a code that nobody knows: as [`retry`](Self::retry) the first
@@ -298,9 +314,9 @@ impl Partition {
         index: usize,
         why: Arc<DeliveryErrorKind>,
         retry_at: Deadline,
-        out: &mut Vec<Settled>,
-    ) -> Amount {
-        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+        out: &mut Departures,
+    ) {
+        let Some(batch) = self.flight.get_mut(index) else { return };
         if !std::mem::replace(&mut batch.had_unknown_code, true) {
             return self.retry(index, Doubt::Any, why, retry_at, out);
         }
@@ -308,7 +324,7 @@ impl Partition {
         batch.doubt = Doubt::Any;
         self.proven = false;
         self.retry_at = retry_at;
-        self.give_up(index, &why, out)
+        self.give_up(index, &why, out);
     }
 
     /// The moment at which the batch at `index`, whose attempt has just failed, may go again: after the `pause` of the
@@ -341,46 +357,38 @@ impl Partition {
         (conn, correlation): (ConnId, CorrelationId),
         started: bool,
         (why, retry_at): (&Arc<DeliveryErrorKind>, Deadline),
-        out: &mut Vec<Settled>,
-    ) -> Amount {
-        match self.find(conn, correlation) {
-            Some(index) => {
-                let doubt = if started { Doubt::Any } else { Doubt::None };
-                self.retry(index, doubt, Arc::clone(why), retry_at, out)
-            }
-            None => Amount::default(),
+        out: &mut Departures,
+    ) {
+        if let Some(index) = self.find(conn, correlation) {
+            let doubt = if started { Doubt::Any } else { Doubt::None };
+            self.retry(index, doubt, Arc::clone(why), retry_at, out);
         }
     }
 
     /// Fails the batch at `index`; if it is unknown whether it was appended, it stays as a ghost.
-    pub fn give_up(&mut self, index: usize, why: &Arc<DeliveryErrorKind>, out: &mut Vec<Settled>) -> Amount {
+    pub fn give_up(&mut self, index: usize, why: &Arc<DeliveryErrorKind>, out: &mut Departures) {
         let unknown_gap = self.gap == Gap::Unknown;
-        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+        let Some(batch) = self.flight.get_mut(index) else { return };
         let in_flight = batch.is_in_flight();
         let unknown = in_flight || (batch.doubt != Doubt::None && (!batch.restamp || unknown_gap));
         let persistence = batch.persistence(unknown);
         if !batch.ghost {
             let parts = batch.report();
             let queued = std::mem::take(&mut batch.queued);
-            out.push(Settled { number: self.number, parts, outcome: Err((Arc::clone(why), persistence)), queued });
+            let outcome = Err((Arc::clone(why), persistence));
+            out.settled.push_back(Settled { number: self.number, parts, outcome, queued });
             batch.ghost = true;
         }
         if in_flight || (unknown && self.rules.idempotent && !batch.restamp) {
-            return Amount::default();
+            return;
         }
         let gap = if unknown { Gap::Unknown } else { Gap::Clean };
-        self.leave(index, gap)
+        self.leave(index, gap, out);
     }
 
     /// The broker refused the batch at `index` for good. `doubt` speaks of this attempt.
-    pub fn refuse(
-        &mut self,
-        index: usize,
-        doubt: Doubt,
-        why: &Arc<DeliveryErrorKind>,
-        out: &mut Vec<Settled>,
-    ) -> Amount {
-        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+    pub fn refuse(&mut self, index: usize, doubt: Doubt, why: &Arc<DeliveryErrorKind>, out: &mut Departures) {
+        let Some(batch) = self.flight.get_mut(index) else { return };
         batch.state = BatchState::Waiting;
         batch.doubt = batch.doubt.max(doubt);
         let unproven = batch.doubt != Doubt::None;
@@ -388,9 +396,10 @@ impl Partition {
             let parts = batch.report();
             let persistence = batch.persistence(unproven);
             let queued = std::mem::take(&mut batch.queued);
-            out.push(Settled { number: self.number, parts, outcome: Err((Arc::clone(why), persistence)), queued });
+            let outcome = Err((Arc::clone(why), persistence));
+            out.settled.push_back(Settled { number: self.number, parts, outcome, queued });
         }
-        self.leave(index, if unproven { Gap::Unknown } else { Gap::Clean })
+        self.leave(index, if unproven { Gap::Unknown } else { Gap::Clean }, out);
     }
 
     /// The broker did not follow the sequence of the batch at `index`.
@@ -405,21 +414,21 @@ impl Partition {
         doubt: Doubt,
         why: &Arc<DeliveryErrorKind>,
         retry_at: Deadline,
-        out: &mut Vec<Settled>,
-    ) -> Amount {
+        out: &mut Departures,
+    ) {
         if !self.rules.idempotent {
             // It has no sequence that could be wrong.
             return self.retry(index, doubt, Arc::clone(why), retry_at, out);
         }
         let first = self.flight.iter().take(index).all(|batch| batch.is_in_flight());
-        let Some(batch) = self.flight.get_mut(index) else { return Amount::default() };
+        let Some(batch) = self.flight.get_mut(index) else { return };
         batch.state = BatchState::Waiting;
         batch.last_error = Some(Arc::clone(why));
         batch.doubt = batch.doubt.max(doubt);
         let attempts = batch.attempts;
         self.proven = false;
         if batch.restamp || !first {
-            return Amount::default();
+            return;
         }
         self.retry_at = retry_at;
         if batch.doubt != Doubt::None || batch.ghost {
@@ -430,15 +439,19 @@ impl Partition {
             return self.refuse(index, doubt, &why, out);
         }
         self.open_gap(index, Gap::Clean);
-        Amount::default()
     }
 
     /// Puts others in the place of the refused batch at `index`; they go out under the next epoch. The refused one
     /// must be proven not to be appended.
-    pub fn replace(&mut self, index: usize, make: impl FnOnce(Batch) -> Vec<Batch>) -> Amount {
-        let Some(batch) = self.flight.remove(index) else { return Amount::default() };
-        let freed = freed(&batch);
-        let pieces = make(*batch);
+    pub fn replace(
+        &mut self,
+        index: usize,
+        out: &mut Departures,
+        make: impl FnOnce(Batch, &mut VecDeque<Settled>) -> Vec<Batch>,
+    ) {
+        let Some(batch) = self.flight.remove(index) else { return };
+        out.freed.add(freed(&batch));
+        let pieces = make(*batch, &mut out.settled);
         if self.rules.idempotent {
             for (offset, mut piece) in pieces.into_iter().enumerate() {
                 piece.restamp = true;
@@ -450,7 +463,6 @@ impl Partition {
                 self.unsent.push_front(Box::new(piece));
             }
         }
-        freed
     }
 
     /// The reason why no message can be sent to it: it has no leader, or its batches are refused again and again.
@@ -474,12 +486,12 @@ impl Partition {
     /// `true` if nothing stands in the way of the next epoch, which the partition needs.
     ///
     /// Ghosts that nothing later needs are dropped here; so are those of a producer without sequences.
-    pub fn needs_epoch(&mut self, freed_here: &mut Amount) -> bool {
+    pub fn needs_epoch(&mut self, out: &mut Departures) -> bool {
         if !self.rules.idempotent {
             self.flight.retain(|batch| {
                 let gone = batch.ghost && !batch.is_in_flight();
                 if gone {
-                    freed_here.add(freed(batch));
+                    out.freed.add(freed(batch));
                 }
                 !gone
             });
@@ -493,7 +505,7 @@ impl Partition {
         while old > 0 && self.flight[old - 1].ghost {
             old -= 1;
             if let Some(ghost) = self.flight.remove(old) {
-                freed_here.add(freed(&ghost));
+                out.freed.add(freed(&ghost));
             }
             if self.gap == Gap::None {
                 self.gap = Gap::Unknown;
@@ -510,14 +522,13 @@ impl Partition {
 
     /// Goes on in another epoch (`None`: the one that comes): sequences begin at 0, and the batches that waited for it
     /// are unsent again, in order.
-    pub fn adopt(&mut self, epoch: Option<Epoch>, out: &mut Vec<Settled>) -> Amount {
+    pub fn adopt(&mut self, epoch: Option<Epoch>, out: &mut Departures) {
         let unknown = self.gap == Gap::Unknown;
         let anew = self.anew.take();
         // A batch that is at most in the log of a topic that is gone goes to the new one.
         let harmless = if anew.is_some() { Doubt::Deleted } else { Doubt::None };
-        let mut freed_here = Amount::default();
         while let Some(mut batch) = self.flight.pop_back() {
-            freed_here.add(freed(&batch));
+            out.freed.add(freed(&batch));
             if batch.ghost {
                 continue;
             }
@@ -525,7 +536,7 @@ impl Partition {
                 let why = anew.clone().or_else(|| batch.last_error.clone()).unwrap_or_else(|| {
                     Arc::new(DeliveryErrorKind::Internal("a batch of unknown fate has no error".to_owned()))
                 });
-                out.push(settled(self.number, *batch, Err((why, Persistence::Possibly))));
+                out.settled.push_back(settled(self.number, *batch, Err((why, Persistence::Possibly))));
                 continue;
             }
             batch.in_deleted |= unknown && batch.doubt == Doubt::Deleted;
@@ -536,7 +547,6 @@ impl Partition {
         self.next_sequence = 0;
         self.proven = false;
         self.gap = Gap::None;
-        freed_here
     }
 
     /// Another broker leads, or the same one anew: the order has to be proven again, and nothing waits for a pause.
@@ -587,13 +597,12 @@ impl Partition {
     }
 
     /// Removes the batch at `index`, which nobody needs any more, and minds the gap.
-    fn leave(&mut self, index: usize, gap: Gap) -> Amount {
-        let Some(batch) = self.flight.remove(index) else { return Amount::default() };
-        let freed = freed(&batch);
+    fn leave(&mut self, index: usize, gap: Gap, out: &mut Departures) {
+        let Some(batch) = self.flight.remove(index) else { return };
+        out.freed.add(freed(&batch));
         if self.rules.idempotent && !batch.restamp {
             self.open_gap(index, gap);
         }
-        freed
     }
 
     /// Everything from `index` on goes out under the next epoch.

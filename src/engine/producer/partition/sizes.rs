@@ -1,17 +1,17 @@
 //! Makes the batches of a partition smaller, after its broker refused one as too large. `size` learns the largest size
 //! for the whole topic.
 
-use super::{Amount, Partition};
+use super::{Departures, Partition};
 
 impl Partition {
     /// The broker found the batch at `index` too large: puts smaller ones in its place.
-    pub fn split(&mut self, index: usize) -> Amount {
+    pub fn split(&mut self, index: usize, out: &mut Departures) {
         let most = self.rules.max_batch_bytes;
-        self.replace(index, |batch| {
+        self.replace(index, out, |batch, _| {
             // The pieces are smaller than the refused batch, whatever size batches may have by now.
             let most = most.min(batch.len() - 1);
             batch.cut(most, |_| true).0
-        })
+        });
     }
 
     /// Bytes that a batch may have from now on.

@@ -15,7 +15,7 @@ struct Bench {
     now: Instant,
     next: u64,
     correlation: i32,
-    settled: Vec<Settled>,
+    out: Departures,
 }
 
 impl Bench {
@@ -33,7 +33,13 @@ impl Bench {
         };
         change(&mut rules);
         let now = crate::engine::test_clock();
-        Self { partition: Partition::new(rules, (TopicIndex(0), 0)), now, next: 0, correlation: 0, settled: Vec::new() }
+        Self {
+            partition: Partition::new(rules, (TopicIndex(0), 0)),
+            now,
+            next: 0,
+            correlation: 0,
+            out: Departures::default(),
+        }
     }
 
     fn append(&mut self, count: u64) {
@@ -82,34 +88,34 @@ impl Bench {
 
     fn ack(&mut self, request: CorrelationId) {
         let ack = Ack { base_offset: Some(0), log_append_time: None };
-        self.partition.delivered(self.at(request), ack, &mut self.settled);
+        self.partition.delivered(self.at(request), ack, &mut self.out);
         self.reschedule();
     }
 
     fn retriable(&mut self, request: CorrelationId, doubt: Doubt) {
         let index = self.at(request);
-        self.partition.retry(index, doubt, why(), Deadline::NEVER, &mut self.settled);
+        self.partition.retry(index, doubt, why(), Deadline::NEVER, &mut self.out);
         self.reschedule();
     }
 
     fn out_of_order(&mut self, request: CorrelationId) {
-        self.partition.out_of_order(self.at(request), Doubt::None, &why(), Deadline::NEVER, &mut self.settled);
+        self.partition.out_of_order(self.at(request), Doubt::None, &why(), Deadline::NEVER, &mut self.out);
         self.reschedule();
     }
 
     fn lose(&mut self, request: CorrelationId) {
-        self.partition.lost((CONN, request), true, (&why(), Deadline::NEVER), &mut self.settled);
+        self.partition.lost((CONN, request), true, (&why(), Deadline::NEVER), &mut self.out);
         self.reschedule();
     }
 
     fn refuse(&mut self, request: CorrelationId) {
-        self.partition.refuse(self.at(request), Doubt::None, &why(), &mut self.settled);
+        self.partition.refuse(self.at(request), Doubt::None, &why(), &mut self.out);
         self.reschedule();
     }
 
     fn expire(&mut self) {
         self.now += Duration::from_secs(200);
-        self.partition.expire(self.now, |_| why(), &mut self.settled);
+        self.partition.expire(self.now, |_| why(), &mut self.out);
         self.reschedule();
     }
 
@@ -120,15 +126,15 @@ impl Bench {
     }
 
     fn reschedule(&mut self) {
-        if self.partition.needs_epoch(&mut Amount::default()) {
-            self.partition.adopt(Some(SECOND), &mut self.settled);
+        if self.partition.needs_epoch(&mut self.out) {
+            self.partition.adopt(Some(SECOND), &mut self.out);
         }
     }
 
     /// The fates so far, by message: `+` delivered, `-` not persisted, `?` possibly.
     fn fates(&self) -> String {
         let mut fates: Vec<(u64, char)> = Vec::new();
-        for settled in &self.settled {
+        for settled in &self.out.settled {
             let fate = match &settled.outcome {
                 Ok(_) => '+',
                 Err((_, Persistence::No)) => '-',
@@ -386,7 +392,7 @@ fn a_split_keeps_the_order_under_the_next_epoch() {
     let index = bench.at(first[0]);
     let len = bench.partition.batch(index).unwrap().len();
     bench.partition.limit_batches(two_of_four(len));
-    bench.partition.split(index);
+    bench.partition.split(index, &mut bench.out);
     bench.reschedule();
     let mut stamps = Vec::new();
     loop {
@@ -408,7 +414,7 @@ fn only_the_named_records_fail() {
     let first = bench.send();
     let index = bench.at(first[0]);
     let mut refused = Vec::new();
-    bench.partition.replace(index, |batch| {
+    bench.partition.replace(index, &mut bench.out, |batch, _| {
         let (kept, out) = batch.cut(usize::MAX, |at| at != 1 && at != 2);
         refused = out;
         kept
@@ -423,7 +429,7 @@ fn only_the_named_records_fail() {
 #[test]
 fn purge_takes_what_was_never_written() {
     let (mut bench, five) = five();
-    bench.partition.purge(&why(), &mut bench.settled);
+    bench.partition.purge(&why(), &mut bench.out);
     assert_eq!(bench.fates(), "0+ 6-");
     five.iter().for_each(|request| bench.ack(*request));
     assert_eq!(bench.fates(), "0+ 1+ 2+ 3+ 4+ 5+ 6-");
@@ -463,11 +469,11 @@ fn a_purge_leaves_what_was_written_under_the_epoch_before() {
     let sent = bench.send();
     let index = bench.partition.find(CONN, sent[0]).unwrap();
     let why = Arc::new(DeliveryErrorKind::Purged);
-    bench.partition.out_of_order(index, Doubt::None, &why, Deadline::NEVER, &mut bench.settled);
-    assert!(bench.partition.needs_epoch(&mut Amount::default()));
-    bench.partition.adopt(Some(SECOND), &mut bench.settled);
-    bench.partition.purge(&why, &mut bench.settled);
-    assert_eq!(bench.settled.len(), 1, "only the second was never written");
+    bench.partition.out_of_order(index, Doubt::None, &why, Deadline::NEVER, &mut bench.out);
+    assert!(bench.partition.needs_epoch(&mut bench.out));
+    bench.partition.adopt(Some(SECOND), &mut bench.out);
+    bench.partition.purge(&why, &mut bench.out);
+    assert_eq!(bench.out.settled.len(), 1, "only the second was never written");
     assert!(bench.partition.has_unsent());
 }
 
@@ -543,7 +549,7 @@ fn what_may_be_in_the_log_of_a_topic_that_is_gone_does_not_go_to_the_new_one() {
 #[test]
 fn what_may_be_in_an_old_log_is_said_to_be_until_it_is_delivered() {
     let fail_all = |bench: &mut Bench| {
-        bench.partition.fail_all(&why(), &mut bench.settled);
+        bench.partition.fail_all(&why(), &mut bench.out);
     };
     for end in [Bench::expire, fail_all] {
         let (mut bench, five) = five();
