@@ -3,7 +3,8 @@
 //!
 //! The channel is never full when a chunk is sent. A chunk that is full waits for a slot as the open one, and takes
 //! more messages meanwhile. Some slots are only for chunks that cannot wait: lanes, because later messages go to the
-//! open chunk, and a chunk that cannot take the next message however long it may become.
+//! open chunk, and a chunk that cannot take the next message however long it may become, because it would have more than
+//! 2 GiB.
 
 use std::mem;
 
@@ -13,7 +14,7 @@ use super::prepared::Prepared;
 use crate::fate::slot::Slot;
 use crate::ids::TopicIndex;
 use crate::partitioner::Partitioner;
-use crate::record::batch::BatchBuilder;
+use crate::record::batch::{BatchBuilder, Draft, Plan};
 use crate::sync::channel::{Receiver, Sender, bounded};
 
 /// The worker's end of the channel: sealed chunks, in their order.
@@ -62,6 +63,18 @@ pub(super) enum Way {
     Mixed,
 }
 
+impl Way {
+    /// The plan of a message in a chunk; none if the chunk cannot take it, however long it may become.
+    fn plan(self, records: &BatchBuilder, message: &Prepared<'_, '_>) -> Option<Plan> {
+        let Draft { create_time, tail_len, .. } = message.record;
+        match self {
+            Self::Lane { .. } | Self::Run => records.plan(create_time, tail_len),
+            // Routes have the times beside the records.
+            Self::Mixed => records.plan_any_time(create_time, tail_len),
+        }
+    }
+}
+
 impl Filling {
     /// Chunks for batches of this size, and for at most this number of messages and bytes at a time; and the worker's
     /// end of the channel.
@@ -98,7 +111,7 @@ impl Filling {
         let suit = suit && (begun || self.has_capacity());
         match suit.then(|| self.place(message.partitioned_by(), partitions)).flatten() {
             Some(partition) => Way::Lane { partition, partitions },
-            None if anywhere => Way::Run,
+            None if anywhere && self.open.records.takes_time(message.record.create_time) => Way::Run,
             None => Way::Mixed,
         }
     }
@@ -124,7 +137,7 @@ impl Filling {
             Way::Mixed => false,
         };
         let most = if is_batch { self.batch_bytes } else { CHUNK_BYTES };
-        let plan = chunk.records.plan(incoming.message.record.create_time, incoming.message.record.tail_len);
+        let plan = way.plan(&chunk.records, incoming.message);
         let fits = plan.is_some_and(|plan| plan.len <= most);
         (!fits).then_some(NoRoom { is_batch, cannot_wait: plan.is_none() || matches!(way, Way::Lane { .. }) })
     }
@@ -150,7 +163,7 @@ impl Filling {
         if chunk.is_empty() {
             chunk.first = ticket;
         }
-        let plan = chunk.records.plan(message.record.create_time, message.record.tail_len);
+        let plan = way.plan(&chunk.records, message);
         debug_assert!(plan.is_some(), "what is full was sealed before");
         if let Some(plan) = plan {
             let mut step = FIRST_BYTES;
@@ -201,7 +214,7 @@ impl Filling {
     }
 
     /// Seals the open chunk or the lanes, and sends them to the worker; all messages before have tickets below `upto`.
-    /// Returns `true` if there was a slot: only where chunk after chunk cannot wait, there may be none.
+    /// Returns `true` if there was a slot: only behind many chunks of 2 GiB there may be none.
     pub fn seal(&mut self, upto: u64) -> bool {
         if self.sealed.is_full() {
             return false;

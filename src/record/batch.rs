@@ -121,13 +121,24 @@ impl BatchBuilder {
     #[inline]
     #[must_use]
     pub fn plan(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
-        let delta = match self.count {
-            0 => 0,
-            _ => create_time.checked_sub(self.times.first())?,
-        };
+        if self.takes_time(create_time) { self.plan_any_time(create_time, tail_len) } else { None }
+    }
+
+    /// As [`plan`](Self::plan), for a batch that is not sent as it is: the time may be any.
+    #[inline]
+    #[must_use]
+    pub fn plan_any_time(&self, create_time: i64, tail_len: usize) -> Option<Plan> {
+        let delta = if self.is_empty() { 0 } else { create_time.wrapping_sub(self.times.first()) };
         let body = body_len(delta, self.count, tail_len);
         let len = self.len().checked_add(record_len(body))?;
         (len <= i32::MAX as usize && self.count < i32::MAX).then_some(Plan { create_time, delta, body, len })
+    }
+
+    /// `true` if 64 bits hold the distance of this time to that of the first record.
+    #[inline]
+    #[must_use]
+    pub fn takes_time(&self, create_time: i64) -> bool {
+        self.is_empty() || create_time.checked_sub(self.times.first()).is_some()
     }
 
     /// Appends the record that was planned for this batch as it is; its tail is made of these parts.

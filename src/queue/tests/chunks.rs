@@ -73,6 +73,41 @@ fn a_channel_without_a_slot_left_costs_no_place_and_no_order() {
     }
 }
 
+/// Times between which a batch has no distance.
+#[test]
+fn times_from_end_to_end_cost_no_chunk_for_each_message() {
+    const MESSAGES: usize = 5000;
+    for keys in [false, true] {
+        let mut queue = queue(MESSAGES, 1 << 26);
+        queue.place_by(&Partitioner::crc32());
+        let topic = Topic::new("orders").expect("a good name");
+        queue.topic(topic.name()).expect("a good name");
+        queue.tell_partitions(TopicIndex(0), 3);
+        let time = |ticket: usize| [i64::MIN, i64::MAX, 0][ticket % 3];
+        for ticket in 0..MESSAGES {
+            let message = Message::new(&topic, ticket.to_string());
+            let message = message.with_create_time(Timestamp::from_millis(time(ticket)));
+            let message = if keys { message.with_key("k") } else { message };
+            let offered = offer_message(&mut queue, &message, None, now);
+            assert!(offered.is_ok(), "{keys} {ticket} {offered:?}");
+        }
+        let mut out = VecDeque::new();
+        assert!(queue.take_due(&mut out));
+        assert!(keys || out.len() < 10, "{}", out.len());
+        let mut seen = 0..MESSAGES;
+        for chunk in &mut out {
+            let run = chunk.run().is_some();
+            for entry in chunk.entries() {
+                let ticket = seen.next().expect("not more than were accepted");
+                let value = tail::Tail::read(entry.tail).expect("a tail").value;
+                assert_eq!(value, Some(ticket.to_string().as_bytes()));
+                assert_eq!(entry.create_time, time(ticket), "{run}");
+            }
+        }
+        assert_eq!(seen.len(), 0);
+    }
+}
+
 #[test]
 fn callers_compute_checksums_of_runs_when_much_waits_before_them() {
     fn fill(queue: &mut Both, topic: &Topic, messages: usize) -> Chunk {
