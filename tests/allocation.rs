@@ -147,15 +147,19 @@ fn a_refused_message_that_is_borrowed_costs_nothing_however_often_it_is_tried() 
     let mut buffer = client.producer().max_buffer_size(1).build().expect("good options");
     let (topic, value) = ("orders".to_owned(), "a value".repeat(100));
     let message = Message::new(&topic, &value).with_key(&value).with_header("name", &value);
+    let large_value = value.repeat(100);
+    let large = Message::new(&topic, &large_value);
     queue.try_produce(&message).expect("there is room");
     buffer.try_produce(&message).expect("there is room");
-    let refusals: [&mut dyn FnMut() -> Result<(), ProduceErrorKind>; 2] =
-        [&mut || queue.try_produce(&message), &mut || buffer.try_produce(&message)];
-    for refusal in refusals {
-        let mut refused = || assert!(matches!(refusal(), Err(ProduceErrorKind::BufferOverflow(_))));
-        refused();
-        let cost = measure(|| (0..1000).for_each(|_| refused()));
-        assert_eq!(cost.count_total, 0, "{cost:?}");
+    for message in [message, large] {
+        let refusals: [&mut dyn FnMut() -> Result<(), ProduceErrorKind>; 2] =
+            [&mut || queue.try_produce(&message), &mut || buffer.try_produce(&message)];
+        for refusal in refusals {
+            let mut refused = || assert!(matches!(refusal(), Err(ProduceErrorKind::BufferOverflow(_))));
+            refused();
+            let cost = measure(|| (0..1000).for_each(|_| refused()));
+            assert_eq!(cost.count_total, 0, "{cost:?}");
+        }
     }
 }
 

@@ -208,23 +208,30 @@ impl Producer {
         if good && self.queue.append_like_last(&message, None).is_some() {
             return Ok(());
         }
-        let pid = &mut self.pid;
-        let clock = || {
-            // Looked at for the first message of a chunk and every 1,024th.
-            let now = process::id();
-            (*pid.get_or_insert(now) == now).then(clock::now)
-        };
-        match self.queue.offer(&message, &mut message.encode_large(), None, clock) {
-            Ok(_) => {
-                // There is no worker to make room in the channel: without any, one chunk would grow until the buffer is
-                // full, and its messages would take their memory twice while they become batches.
-                self.queue.take_due(&self.sealed, &mut self.taken);
-                Ok(())
-            }
-            Err(Refused::Full(full)) => Err(self.overflow(&full)),
-            Err(Refused::InvalidTopic(error)) => Err(ProduceErrorKind::InvalidTopic(error)),
-            Err(Refused::Forked) => Err(ProduceErrorKind::AfterFork),
-            Err(Refused::Idle | Refused::Closed) => Err(ProduceErrorKind::Closed),
+        let mut large = None;
+        loop {
+            let pid = &mut self.pid;
+            let clock = || {
+                // Looked at for the first message of a chunk and every 1,024th.
+                let now = process::id();
+                (*pid.get_or_insert(now) == now).then(clock::now)
+            };
+            return match self.queue.offer(&message, &mut large, None, clock) {
+                Ok(_) => {
+                    // There is no worker to make room in the channel: without any, one chunk would grow until the
+                    // buffer is full, and its messages would take their memory twice while they become batches.
+                    self.queue.take_due(&self.sealed, &mut self.taken);
+                    Ok(())
+                }
+                Err(Refused::Unencoded) => {
+                    large = message.encode_large();
+                    continue;
+                }
+                Err(Refused::Full(full)) => Err(self.overflow(&full)),
+                Err(Refused::InvalidTopic(error)) => Err(ProduceErrorKind::InvalidTopic(error)),
+                Err(Refused::Forked) => Err(ProduceErrorKind::AfterFork),
+                Err(Refused::Idle | Refused::Closed) => Err(ProduceErrorKind::Closed),
+            };
         }
     }
 

@@ -146,15 +146,14 @@ impl Queue {
         }
     }
 
-    /// Seals the open chunk or lanes, and sends them to the worker. Returns `true` if there was a slot.
-    pub(super) fn seal(&mut self) -> bool {
+    /// Seals the open chunk or lanes, and sends them to the worker.
+    pub(super) fn seal(&mut self) {
         let due = self.open_is_due();
-        let sealed = self.filling.seal(self.accepted);
+        self.filling.seal(self.accepted);
         if due {
             self.all_due();
         }
         self.leave_fast_path();
-        sealed
     }
 
     /// `true` if the open chunk or lanes hold a due message. They leave as a whole, so their other messages become due

@@ -214,15 +214,10 @@ impl Filling {
     }
 
     /// Seals the open chunk or the lanes, and sends them to the worker; all messages before have tickets below `upto`.
-    /// Returns `true` if there was a slot: only behind many chunks of 2 GiB there may be none.
-    pub fn seal(&mut self, upto: u64) -> bool {
-        if self.sealed.is_full() {
-            return false;
-        }
+    pub fn seal(&mut self, upto: u64) {
         while let Some(chunk) = self.take(upto) {
             self.send(chunk);
         }
-        true
     }
 
     /// Takes the open chunk or the lanes out, a chunk at a time; all messages before have tickets below `upto`.
@@ -283,7 +278,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const LEAST_SLOTS: usize = 1024;
 /// For 4 GiB. A slot takes 16 bytes.
 const MOST_SLOTS: usize = 64 * 1024;
-/// For all lanes, and for open chunks that cannot wait.
+/// For all lanes, and for open chunks that cannot wait: no queue holds as many of 2 GiB, and lanes begin only in front of
+/// these.
 const KEPT_CAPACITY: usize = 2 * lanes::MOST as usize;
 /// A longer key is hashed by the engine: nobody else can produce meanwhile.
 const HASHED_HERE: usize = 256;

@@ -37,6 +37,8 @@ pub enum Refused {
     InvalidTopic(InvalidTopic),
     /// The clock says that this process is another one.
     Forked,
+    /// There is room, and the message is large: it is to be offered again with its record.
+    Unencoded,
 }
 
 /// The state of a full queue.
@@ -95,7 +97,8 @@ impl Queue {
         Some(ticket)
     }
 
-    /// Takes the message, or says why not. `large` is its record, if it [has one](Prepared::encode_large). `clock` is
+    /// Takes the message, or says why not. `large` is the record of a [large](Prepared::encode_large) message, once it
+    /// was said that it is wanted: a message that is refused is not copied, however often it is offered. `clock` is
     /// asked for the first message of a chunk and for every 1,024th behind it; it gives none in a process that is
     /// another one.
     ///
@@ -110,6 +113,9 @@ impl Queue {
     ) -> Result<Accepted, Refused> {
         let cost = message.cost(slot.is_some());
         let topic = self.admit(message.topic, cost)?;
+        if message.is_large() && large.is_none() {
+            return Err(Refused::Unencoded);
+        }
         let anywhere = self.limits.spreads && message.goes_anywhere();
         let partitions = self.topics.partitions(topic);
         let incoming = Incoming { message, slot, topic, cost, large: large.take() };
@@ -118,9 +124,8 @@ impl Queue {
             if why.is_batch {
                 self.all_due();
             }
-            if (why.cannot_wait || self.filling.has_capacity()) && !self.seal() {
-                *large = incoming.large;
-                return Err(self.refuse((self.limits.messages, false), None));
+            if why.cannot_wait || self.filling.has_capacity() {
+                self.seal();
             }
             way = self.filling.way(&incoming, partitions, anywhere);
         }
@@ -131,6 +136,7 @@ impl Queue {
                 self.arrivals.push_back(ChunkTime { first: self.accepted, at });
             }
         }
+        self.topics.note_accepted(topic);
         self.filling.put(incoming, way, self.accepted);
         let ticket = self.accepted;
         self.accepted += 1;
@@ -161,8 +167,8 @@ impl Queue {
         let topic = self.topics.seat(topic).map_err(Refused::InvalidTopic)?;
         if let Some(why) = self.topics.held_up(topic) {
             if let Some(limit) = self.limit_reached((self.limits.messages / 2).max(1), self.limits.bytes / 2, cost) {
-                let why = Arc::clone(why);
-                if !self.topics.let_pass(topic) {
+                if !self.topics.lets_pass(topic) {
+                    let why = Arc::clone(why);
                     return Err(self.refuse(limit, Some(why)));
                 }
             }

@@ -80,11 +80,16 @@ impl<'m, 'd> Prepared<'m, 'd> {
             && self.partition_key.is_none_or(|key| key.len() <= good_bytes)
     }
 
-    /// The record of a large message, in a batch of its own: encoded before the lock is taken, so that no caller waits
-    /// for the copy of another.
+    /// `true` if its record is encoded without the lock.
+    pub(super) fn is_large(&self) -> bool {
+        self.record.tail_len > ENCODED_BEFORE
+    }
+
+    /// The record of a large message, in a batch of its own: encoded without the lock, so that no caller waits for the
+    /// copy of another.
     #[must_use]
     pub fn encode_large(&self) -> Option<BatchBuilder> {
-        if self.record.tail_len <= ENCODED_BEFORE {
+        if !self.is_large() {
             return None;
         }
         let Draft { create_time, key, value, tail_len, .. } = self.record;
@@ -126,7 +131,7 @@ pub fn only_borrows(message: &Message<'_>) -> bool {
     message.only_borrows()
 }
 
-/// A larger tail is encoded before the lock is taken.
+/// A larger tail is encoded without the lock.
 pub(super) const ENCODED_BEFORE: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -86,9 +86,16 @@ impl Topics {
         self.held_up.insert(topic, HeldUp { why, passes });
     }
 
-    /// `true` if a message to a topic that is held up passes all the same; the next one does not.
-    pub fn let_pass(&mut self, topic: TopicIndex) -> bool {
-        self.held_up.get_mut(&topic).is_some_and(|held_up| std::mem::take(&mut held_up.passes))
+    /// `true` if a message to a topic that is held up passes all the same.
+    pub fn lets_pass(&self, topic: TopicIndex) -> bool {
+        self.held_up.get(&topic).is_some_and(|held_up| held_up.passes)
+    }
+
+    /// A message to it was accepted, which finds out if messages can be sent again: no other one passes.
+    pub fn note_accepted(&mut self, topic: TopicIndex) {
+        if let Some(held_up) = self.held_up.get_mut(&topic) {
+            held_up.passes = false;
+        }
     }
 }
 

@@ -68,10 +68,13 @@ fn offer_message(
     queue: &mut Queue,
     message: &Message<'_>,
     slot: Option<Slot<'_>>,
-    clock: impl FnOnce() -> Option<Instant>,
+    clock: impl Fn() -> Option<Instant>,
 ) -> Result<Accepted, Refused> {
     let message = prepare(message);
-    queue.offer(&message, &mut message.encode_large(), slot, clock)
+    match queue.offer(&message, &mut None, slot, &clock) {
+        Err(Refused::Unencoded) => queue.offer(&message, &mut message.encode_large(), slot, &clock),
+        outcome => outcome,
+    }
 }
 
 fn quietly(queue: &mut Queue, message: &Message<'_>) -> Option<u64> {

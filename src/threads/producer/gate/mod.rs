@@ -171,7 +171,7 @@ impl Gate {
         let message = Prepared::new(message, self.max_message_bytes, now)?;
         // Places become free only after the user's code on this thread has returned.
         let wait = if self.is_own_thread() { Duration::ZERO } else { wait };
-        let (mut large, mut until) = (message.encode_large(), None);
+        let (mut large, mut until) = (None, None);
         let mut state = self.lock_unless_forked().ok_or(ProduceErrorKind::AfterFork)?;
         loop {
             if let Some(fatal) = &state.fatal {
@@ -198,6 +198,10 @@ impl Gate {
                     drop(state);
                     start().map_err(ProduceErrorKind::Start)?;
                     state = self.state.lock();
+                    continue;
+                }
+                Err(Refused::Unencoded) => {
+                    large = MutexGuard::unlocked(&mut state, || message.encode_large());
                     continue;
                 }
                 Err(Refused::Forked) => return Err(ProduceErrorKind::AfterFork),
