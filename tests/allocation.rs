@@ -33,7 +33,7 @@ use ottla::net::receive_buffer::ReceiveBuffer;
 use ottla::net::{Event, Net};
 use ottla::queue::chunk::Chunk;
 use ottla::record::batch::{BatchBuilder, Stamp};
-use ottla::record::batch_reader::Batch;
+use ottla::record::batch_reader::RecordBatch;
 use ottla::record::tail;
 use ottla::testing::Cluster;
 use ottla::testing::requests::Reply;
@@ -366,7 +366,7 @@ fn bounded_by(free: usize, api: Api, version: i16, frame: &[u8]) {
 
 fn cost_of_batch(bytes: &[u8]) -> AllocationInfo {
     measure(|| {
-        if let Ok((batch, _)) = Batch::read(bytes) {
+        if let Ok((batch, _)) = RecordBatch::read(bytes) {
             for record in batch.records().flatten() {
                 assert!(record.headers.count() <= bytes.len());
             }

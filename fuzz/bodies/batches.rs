@@ -8,7 +8,7 @@ use ottla::ids::TopicIndex;
 use ottla::queue::chunk::Chunk;
 use ottla::queue::entry;
 use ottla::record::batch::{BatchBuilder, Stamp, len_of_one};
-use ottla::record::batch_reader::{Batch, Record};
+use ottla::record::batch_reader::{Record, RecordBatch};
 use ottla::{Message, Payload, Timestamp};
 
 use super::input::Input;
@@ -33,7 +33,7 @@ pub fn record_batch_decode(data: &[u8]) {
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     }
     let mut rest = &bytes[..];
-    while let Ok((batch, behind)) = Batch::read(rest) {
+    while let Ok((batch, behind)) = RecordBatch::read(rest) {
         assert!(behind.len() + HEADER <= rest.len(), "it takes at least a header");
         assert!(batch.records.len() + HEADER + behind.len() == rest.len(), "and all that its length says");
         let whole = &rest[..rest.len() - behind.len()];
@@ -45,7 +45,7 @@ pub fn record_batch_decode(data: &[u8]) {
 }
 
 /// Reads records until one is broken; gives them if none was.
-fn read_all<'a>(batch: &Batch<'a>) -> Option<Vec<Record<'a>>> {
+fn read_all<'a>(batch: &RecordBatch<'a>) -> Option<Vec<Record<'a>>> {
     let mut records = Vec::new();
     let mut size = 0;
     let mut sound = true;
@@ -73,7 +73,7 @@ fn read_all<'a>(batch: &Batch<'a>) -> Option<Vec<Record<'a>>> {
     sound.then_some(records)
 }
 
-fn as_kafka_protocol_reads(whole: &[u8], batch: &Batch<'_>, ours: &[Record<'_>]) {
+fn as_kafka_protocol_reads(whole: &[u8], batch: &RecordBatch<'_>, ours: &[Record<'_>]) {
     let last = ours.iter().map(|record| i64::from(record.offset_delta)).max().unwrap_or(0);
     // It adds without a look, and does not know the time of the broker.
     let overflows = batch.base_offset.checked_add(last).is_none();
@@ -150,7 +150,7 @@ pub fn record_batch_roundtrip(data: &[u8]) {
         same_message(&record, message);
     }
 
-    let (batch, rest) = Batch::read(&bytes).expect("we read what we write");
+    let (batch, rest) = RecordBatch::read(&bytes).expect("we read what we write");
     assert!(rest.is_empty() && batch.is_contiguous());
     assert_eq!(
         Stamp { producer_id: batch.producer_id, epoch: batch.producer_epoch, base_sequence: batch.base_sequence },

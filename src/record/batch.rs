@@ -451,7 +451,7 @@ fn record_len(body_len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::batch_reader::Batch;
+    use crate::record::batch_reader::RecordBatch;
     use crate::record::samples::{Sample, any_samples, encode, finish};
     use bytes::Bytes;
     use kafka_protocol::records::RecordBatchDecoder;
@@ -504,7 +504,7 @@ mod tests {
         assert_eq!(records.create_times().collect::<Vec<_>>(), times);
         assert_eq!(records.iter().map(|record| record.timestamp).collect::<Vec<_>>(), times);
         let bytes = encode(&samples);
-        let (batch, _) = Batch::read(&bytes).unwrap();
+        let (batch, _) = RecordBatch::read(&bytes).unwrap();
         assert_eq!((batch.base_timestamp, batch.max_timestamp), (0, i64::MAX));
     }
 
@@ -557,7 +557,7 @@ mod tests {
             assert!(left == right || (CRC_AT..CRC_START).contains(&at) || (43..57).contains(&at), "byte {at}");
         }
         let bytes = [&other[..], &records.shared()].concat();
-        let (batch, rest) = Batch::read(&bytes).unwrap();
+        let (batch, rest) = RecordBatch::read(&bytes).unwrap();
         assert_eq!((batch.producer_id, batch.producer_epoch, batch.base_sequence), (i64::MAX, i16::MAX, i32::MAX));
         assert!(rest.is_empty());
     }
@@ -614,7 +614,7 @@ mod tests {
 
             let bytes = encode(&samples);
             prop_assert_eq!(bytes.len(), records.len());
-            let (batch, rest) = Batch::read(&bytes).unwrap();
+            let (batch, rest) = RecordBatch::read(&bytes).unwrap();
             prop_assert!(rest.is_empty());
             prop_assert!(batch.is_contiguous());
             prop_assert_eq!(batch.record_count as u32, records.count());

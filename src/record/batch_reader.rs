@@ -13,7 +13,7 @@ const MIN_RECORD: usize = 7;
 
 /// A record batch, its header decoded and its checksum verified, its records still bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch<'a> {
+pub struct RecordBatch<'a> {
     /// Offset of the first record.
     pub base_offset: i64,
     /// Epoch of the leader that appended it, -1 from a producer.
@@ -40,7 +40,7 @@ pub struct Batch<'a> {
     pub records: &'a [u8],
 }
 
-impl<'a> Batch<'a> {
+impl<'a> RecordBatch<'a> {
     /// Reads the batch at the front of `bytes`; also gives what is behind it.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn first_error(bytes: &[u8]) -> Option<RecordError> {
-        let (batch, _) = Batch::read(bytes).unwrap();
+        let (batch, _) = RecordBatch::read(bytes).unwrap();
         let mut records = batch.records();
         let error = records.find_map(Result::err);
         assert!(records.next().is_none(), "nothing comes after an error");
@@ -245,8 +245,8 @@ mod tests {
     #[test]
     fn batches_stand_one_behind_the_other() {
         let two = [bytes(), encode(&[Sample::at(9)])].concat();
-        let (first, rest) = Batch::read(&two).unwrap();
-        let (second, rest) = Batch::read(rest).unwrap();
+        let (first, rest) = RecordBatch::read(&two).unwrap();
+        let (second, rest) = RecordBatch::read(rest).unwrap();
         assert_eq!((first.record_count, second.record_count), (2, 1));
         assert!(rest.is_empty());
     }
@@ -255,7 +255,7 @@ mod tests {
     fn truncated() {
         let bytes = bytes();
         for len in 0..bytes.len() {
-            let error = Batch::read(&bytes[..len]).unwrap_err();
+            let error = RecordBatch::read(&bytes[..len]).unwrap_err();
             assert!(matches!(error, RecordError::Truncated { .. }), "{len} bytes: {error}");
         }
     }
@@ -266,7 +266,8 @@ mod tests {
         for len in HEADER_LEN..whole.len() {
             let length = (len - BEFORE_LENGTH_END) as i32;
             let cut = with(whole[..len].to_vec(), 8, &length.to_be_bytes());
-            let broken = Batch::read(&cut).map_or(true, |(batch, _)| batch.records().any(|record| record.is_err()));
+            let broken =
+                RecordBatch::read(&cut).map_or(true, |(batch, _)| batch.records().any(|record| record.is_err()));
             assert!(broken, "{len} bytes");
         }
     }
@@ -279,14 +280,14 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
-                assert!(matches!(Batch::read(&bad), Err(RecordError::Checksum { .. })), "byte {at} bit {bit}");
+                assert!(matches!(RecordBatch::read(&bad), Err(RecordError::Checksum { .. })), "byte {at} bit {bit}");
             }
         }
     }
 
     #[test]
     fn hostile_length() {
-        let read = |at, value: i32| Batch::read(&with(bytes(), at, &value.to_be_bytes())).unwrap_err();
+        let read = |at, value: i32| RecordBatch::read(&with(bytes(), at, &value.to_be_bytes())).unwrap_err();
         for value in [i32::MIN, -1, 0, 48] {
             assert_eq!(read(8, value), RecordError::Implausible { what: "record batch length", value });
         }
@@ -330,7 +331,7 @@ mod tests {
     #[test]
     fn an_offset_or_a_sequence_at_the_end_of_its_numbers_is_read_as_it_is() {
         let far = with(with(bytes(), 0, &i64::MAX.to_be_bytes()), 53, &i32::MAX.to_be_bytes());
-        let (batch, _) = Batch::read(&far).unwrap();
+        let (batch, _) = RecordBatch::read(&far).unwrap();
         assert_eq!((batch.base_offset, batch.base_sequence), (i64::MAX, i32::MAX));
         let deltas: Vec<_> = batch.records().map(|record| record.unwrap().offset_delta).collect();
         assert_eq!(deltas, [0, 1], "the sum with the base offset is left to whoever needs it");
@@ -339,7 +340,7 @@ mod tests {
     #[test]
     fn records_have_the_log_append_time_if_the_batch_has_one() {
         let appended = with(with(bytes(), 21, &LOG_APPEND_TIME.to_be_bytes()), 35, &77_i64.to_be_bytes());
-        let (batch, _) = Batch::read(&appended).unwrap();
+        let (batch, _) = RecordBatch::read(&appended).unwrap();
         assert!(batch.records().all(|record| record.unwrap().timestamp == 77));
     }
 
@@ -355,14 +356,14 @@ mod tests {
     #[test]
     fn an_older_format_is_named() {
         for magic in [0_u8, 1, 3, 0xff] {
-            assert_eq!(Batch::read(&with(bytes(), MAGIC_AT, &[magic])), Err(RecordError::Magic(magic as i8)));
+            assert_eq!(RecordBatch::read(&with(bytes(), MAGIC_AT, &[magic])), Err(RecordError::Magic(magic as i8)));
         }
     }
 
     #[test]
     fn a_compacted_batch_is_read_and_is_not_contiguous() {
         let bytes = with(bytes(), 23, &9_i32.to_be_bytes());
-        let (batch, _) = Batch::read(&bytes).unwrap();
+        let (batch, _) = RecordBatch::read(&bytes).unwrap();
         assert!(!batch.is_contiguous());
         assert_eq!(batch.records().filter_map(Result::ok).count(), 2);
     }
@@ -372,7 +373,7 @@ mod tests {
         // Compaction keeps an empty batch for the sequence of its producer.
         let length = (HEADER_LEN - BEFORE_LENGTH_END) as i32;
         let bytes = with(with(bytes()[..HEADER_LEN].to_vec(), 8, &length.to_be_bytes()), 57, &[0; 4]);
-        let (batch, rest) = Batch::read(&bytes).unwrap();
+        let (batch, rest) = RecordBatch::read(&bytes).unwrap();
         assert!(rest.is_empty() && !batch.is_contiguous());
         assert_eq!(batch.records().count(), 0);
     }
@@ -384,7 +385,7 @@ mod tests {
         fn any_records_are_read_or_refused(at in HEADER_LEN..82_usize, noise in prop::collection::vec(any::<u8>(), 1..24)) {
             let noise = &noise[..noise.len().min(82 - at)];
             let bytes = with(bytes(), at, noise);
-            let (batch, _) = Batch::read(&bytes).unwrap();
+            let (batch, _) = RecordBatch::read(&bytes).unwrap();
             for record in batch.records().filter_map(Result::ok) {
                 prop_assert!(record.headers.len() <= 24);
                 prop_assert!(record.headers.filter_map(Result::ok).count() <= 24);
@@ -402,7 +403,7 @@ mod tests {
             ],
         ) {
             let noise = &noise[..noise.len().min(82 - at)];
-            if let Ok((batch, _)) = Batch::read(&with(bytes(), at, noise)) {
+            if let Ok((batch, _)) = RecordBatch::read(&with(bytes(), at, noise)) {
                 // 21 bytes of records have room for three.
                 prop_assert!(batch.records().filter_map(Result::ok).count() <= 3);
             }
@@ -415,7 +416,7 @@ mod tests {
             let mut bytes = BytesMut::new();
             oracle::RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
 
-            let (batch, rest) = Batch::read(&bytes).unwrap();
+            let (batch, rest) = RecordBatch::read(&bytes).unwrap();
             prop_assert!(rest.is_empty());
             prop_assert!(batch.is_contiguous());
             prop_assert_eq!((batch.base_offset, batch.partition_leader_epoch), (100, 3));

@@ -4,7 +4,7 @@ use kafka_protocol::ResponseError;
 
 use super::producers::Numbered;
 use crate::record::RecordError;
-use crate::record::batch_reader::{Batch, Record};
+use crate::record::batch_reader::{Record, RecordBatch};
 
 /// A batch that may be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub(super) fn check(bytes: &[u8], rules: BatchRules<'_>) -> Result<(Sound, Optio
         let why = format!("the batch has {} bytes, allowed are {}", bytes.len(), rules.max_message_bytes);
         return Err(Refusal::new(ResponseError::MessageTooLarge, why));
     }
-    let (batch, _) = Batch::read(bytes).map_err(|error| match error {
+    let (batch, _) = RecordBatch::read(bytes).map_err(|error| match error {
         RecordError::Implausible { what: "record count", .. } => invalid(error.to_string()),
         error => Refusal::new(ResponseError::CorruptMessage, error.to_string()),
     })?;
@@ -107,7 +107,7 @@ pub(super) fn check(bytes: &[u8], rules: BatchRules<'_>) -> Result<(Sound, Optio
     Ok((Sound { count: batch.record_count, max_timestamp }, numbered))
 }
 
-fn check_header(batch: &Batch<'_>) -> Result<(), Refusal> {
+fn check_header(batch: &RecordBatch<'_>) -> Result<(), Refusal> {
     if batch.attributes & CONTROL != 0 {
         return Err(invalid("clients must not write control records"));
     }
@@ -122,7 +122,7 @@ fn check_header(batch: &Batch<'_>) -> Result<(), Refusal> {
 }
 
 /// Gives the latest time of a record.
-fn check_records(batch: &Batch<'_>, rules: BatchRules<'_>) -> Result<i64, Refusal> {
+fn check_records(batch: &RecordBatch<'_>, rules: BatchRules<'_>) -> Result<i64, Refusal> {
     let mut latest = i64::MIN;
     let mut culprits = Vec::new();
     let mut any_too_late = false;
@@ -167,7 +167,7 @@ fn blame(records: Vec<(i32, String)>, any_too_late: bool) -> Refusal {
     Refusal { records, ..Refusal::new(error, why) }
 }
 
-fn unreadable(batch: &Batch<'_>, error: &RecordError) -> Refusal {
+fn unreadable(batch: &RecordBatch<'_>, error: &RecordError) -> Refusal {
     match error {
         RecordError::Compressed(codec) if is_compressed(*codec, batch.records) => {
             Refusal::new(ResponseError::UnsupportedCompressionType, format!("{error}, which this cluster cannot read"))

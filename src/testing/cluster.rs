@@ -32,11 +32,11 @@ use super::{ClusterBuilder, Fault, FaultGuard, SeenRequest, StoredMessage, Timeo
 pub struct Cluster {
     shared: Arc<Shared>,
     /// Shared by the threads of a test that stop and restart brokers. Never held while a broker starts or stops.
-    brokers: Mutex<Vec<Broker>>,
+    brokers: Mutex<Vec<BrokerServer>>,
 }
 
 #[derive(Debug)]
-struct Broker {
+struct BrokerServer {
     port: u16,
     listening: Option<Listening>,
 }
@@ -183,7 +183,7 @@ impl Cluster {
         doors.iter().map(|doors| doors.open()).sum()
     }
 
-    fn with_broker<T>(&self, node: i32, change: impl FnOnce(&mut Broker) -> T) -> T {
+    fn with_broker<T>(&self, node: i32, change: impl FnOnce(&mut BrokerServer) -> T) -> T {
         let mut brokers = self.brokers.lock();
         let at = usize::try_from(node - 1).ok().filter(|at| *at < brokers.len());
         let Some(at) = at else { panic!("no broker {node}: there are brokers 1 to {}", brokers.len()) };
@@ -208,7 +208,7 @@ impl ClusterBuilder {
         let mut brokers = Vec::new();
         for ((node, listener), port) in (1..).zip(listeners).zip(ports) {
             let listening = Listening::start(Arc::clone(&shared), listener, node, 1)?;
-            brokers.push(Broker { port, listening: Some(listening) });
+            brokers.push(BrokerServer { port, listening: Some(listening) });
         }
         Ok(Cluster { shared, brokers: Mutex::new(brokers) })
     }

@@ -183,7 +183,7 @@ impl Fault {
 
 impl Scope {
     /// `true` if the fault is about a request. `targets` are the topics and partitions that it names.
-    fn covers(&self, api: Api, node: i32, targets: &[Target]) -> bool {
+    fn covers(&self, api: Api, node: i32, targets: &[FaultTarget]) -> bool {
         self.api.is_none_or(|only| only == api)
             && self.node.is_none_or(|only| only == node)
             && (self.topic.is_none() && self.partition.is_none()
@@ -198,7 +198,7 @@ impl Scope {
 
 /// A topic, or a partition of it, that a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct FaultTarget {
     pub topic: String,
     pub partition: Option<i32>,
 }
@@ -243,7 +243,7 @@ impl Faults {
     }
 
     /// The effects of the faults on this request; counts it for every fault that hits it.
-    pub fn hit(&mut self, api: Api, node: i32, targets: &[Target]) -> Hits {
+    pub fn hit(&mut self, api: Api, node: i32, targets: &[FaultTarget]) -> Hits {
         let mut hits = Hits::default();
         for injected in &mut self.injected {
             if !injected.fault.scope.covers(api, node, targets) {

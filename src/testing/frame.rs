@@ -12,7 +12,7 @@ use crate::wire::reader::Reader;
 
 /// The header of every request.
 #[derive(Clone, Debug)]
-pub(super) struct Header {
+pub(super) struct RequestHeader {
     pub api: Api,
     pub version: i16,
     pub correlation_id: i32,
@@ -40,14 +40,14 @@ impl fmt::Display for BadFrame {
 /// The header of the request in a frame, and the bytes behind it.
 ///
 /// The bytes are empty if the version is not one that can be decoded.
-pub(super) fn read_header(frame: &Bytes) -> Result<(Header, Bytes), BadFrame> {
+pub(super) fn read_header(frame: &Bytes) -> Result<(RequestHeader, Bytes), BadFrame> {
     let mut start = Reader::new(frame, false);
     let mut short = |field| start.i16(field).map_err(BadFrame::Header);
     let (key, version) = (short("request_api_key")?, short("request_api_version")?);
     let correlation_id = start.i32("correlation_id").map_err(BadFrame::Header)?;
     let api = Api::from_key(key).ok_or(BadFrame::UnknownApi(key))?;
     if !api.of_the_cluster().contains(version) {
-        return Ok((Header { api, version, correlation_id, client_id: None }, Bytes::new()));
+        return Ok((RequestHeader { api, version, correlation_id, client_id: None }, Bytes::new()));
     }
     let length = start.i16("client_id").map_err(BadFrame::Header)?;
     // As with Kafka's brokers: any length below 0 is null, and bytes that are not UTF-8 are replaced.
@@ -59,12 +59,12 @@ pub(super) fn read_header(frame: &Bytes) -> Result<(Header, Bytes), BadFrame> {
     let mut end = Reader::new(start.rest(), api.is_flexible(version));
     end.skip_tags("request header").map_err(BadFrame::Header)?;
     let body = frame.slice(frame.len() - end.rest().len()..);
-    Ok((Header { api, version, correlation_id, client_id }, body))
+    Ok((RequestHeader { api, version, correlation_id, client_id }, body))
 }
 
 /// An answer as a frame with its size; its body has the version of the request, or the one given. Otherwise the reason
 /// why kafka-protocol cannot encode it.
-pub(super) fn write(header: &Header, body: &impl Encodable, version: i16) -> Result<Vec<u8>, String> {
+pub(super) fn write(header: &RequestHeader, body: &impl Encodable, version: i16) -> Result<Vec<u8>, String> {
     let mut bytes = BytesMut::new();
     let head = ResponseHeader::default().with_correlation_id(header.correlation_id);
     let encoded = head

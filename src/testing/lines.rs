@@ -1,15 +1,15 @@
-//! Lines for the log, kept until the cluster's state is not locked any more: a logger may call the cluster.
+//! LogLines for the log, kept until the cluster's state is not locked any more: a logger may call the cluster.
 
 use std::fmt;
 use std::mem;
 
 use log::Level;
 
-/// Lines in their order, without those that nobody would read.
+/// LogLines in their order, without those that nobody would read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines(Vec<(Level, String)>);
+pub(super) struct LogLines(Vec<(Level, String)>);
 
-impl Lines {
+impl LogLines {
     /// Keeps a line. Never calls the logger.
     pub fn note(&mut self, level: Level, line: fmt::Arguments<'_>) {
         if level <= log::max_level() {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::StoredMessage;
 use super::producers::add;
 use crate::message::Timestamp;
-use crate::record::batch_reader::{Batch, Record};
+use crate::record::batch_reader::{Record, RecordBatch};
 
 /// The batches of a partition in order, from offset 0 on without a gap.
 #[derive(Clone, Debug, Default)]
@@ -112,8 +112,8 @@ impl Log {
 }
 
 impl Stored {
-    fn batch(&self) -> Batch<'_> {
-        Batch::read(&self.bytes).expect(CHECKED).0
+    fn batch(&self) -> RecordBatch<'_> {
+        RecordBatch::read(&self.bytes).expect(CHECKED).0
     }
 
     fn records(&self) -> impl Iterator<Item = (i64, Record<'_>)> {
@@ -125,7 +125,7 @@ impl Stored {
     }
 }
 
-fn stored_message(partition: i32, offset: i64, batch: &Batch<'_>, record: &Record<'_>) -> StoredMessage {
+fn stored_message(partition: i32, offset: i64, batch: &RecordBatch<'_>, record: &Record<'_>) -> StoredMessage {
     StoredMessage {
         partition,
         offset,

@@ -5,11 +5,11 @@ use std::collections::{HashMap, VecDeque};
 /// The producers that wrote to one partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Producers {
-    by_id: HashMap<i64, Entry>,
+    by_id: HashMap<i64, ProducerState>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct ProducerState {
     epoch: i16,
     last: VecDeque<Remembered>,
 }
@@ -71,7 +71,8 @@ impl Producers {
     }
 
     pub fn note(&mut self, batch: Numbered, base_offset: i64, max_timestamp: i64) {
-        let entry = self.by_id.entry(batch.producer_id).or_insert(Entry { epoch: batch.epoch, last: VecDeque::new() });
+        let entry =
+            self.by_id.entry(batch.producer_id).or_insert(ProducerState { epoch: batch.epoch, last: VecDeque::new() });
         if entry.epoch != batch.epoch {
             entry.epoch = batch.epoch;
             entry.last.clear();

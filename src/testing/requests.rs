@@ -10,8 +10,8 @@ use log::Level;
 
 use super::Api;
 use super::fault::{Cut, FaultId, Hits};
-use super::frame::{self, BadFrame, Header};
-use super::handlers::{self, Asked, Context, Outcome};
+use super::frame::{self, BadFrame, RequestHeader};
+use super::handlers::{self, Asked, Context, Response};
 use super::state::ClusterState;
 use crate::message::Timestamp;
 
@@ -52,7 +52,7 @@ pub struct Parked {
 #[derive(Debug)]
 struct Request {
     node: i32,
-    header: Header,
+    header: RequestHeader,
     body: Box<dyn Asked>,
     hits: Hits,
     arrived: Timestamp,
@@ -82,7 +82,7 @@ impl ClusterState {
             Ok(read) => read,
             Err(bad) => return self.refuse(node, &bad),
         };
-        let Header { api, version, client_id, .. } = &header;
+        let RequestHeader { api, version, client_id, .. } = &header;
         self.lines.note(Level::Debug, format_args!("broker {node}: {api} v{version} from {client_id:?}"));
         self.note_request(node, &header, now);
         self.create_due_topics(now);
@@ -138,13 +138,13 @@ impl ClusterState {
         }
         let context = Context { node: *node, header, hits, now, arrived: *arrived };
         let mut bytes = match body.answer(self, &context) {
-            Outcome::Answer(bytes) => bytes,
-            Outcome::Silence => {
+            Response::Answer(bytes) => bytes,
+            Response::Silence => {
                 return Reply::Send { after, bytes: Vec::new(), then };
             }
-            Outcome::Close => return close(Vec::new()),
-            Outcome::Fault(why) => return self.refuse(*node, &why),
-            Outcome::WaitForNews { deadline } => {
+            Response::Close => return close(Vec::new()),
+            Response::Fault(why) => return self.refuse(*node, &why),
+            Response::WaitForNews { deadline } => {
                 let until = Until::News { seen: self.news, deadline };
                 return Reply::Park(Box::new(Parked { request, until }));
             }
@@ -163,8 +163,8 @@ impl ClusterState {
         }
     }
 
-    fn refuse_version(&mut self, node: i32, header: &Header) -> Reply {
-        let Header { api, version, .. } = header;
+    fn refuse_version(&mut self, node: i32, header: &RequestHeader) -> Reply {
+        let RequestHeader { api, version, .. } = header;
         // KIP-511: only ApiVersions is answered in a version that is not known.
         let answer = match self.settings.apis.get(api) {
             Some(_) if *api == Api::ApiVersions => Some(handlers::api_versions_unsupported(self, header)),

@@ -10,8 +10,8 @@ use log::Level;
 use super::Fault;
 use super::builder::{NewTopic, Settings};
 use super::fault::Faults;
-use super::frame::Header;
-use super::lines::Lines;
+use super::frame::RequestHeader;
+use super::lines::LogLines;
 use super::topic::{Topic, TopicId, TopicKind};
 use super::{ClusterBuilder, SeenRequest, StoredMessage};
 use crate::message::Timestamp;
@@ -37,7 +37,7 @@ pub struct ClusterState {
     /// Grows whenever a fetch that waits should look again.
     pub(super) news: u64,
     /// The lines for the log.
-    pub(super) lines: Lines,
+    pub(super) lines: LogLines,
 }
 
 /// One broker.
@@ -85,7 +85,7 @@ impl ClusterState {
             topics_made: 0,
             requests: VecDeque::new(),
             news: 0,
-            lines: Lines::default(),
+            lines: LogLines::default(),
         };
         for NewTopic { name, partitions, kind } in topics {
             if state.create_topic(&name, partitions, kind).is_none() {
@@ -95,11 +95,11 @@ impl ClusterState {
         Ok(state)
     }
 
-    pub(super) fn note_request(&mut self, node: i32, header: &Header, at: Timestamp) {
+    pub(super) fn note_request(&mut self, node: i32, header: &RequestHeader, at: Timestamp) {
         if self.requests.len() == REQUESTS_KEPT {
             self.requests.pop_front();
         }
-        let Header { api, version, client_id, .. } = header.clone();
+        let RequestHeader { api, version, client_id, .. } = header.clone();
         self.requests.push_back(SeenRequest { api, version, node, client_id, at });
     }
 

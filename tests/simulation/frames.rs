@@ -1,7 +1,7 @@
 //! The record batches inside a Produce request: which messages they hold, and how a client with other ideas would
 //! stamp them.
 
-use ottla::record::batch_reader::Batch;
+use ottla::record::batch_reader::RecordBatch;
 
 use crate::ledger::id_of;
 
@@ -25,7 +25,7 @@ pub fn batches(frame: &[u8]) -> Vec<Found> {
     }
     let mut at = 0;
     while at < frame.len() {
-        let Ok((batch, rest)) = Batch::read(&frame[at..]) else {
+        let Ok((batch, rest)) = RecordBatch::read(&frame[at..]) else {
             at += 1;
             continue;
         };

@@ -5,23 +5,23 @@ use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatu
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::context::{Asked, Context, Outcome};
+use super::context::{Asked, Context, Response};
 use crate::testing::Api;
-use crate::testing::frame::{self, Header};
+use crate::testing::frame::{self, RequestHeader};
 use crate::testing::state::ClusterState;
 use crate::wire::bounds::{Shape, text};
 
 pub(super) const REQUEST: Shape = &[text("client_software_name").since(3), text("client_software_version").since(3)];
 
 impl Asked for ApiVersionsRequest {
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response {
         let errors = context.hits.errors();
         let names = [&*self.client_software_name, &*self.client_software_version];
         let unnamed = context.version() >= 3 && !names.into_iter().all(is_software_name);
         let refused = unnamed.then_some(ResponseError::InvalidRequest.code());
         let error = errors.before.or(refused).or(errors.after).unwrap_or(0);
         if error == ResponseError::UnsupportedVersion.code() {
-            return unsupported(state, context.header).map_or_else(Outcome::Fault, Outcome::Answer);
+            return unsupported(state, context.header).map_or_else(Response::Fault, Response::Answer);
         }
         let offered = state.settings.apis.keys().map(|api| entry(state, *api)).collect();
         let response = ApiVersionsResponse::default()
@@ -81,7 +81,7 @@ const FEATURES: [Feature; 7] = [
 ];
 
 /// The answer to a version that is not known: in version 0, with the range to choose from (KIP-511).
-pub(crate) fn unsupported(state: &ClusterState, header: &Header) -> Result<Vec<u8>, String> {
+pub(crate) fn unsupported(state: &ClusterState, header: &RequestHeader) -> Result<Vec<u8>, String> {
     let response = ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
         .with_api_keys(vec![entry(state, Api::ApiVersions)]);

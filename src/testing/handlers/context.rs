@@ -8,20 +8,20 @@ use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use crate::message::Timestamp;
-use crate::testing::fault::{Errors, Hits, Target};
-use crate::testing::frame::{self, Header};
+use crate::testing::fault::{Errors, FaultTarget, Hits};
+use crate::testing::frame::{self, RequestHeader};
 use crate::testing::state::ClusterState;
 use crate::testing::topic::{Partition, Topic, TopicId};
 
 /// A decoded request, and how it is answered.
 pub(in crate::testing) trait Asked: fmt::Debug + Send {
     /// The topics and partitions that it names; topics of unknown id are left out.
-    fn targets(&self, _state: &ClusterState) -> Vec<Target> {
+    fn targets(&self, _state: &ClusterState) -> Vec<FaultTarget> {
         Vec::new()
     }
 
     /// Answers it in a version that is offered.
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome;
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response;
 }
 
 /// The context of a request.
@@ -29,16 +29,16 @@ pub(in crate::testing) trait Asked: fmt::Debug + Send {
 pub(in crate::testing) struct Context<'a> {
     /// The broker that was asked.
     pub node: i32,
-    pub header: &'a Header,
+    pub header: &'a RequestHeader,
     pub hits: &'a Hits,
     pub now: Timestamp,
     /// The time at which the request came.
     pub arrived: Timestamp,
 }
 
-/// The outcome of a request.
+/// The response to a request.
 #[derive(Debug)]
-pub(in crate::testing) enum Outcome {
+pub(in crate::testing) enum Response {
     /// A frame with its size.
     Answer(Vec<u8>),
     /// No answer is due.
@@ -56,12 +56,12 @@ impl Context<'_> {
         self.header.version
     }
 
-    pub fn answer(&self, body: &impl Encodable) -> Outcome {
+    pub fn answer(&self, body: &impl Encodable) -> Response {
         self.answer_as(body, self.version())
     }
 
-    pub fn answer_as(&self, body: &impl Encodable, version: i16) -> Outcome {
-        frame::write(self.header, body, version).map_or_else(Outcome::Fault, Outcome::Answer)
+    pub fn answer_as(&self, body: &impl Encodable, version: i16) -> Response {
+        frame::write(self.header, body, version).map_or_else(Response::Fault, Response::Answer)
     }
 
     pub fn errors_for(&self, topic: &str, partition: i32) -> Errors {
@@ -70,8 +70,8 @@ impl Context<'_> {
 }
 
 /// Partitions that a request names, all of one topic.
-pub(super) fn targets_of(topic: &str, partitions: impl Iterator<Item = i32>) -> impl Iterator<Item = Target> {
-    partitions.map(move |partition| Target { topic: topic.to_owned(), partition: Some(partition) })
+pub(super) fn targets_of(topic: &str, partitions: impl Iterator<Item = i32>) -> impl Iterator<Item = FaultTarget> {
+    partitions.map(move |partition| FaultTarget { topic: topic.to_owned(), partition: Some(partition) })
 }
 
 impl ClusterState {

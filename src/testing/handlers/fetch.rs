@@ -6,9 +6,9 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 
-use super::context::{Asked, Context, Outcome, str_bytes, targets_of};
+use super::context::{Asked, Context, Response, str_bytes, targets_of};
 use crate::message::Timestamp;
-use crate::testing::fault::Target;
+use crate::testing::fault::FaultTarget;
 use crate::testing::state::{Broker, ClusterState};
 use crate::wire::bounds::{Shape, array, array_of_int32, int8, int32, int64, structure, text, uuid};
 
@@ -32,7 +32,7 @@ pub(super) const REQUEST: Shape = &[
 ];
 
 impl Asked for FetchRequest {
-    fn targets(&self, state: &ClusterState) -> Vec<Target> {
+    fn targets(&self, state: &ClusterState) -> Vec<FaultTarget> {
         let topics = self.topics.iter().map(|topic| {
             let name = state.name_of(&topic.topic, topic.topic_id.as_bytes());
             targets_of(name, topic.partitions.iter().map(|partition| partition.partition))
@@ -40,7 +40,7 @@ impl Asked for FetchRequest {
         topics.flatten().collect()
     }
 
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response {
         if self.session_id != 0 {
             return context.answer(&whole(context).with_error_code(ResponseError::FetchSessionIdNotFound.code()));
         }
@@ -58,7 +58,7 @@ impl Asked for FetchRequest {
         let deadline = context.arrived.as_millis().saturating_add(self.max_wait_ms.max(0).into());
         let enough = room.used >= bytes(self.min_bytes) || room.refused || topics.is_empty();
         if !enough && context.now.as_millis() < deadline {
-            return Outcome::WaitForNews { deadline: Timestamp::from_millis(deadline) };
+            return Response::WaitForNews { deadline: Timestamp::from_millis(deadline) };
         }
         let node_endpoints = endpoints(state, context, &topics);
         context.answer(&whole(context).with_responses(topics).with_node_endpoints(node_endpoints))
@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorCode;
-    use crate::record::batch_reader::Batch;
+    use crate::record::batch_reader::RecordBatch;
     use crate::testing::asking::{Asking, batch, has_its_bounds, name, read_answer};
     use crate::testing::requests::Reply;
     use crate::testing::topic::TopicId;
@@ -231,7 +231,7 @@ mod tests {
     fn offsets(data: &PartitionData) -> Vec<i64> {
         let mut rest = data.records.as_deref().unwrap();
         let mut offsets = Vec::new();
-        while let Ok((batch, behind)) = Batch::read(rest) {
+        while let Ok((batch, behind)) = RecordBatch::read(rest) {
             offsets.push(batch.base_offset);
             rest = behind;
         }

@@ -3,7 +3,7 @@
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::context::{Asked, Context, Outcome};
+use super::context::{Asked, Context, Response};
 use crate::testing::state::ClusterState;
 use crate::wire::bounds::{Shape, int16, int32, int64, text};
 
@@ -15,7 +15,7 @@ pub(super) const REQUEST: Shape = &[
 ];
 
 impl Asked for InitProducerIdRequest {
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response {
         let response = InitProducerIdResponse::default().with_throttle_time_ms(context.hits.throttle_ms);
         let refused = |code| {
             let response = response.clone().with_error_code(code);

@@ -5,8 +5,8 @@ use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::context::{Asked, Context, Outcome, targets_of};
-use crate::testing::fault::Target;
+use super::context::{Asked, Context, Response, targets_of};
+use crate::testing::fault::FaultTarget;
 use crate::testing::log::FoundRecord;
 use crate::testing::state::ClusterState;
 use crate::wire::bounds::{Shape, array, int8, int32, int64, text};
@@ -19,12 +19,12 @@ pub(super) const REQUEST: Shape = &[
 ];
 
 impl Asked for ListOffsetsRequest {
-    fn targets(&self, _state: &ClusterState) -> Vec<Target> {
+    fn targets(&self, _state: &ClusterState) -> Vec<FaultTarget> {
         let topics = self.topics.iter();
         topics.flat_map(|topic| targets_of(&topic.name, topic.partitions.iter().map(|it| it.partition_index))).collect()
     }
 
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response {
         let topics = self.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|asked| one(state, context, &topic.name, asked));
             ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())

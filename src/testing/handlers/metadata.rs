@@ -9,8 +9,8 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 
-use super::context::{Asked, Context, Outcome, shuffled, str_bytes, topic_name};
-use crate::testing::fault::Target;
+use super::context::{Asked, Context, Response, shuffled, str_bytes, topic_name};
+use crate::testing::fault::FaultTarget;
 use crate::testing::state::ClusterState;
 use crate::testing::topic::{Partition, Topic};
 use crate::wire::bounds::{Shape, array, int8, text, uuid};
@@ -23,11 +23,11 @@ pub(super) const REQUEST: Shape = &[
 ];
 
 impl Asked for MetadataRequest {
-    fn targets(&self, state: &ClusterState) -> Vec<Target> {
-        names(state, self).into_iter().map(|topic| Target { topic, partition: None }).collect()
+    fn targets(&self, state: &ClusterState) -> Vec<FaultTarget> {
+        names(state, self).into_iter().map(|topic| FaultTarget { topic, partition: None }).collect()
     }
 
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response {
         let mut topics: Vec<_> = match asked_for(self, context.version()) {
             Some(asked) => once_each(asked).map(|asked| one_topic(state, context, self, asked)).collect(),
             None => state.topics.values().map(|topic| known_topic(state, context, topic)).collect(),

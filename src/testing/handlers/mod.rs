@@ -22,7 +22,7 @@ use crate::wire::WireError;
 use crate::wire::bounds::{self, Shape};
 
 pub(super) use api_versions::unsupported as api_versions_unsupported;
-pub(super) use context::{Asked, Context, Outcome};
+pub(super) use context::{Asked, Context, Response};
 
 /// The request in a body of this version, which the cluster must speak.
 pub(super) fn read(api: Api, version: i16, body: Bytes) -> Result<Box<dyn Asked>, WireError> {

@@ -5,8 +5,8 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPa
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
-use super::context::{Asked, Context, Outcome, targets_of};
-use crate::testing::fault::Target;
+use super::context::{Asked, Context, Response, targets_of};
+use crate::testing::fault::FaultTarget;
 use crate::testing::state::ClusterState;
 use crate::wire::bounds::{Shape, array, int32, text};
 
@@ -14,12 +14,12 @@ pub(super) const REQUEST: Shape =
     &[int32("replica_id").since(3), array("topics", &[text("topic"), array("partitions", PARTITION)])];
 
 impl Asked for OffsetForLeaderEpochRequest {
-    fn targets(&self, _state: &ClusterState) -> Vec<Target> {
+    fn targets(&self, _state: &ClusterState) -> Vec<FaultTarget> {
         let topics = self.topics.iter();
         topics.flat_map(|topic| targets_of(&topic.topic, topic.partitions.iter().map(|it| it.partition))).collect()
     }
 
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response {
         let topics = self.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|asked| one(state, context, &topic.topic, asked));
             OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone()).with_partitions(partitions.collect())

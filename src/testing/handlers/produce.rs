@@ -11,9 +11,9 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
 use log::Level;
 
-use super::context::{Asked, Context, Outcome, shuffled, str_bytes, targets_of};
+use super::context::{Asked, Context, Response, shuffled, str_bytes, targets_of};
 use crate::testing::batch_check::{self, Refusal};
-use crate::testing::fault::Target;
+use crate::testing::fault::FaultTarget;
 use crate::testing::state::ClusterState;
 use crate::testing::topic::Appended;
 use crate::wire::bounds::{Shape, array, bytes, int16, int32, text, uuid};
@@ -33,7 +33,7 @@ pub(super) const REQUEST: Shape = &[
 ];
 
 impl Asked for ProduceRequest {
-    fn targets(&self, state: &ClusterState) -> Vec<Target> {
+    fn targets(&self, state: &ClusterState) -> Vec<FaultTarget> {
         let topics = self.topic_data.iter().map(|topic| {
             let name = state.name_of(&topic.name, topic.topic_id.as_bytes());
             targets_of(name, topic.partition_data.iter().map(|partition| partition.index))
@@ -41,7 +41,7 @@ impl Asked for ProduceRequest {
         topics.flatten().collect()
     }
 
-    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Outcome {
+    fn answer(&self, state: &mut ClusterState, context: &Context<'_>) -> Response {
         let mut told: Vec<_> =
             entries(self).map(|(topic, data)| (topic, data.index, one(state, context, self, topic, data))).collect();
         // Kafka's brokers answer in the order of a hash map.
@@ -286,9 +286,9 @@ const WITHOUT_LOG_START: [ResponseError; 8] = [
 ];
 
 // A producer with acks 0 reads no answer: Kafka's brokers close its connection so that it notices an error.
-fn without_answer(topics: &[TopicProduceResponse]) -> Outcome {
+fn without_answer(topics: &[TopicProduceResponse]) -> Response {
     let mut partitions = topics.iter().flat_map(|topic| &topic.partition_responses);
-    if partitions.any(|partition| partition.error_code != 0) { Outcome::Close } else { Outcome::Silence }
+    if partitions.any(|partition| partition.error_code != 0) { Response::Close } else { Response::Silence }
 }
 
 #[cfg(test)]

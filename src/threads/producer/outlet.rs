@@ -43,7 +43,7 @@ struct FailureLog {
 
 /// The end of a message without a handle.
 #[derive(Clone, Copy)]
-enum Way {
+enum FailureKind {
     Failed,
     Purged,
     GivenUp,
@@ -80,29 +80,30 @@ impl Outlet {
             report.totals.delivered += messages as u64;
             return self.delivered(fate, held);
         };
-        let way = match **kind {
-            DeliveryErrorKind::Purged => Way::Purged,
-            DeliveryErrorKind::ShutDown { .. } => Way::GivenUp,
-            _ => Way::Failed,
+        let failure = match **kind {
+            DeliveryErrorKind::Purged => FailureKind::Purged,
+            DeliveryErrorKind::ShutDown { .. } => FailureKind::GivenUp,
+            _ => FailureKind::Failed,
         };
-        match way {
-            Way::Failed => {
+        match failure {
+            FailureKind::Failed => {
                 let _ = contain(|| self.log.failed(&fate, kind, now));
                 report.totals.failed += messages as u64;
             }
-            Way::Purged => report.totals.failed += messages as u64,
-            Way::GivenUp => report.totals.given_up += messages as u64,
+            FailureKind::Purged => report.totals.failed += messages as u64,
+            FailureKind::GivenUp => report.totals.given_up += messages as u64,
         }
-        let called = matches!((way, self.abandon), (Way::Failed, _) | (Way::GivenUp, Abandon::ToCallback));
+        let called =
+            matches!((failure, self.abandon), (FailureKind::Failed, _) | (FailureKind::GivenUp, Abandon::ToCallback));
         if called && self.callbacks.is_some() {
             return self.call(Item::Failed(fate), held);
         }
         let rest = fate.into_errors();
-        match way {
+        match failure {
             _ if rest.len() == 0 => {}
-            Way::Failed => self.failures.keep(rest),
-            Way::Purged => report.purged.push(rest),
-            Way::GivenUp => self.undelivered.push(rest),
+            FailureKind::Failed => self.failures.keep(rest),
+            FailureKind::Purged => report.purged.push(rest),
+            FailureKind::GivenUp => self.undelivered.push(rest),
         }
         Called { held, buffers: Vec::new() }
     }
