@@ -1,13 +1,12 @@
 //! The way into a queue: takes a message, or says why not.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::chunk::To;
 use super::filling::Incoming;
 use super::places::{ChunkTime, LEAST_HEAD, LikeLast, Phase, Queue, Target};
 use super::prepared::Prepared;
-use crate::error::{DeliveryErrorKind, InvalidTopic};
+use crate::error::InvalidTopic;
 use crate::fate::slot::Slot;
 use crate::ids::TopicIndex;
 use crate::message::{Topic, TopicRef};
@@ -42,7 +41,7 @@ pub enum Refused {
 }
 
 /// The state of a full queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Full {
     /// Messages that hold a place.
     pub queued: usize,
@@ -52,8 +51,8 @@ pub struct Full {
     pub bytes: bool,
     /// The time at which the oldest message came, to the precision of a chunk.
     pub oldest: Option<Instant>,
-    /// The reason why no message can be sent to the topic, if the limit is that of such topics.
-    pub held_up: Option<Arc<DeliveryErrorKind>>,
+    /// The topic, if the limit is that of [topics that are held up](Queue::held_up).
+    pub held_up: Option<TopicIndex>,
     /// `true` if the worker must be woken.
     pub wake: bool,
 }
@@ -165,12 +164,9 @@ impl Queue {
             return Err(self.refuse(limit, None));
         }
         let topic = self.topics.seat(topic).map_err(Refused::InvalidTopic)?;
-        if let Some(why) = self.topics.held_up(topic) {
+        if self.held_up(topic).is_some() && !self.topics.lets_pass(topic) {
             if let Some(limit) = self.limit_reached((self.limits.messages / 2).max(1), self.limits.bytes / 2, cost) {
-                if !self.topics.lets_pass(topic) {
-                    let why = Arc::clone(why);
-                    return Err(self.refuse(limit, Some(why)));
-                }
+                return Err(self.refuse(limit, Some(topic)));
             }
         }
         Ok(topic)
@@ -222,7 +218,7 @@ impl Queue {
 
     /// A full queue is a reason to deliver, whichever of its bounds it reached.
     #[cold]
-    fn refuse(&mut self, (limit, bytes): (usize, bool), held_up: Option<Arc<DeliveryErrorKind>>) -> Refused {
+    fn refuse(&mut self, (limit, bytes): (usize, bool), held_up: Option<TopicIndex>) -> Refused {
         // A topic that is held up makes others leave early only where too few are due for it to be heard again.
         if held_up.is_none() || bytes || self.due_upto - self.released < limit as u64 {
             self.all_due();

@@ -215,10 +215,20 @@ impl Queue {
         }
     }
 
-    /// Notes the reason why no message can be sent to a topic now, or that messages can be sent again.
-    pub fn hold_up(&mut self, topic: TopicIndex, why: Option<Arc<DeliveryErrorKind>>) {
+    /// Notes the reason why no message can be sent to a topic now, or that messages can be sent again. Returns the reason
+    /// that it replaces, to be dropped without the lock: it may be a user's error.
+    pub fn hold_up(
+        &mut self,
+        topic: TopicIndex,
+        why: Option<Arc<DeliveryErrorKind>>,
+    ) -> Option<Arc<DeliveryErrorKind>> {
         self.leave_fast_path();
-        self.topics.hold_up(topic, why);
+        self.topics.hold_up(topic, why)
+    }
+
+    /// The reason why no message can be sent to a topic, while there are other topics to which messages can.
+    pub fn held_up(&self, topic: TopicIndex) -> Option<&Arc<DeliveryErrorKind>> {
+        self.topics.held_up(topic)
     }
 
     /// The topics by index.

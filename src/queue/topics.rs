@@ -76,14 +76,18 @@ impl Topics {
 
     /// Notes the reason why no message can be sent to it, or that messages can be sent again. The same reason once more
     /// says that no message to it is left: then the next one may pass, or nobody would learn that messages can be sent
-    /// again.
-    pub fn hold_up(&mut self, topic: TopicIndex, why: Option<Arc<DeliveryErrorKind>>) {
-        let Some(why) = why else {
-            self.held_up.remove(&topic);
-            return;
-        };
-        let passes = self.held_up.get(&topic).is_some_and(|before| Arc::ptr_eq(&before.why, &why));
-        self.held_up.insert(topic, HeldUp { why, passes });
+    /// again. Returns the reason that it replaces.
+    pub fn hold_up(
+        &mut self,
+        topic: TopicIndex,
+        why: Option<Arc<DeliveryErrorKind>>,
+    ) -> Option<Arc<DeliveryErrorKind>> {
+        let before = self.held_up.remove(&topic).map(|held_up| held_up.why);
+        if let Some(why) = why {
+            let passes = before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &why));
+            self.held_up.insert(topic, HeldUp { why, passes });
+        }
+        before
     }
 
     /// `true` if a message to a topic that is held up passes all the same.

@@ -176,7 +176,8 @@ impl State {
         }
     }
 
-    /// Takes the worker's report; returns whether somebody may wait for what is in it.
+    /// Takes the worker's report; returns whether somebody may wait for what is in it. The errors that it replaces are
+    /// in the report then: their drop may run a user's code, which must not find the lock held.
     pub fn take_in(&mut self, report: &mut WorkerUpdate) -> bool {
         let released = mem::take(&mut report.released);
         self.queue.charge(released.charged);
@@ -184,17 +185,17 @@ impl State {
         self.totals.add(mem::take(&mut report.totals));
         report.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
         report.partitions.drain(..).for_each(|(topic, count)| self.queue.tell_partitions(topic, count));
-        report.held_up.drain(..).for_each(|(topic, why)| self.queue.hold_up(topic, why));
-        for (topic, cause) in report.causes.drain(..) {
-            if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == topic) {
-                ask.cause = cause;
+        report.held_up.iter_mut().for_each(|(topic, why)| *why = self.queue.hold_up(*topic, why.take()));
+        for (topic, cause) in &mut report.causes {
+            if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == *topic) {
+                mem::swap(&mut ask.cause, cause);
             }
         }
-        if let Some(last) = report.last_error.take() {
-            self.last_error = last;
+        if let Some(last) = &mut report.last_error {
+            mem::swap(&mut self.last_error, last);
         }
-        if let Some(fatal) = report.fatal.take() {
-            self.fatal.get_or_insert(fatal);
+        if self.fatal.is_none() && report.fatal.is_some() {
+            self.fatal = report.fatal.take();
             self.queue.leave_fast_path();
         }
         self.purged.append(&mut report.purged);
@@ -224,7 +225,6 @@ impl State {
         orders.awaited = mem::take(&mut self.awaited);
         orders.purges = self.purges;
         orders.abandon = self.abandon;
-        orders.asks.clear();
         let open = self.asks.iter().filter(|ask| ask.answer.is_none());
         orders.asks.extend(open.map(|ask| (ask.topic, ask.cause.clone())));
         orders.called = mem::take(&mut self.called);
@@ -243,7 +243,7 @@ impl State {
             queued: full.queued,
             limit,
             oldest_age,
-            last_error: full.held_up.clone().or_else(|| self.last_error.clone()),
+            last_error: full.held_up.and_then(|topic| self.queue.held_up(topic)).or(self.last_error.as_ref()).cloned(),
         })
     }
 
@@ -290,11 +290,12 @@ impl State {
         ask.and_then(|ask| ask.cause.clone()).or_else(|| self.last_error.clone())
     }
 
-    pub fn ask_no_more(&mut self, topic: TopicIndex) {
-        if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == topic) {
-            ask.callers -= 1;
-        }
-        self.asks.retain(|ask| ask.callers > 0);
+    /// A caller asks no more. The request, if that was the last one, is to be dropped without the lock, as an error.
+    #[must_use]
+    pub fn ask_no_more(&mut self, topic: TopicIndex) -> Option<Ask> {
+        let at = self.asks.iter().position(|ask| ask.topic == topic)?;
+        self.asks[at].callers -= 1;
+        (self.asks[at].callers == 0).then(|| self.asks.swap_remove(at))
     }
 }
 
@@ -315,6 +316,13 @@ impl Totals {
 }
 
 impl WorkerUpdate {
+    /// Drops the errors that were handed in, or that these replaced.
+    pub fn drop_errors(&mut self) {
+        self.held_up.clear();
+        self.causes.clear();
+        (self.last_error, self.fatal) = (None, None);
+    }
+
     /// `true` if somebody may wait for something in it, or choose partitions by numbers that are no longer true.
     pub fn is_urgent(&self) -> bool {
         self.released.messages > 0

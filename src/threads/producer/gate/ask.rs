@@ -91,7 +91,9 @@ impl Gate {
         });
         let mut state = self.state.lock();
         let answer = answer.unwrap_or_else(|| Err(Unanswered::Timeout(state.cause(topic))));
-        state.ask_no_more(topic);
+        let gone = state.ask_no_more(topic);
+        drop(state);
+        drop(gone);
         answer
     }
 

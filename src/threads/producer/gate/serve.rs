@@ -29,6 +29,7 @@ impl Gate {
         orders: &mut WorkerRequests,
         known_topics: usize,
     ) -> Next {
+        orders.asks.clear();
         let mut state = self.state.lock();
         let room = (report.released.messages > 0 || !report.held_up.is_empty()) && state.waiters > 0;
         if state.take_in(report) {
@@ -41,6 +42,7 @@ impl Gate {
         }
         state.hand_out(orders, known_topics);
         drop(state);
+        report.drop_errors();
         if room {
             self.room.notify_all();
         }

@@ -1,12 +1,17 @@
 //! The gate and its waker, without a worker: everything that is asked wakes, and nobody hangs or swaps.
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use super::super::state::{Abandon, Remains, WorkerRequests, WorkerUpdate};
 use super::*;
 use crate::engine::producer::{Amount, FailedMessages};
-use crate::error::{DeliveryErrorKind, Persistence};
+use crate::error::{ConnectionError, ConnectionErrorKind, DeliveryErrorKind, FatalError, Persistence};
+use crate::ids::TopicIndex;
 use crate::message::Timestamp;
 use crate::net::Net;
 
@@ -73,6 +78,65 @@ fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
     });
 }
 
+/// The last owner of an error may be the gate, and a user's resolver makes errors whose drop runs the user's code.
+#[test]
+fn no_error_is_dropped_under_the_lock() {
+    type News = fn(&mut WorkerUpdate, Option<Arc<DeliveryErrorKind>>);
+    let news: [(&str, News); 4] = [
+        ("the last error", |report, error| report.last_error = Some(error)),
+        ("a topic that is held up", |report, error| report.held_up.push((TopicIndex(1), error))),
+        ("the cause of no answer", |report, error| report.causes.push((TopicIndex(1), error))),
+        ("a fatal error", |report, error| {
+            let cause = error.and_then(Arc::into_inner).unwrap_or(DeliveryErrorKind::Purged);
+            report.fatal = Some(Arc::new(FatalError { cause, advice: "none" }));
+        }),
+    ];
+    for (name, tell) in news {
+        let gate = opened_with_two_topics();
+        gate.state.lock().ask(TopicIndex(1));
+        let locked = Arc::default();
+        for error in [Some(error(&gate, &locked)), Some(error(&gate, &locked)), None] {
+            let mut report = WorkerUpdate::default();
+            tell(&mut report, error);
+            gate.exchange(&gate.sealed(), &mut report, &mut WorkerRequests::default(), 2);
+            assert!(!report.is_urgent(), "{name}");
+        }
+        assert!(!locked.load(Ordering::Relaxed), "{name} was dropped under the lock");
+    }
+}
+
+#[test]
+fn who_waits_drops_no_error_under_the_lock() {
+    type Wait = fn(&Gate);
+    let waits: [(&str, Wait); 2] = [
+        ("for room", |gate| assert!(put(gate, 0, 2, SLEEP).is_ok())),
+        ("for an answer", |gate| assert!(gate.partitions("orders", SLEEP).is_ok())),
+    ];
+    for (name, wait) in waits {
+        let gate = opened_with_two_topics();
+        let locked = Arc::default();
+        let exchange = |report: &mut WorkerUpdate, orders: &mut WorkerRequests| {
+            gate.exchange(&gate.sealed(), report, orders, 2);
+        };
+        let (mut report, mut orders) = (WorkerUpdate::default(), WorkerRequests::default());
+        report.held_up.push((TopicIndex(1), Some(error(&gate, &locked))));
+        exchange(&mut report, &mut orders);
+        scope(|scope| {
+            let waiting = spawn(scope, || wait(&gate));
+            while orders.asks.is_empty() && gate.state.lock().waiters == 0 {
+                exchange(&mut report, &mut orders);
+            }
+            report.causes.push((TopicIndex(1), Some(error(&gate, &locked))));
+            exchange(&mut report, &mut orders);
+            report.answers.push((TopicIndex(1), 3));
+            report.held_up.push((TopicIndex(1), None));
+            exchange(&mut report, &mut orders);
+            waiting.join().expect("no panic");
+        });
+        assert!(!locked.load(Ordering::Relaxed), "a wait {name} dropped it under the lock");
+    }
+}
+
 #[test]
 fn the_memory_of_batches_that_are_told_after_the_worker_is_not_kept() {
     let (gate, _net) = open(10);
@@ -126,6 +190,50 @@ fn put(gate: &Gate, caller: u64, n: u64, wait: Duration) -> Result<u64, ProduceE
     let message = Message::new("orders", "value").with_tag(caller << 32 | n);
     gate.offer(&message, Timestamp::from_millis(0), None, wait, &|| unreachable!("it is open"))
 }
+
+/// Half full with a message to each of two topics: no further one has room if its topic is held up.
+fn opened_with_two_topics() -> Arc<Gate> {
+    let (gate, _net) = open(4);
+    let parcels = Message::new("parcels", "value");
+    let offered = gate.offer(&parcels, Timestamp::from_millis(0), None, Duration::ZERO, &|| unreachable!("it is open"));
+    offered.expect("accepted");
+    put(&gate, 0, 0, Duration::ZERO).expect("accepted");
+    Arc::new(gate)
+}
+
+/// An error whose drop finds out if the gate is locked.
+fn error(gate: &Arc<Gate>, locked: &Arc<AtomicBool>) -> Arc<DeliveryErrorKind> {
+    let error = io::Error::other(Looks { gate: Arc::downgrade(gate), locked: Arc::clone(locked) });
+    let kind = ConnectionErrorKind::Io(Arc::new(error));
+    Arc::new(DeliveryErrorKind::Connection(ConnectionError { address: "broker:9092".into(), advertised: None, kind }))
+}
+
+struct Looks {
+    gate: Weak<Gate>,
+    locked: Arc<AtomicBool>,
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        if let Some(gate) = self.gate.upgrade() {
+            self.locked.fetch_or(gate.state.try_lock().is_none(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Looks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Looks")
+    }
+}
+
+impl fmt::Display for Looks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no such host")
+    }
+}
+
+impl Error for Looks {}
 
 fn open(max_queue_size: usize) -> (Gate, Net) {
     let gate = Gate::new(&QueueConfig { max_queue_size, ..QueueConfig::default() }, &ProducerConfig::default());
