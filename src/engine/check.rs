@@ -14,7 +14,7 @@ use super::cluster::{Cluster, ClusterOptions};
 use super::{Action, Engine};
 use crate::config::ClientConfig;
 use crate::deadline::Deadline;
-use crate::error::{CheckError, ClusterInfo, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
+use crate::error::{BrokerError, CheckError, ClusterInfo, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::ids::{NodeId, TopicIndex};
 use crate::message::Topic;
 use crate::wire::Api;
@@ -27,6 +27,8 @@ pub struct CheckEngine {
     cluster: Cluster,
     /// The last error of each bootstrap address.
     errors: BTreeMap<Arc<str>, ConnectionError>,
+    /// The last answer that told of no cluster, which is among these errors.
+    refusal: Option<Arc<DeliveryErrorKind>>,
     /// The brokers that have not answered their call; `None` until the cluster has told of them.
     open: Option<Vec<NodeId>>,
     /// The number of brokers that can be used, and the errors of the others.
@@ -41,7 +43,7 @@ impl CheckEngine {
         let mut cluster = Cluster::new(client, OPTIONS, seed);
         cluster.ask_for_metadata();
         let (errors, unreachable) = (BTreeMap::new(), Vec::new());
-        Self { client: Arc::clone(client), cluster, errors, open: None, answered: 0, unreachable }
+        Self { client: Arc::clone(client), cluster, errors, refusal: None, open: None, answered: 0, unreachable }
     }
 
     /// `true` if waiting can bring nothing more.
@@ -98,16 +100,26 @@ impl CheckEngine {
                 News::Ended { lost: None, .. } | News::Replaced => {}
             }
         }
-        // An answer that names no brokers is wrong, too.
-        if let Some(last) = self.cluster.causes().last().cloned() {
-            self.note(&last);
+        // An answer that names no brokers, or that has an error instead, comes on a good connection.
+        let refusal = self.cluster.causes().last_of(|about| about == Subject::Metadata).cloned();
+        if refusal.as_ref().map(Arc::as_ptr) != self.refusal.as_ref().map(Arc::as_ptr) {
+            refusal.iter().for_each(|error| self.note(error));
+            self.refusal = refusal;
         }
     }
 
+    /// Notes the error of a bootstrap address, until the cluster is known.
     fn note(&mut self, error: &DeliveryErrorKind) {
-        if let (DeliveryErrorKind::Connection(error), None) = (error, &self.open) {
-            self.errors.insert(Arc::clone(&error.address), error.clone());
-        }
+        let error = match error {
+            _ if self.open.is_some() => return,
+            DeliveryErrorKind::Connection(error) => error.clone(),
+            DeliveryErrorKind::Broker(BrokerError { address, api, code, .. }) => {
+                let kind = ConnectionErrorKind::Refused { api, code: *code };
+                ConnectionError { address: Arc::clone(address), advertised: None, kind }
+            }
+            _ => return,
+        };
+        self.errors.insert(Arc::clone(&error.address), error);
     }
 
     /// Calls the brokers that were not called, and notes the results.
@@ -238,10 +250,13 @@ mod tests {
 
     use super::*;
     use crate::config::BrokerAddress;
+    use crate::engine::test_clock;
+    use crate::error::ErrorCode;
     use crate::message::Timestamp;
     use crate::testing::Cluster as TestCluster;
     use crate::testing::requests::Reply;
     use crate::testing::state::ClusterState;
+    use crate::wire::api::metadata::MetadataResponse;
 
     /// Three brokers, of which `up` answer, the `silent` one does not, and others refuse. The engine, the ports that
     /// were called, and those to which there are connections at the end.
@@ -255,7 +270,7 @@ mod tests {
         let address = |port: &u16| BrokerAddress { host: "127.0.0.1".into(), port: *port };
         let client = Arc::new(ClientConfig::new(seeds.iter().map(address).collect()));
         let mut engine = CheckEngine::new(&client, 7);
-        let (mut now, mut called, mut ports) = (crate::engine::test_clock(), Vec::new(), HashMap::new());
+        let (mut now, mut called, mut ports) = (test_clock(), Vec::new(), HashMap::new());
         let mut answers: HashMap<ConnId, u32> = HashMap::new();
         for _ in 0..2000 {
             engine.advance(now);
@@ -324,6 +339,29 @@ mod tests {
         let cluster = engine.into_outcome(Duration::from_secs(2)).unwrap();
         let unreachable: Vec<&str> = cluster.unreachable.iter().map(|error| &*error.address).collect();
         assert_eq!(unreachable, ["127.0.0.1:9001", "127.0.0.1:9002"]);
+    }
+
+    #[test]
+    fn an_address_that_refuses_metadata_as_a_whole_is_told_with_the_code() {
+        let seed = BrokerAddress { host: "127.0.0.1".into(), port: 9001 };
+        let (mut engine, now) = (CheckEngine::new(&Arc::new(ClientConfig::new(vec![seed])), 7), test_clock());
+        engine.advance(now);
+        let answer = MetadataResponse {
+            throttle: Duration::ZERO,
+            error: ErrorCode::REBOOTSTRAP_REQUIRED,
+            brokers: Vec::new(),
+            cluster_id: None,
+            controller: -1,
+            topics: Vec::new(),
+        };
+        engine.cluster.take_metadata(Peer::Seed(0), answer, &Nothing, now);
+        engine.heed_news(now);
+        let Err(CheckError::Unreachable { errors, .. }) = engine.into_outcome(Duration::from_secs(10)) else {
+            panic!("nobody told of the cluster");
+        };
+        let [error] = &errors[..] else { panic!("{errors:?}") };
+        let ConnectionErrorKind::Refused { api: "Metadata", code } = error.kind else { panic!("{error}") };
+        assert_eq!((&*error.address, code), ("127.0.0.1:9001", ErrorCode::REBOOTSTRAP_REQUIRED));
     }
 
     #[test]
