@@ -142,7 +142,9 @@ macro_rules! producer_options {
 
         /// The largest number of bytes in the buffer, which has the messages that are being delivered and have no fate
         /// yet. It counts the memory that batches keep: their records with the room that they have to grow, about 500
-        /// bytes for each batch, and about 100 for each message with a tag, a partition key or a handle.
+        /// bytes for each batch, and about 100 for each message with a tag, a partition key or a handle. A delivered
+        /// message whose callback has not returned counts at most 64 bytes beside that, if its record is not needed
+        /// for the callback.
         ///
         /// Default 32 MiB; not below [`max_message_bytes`](Self::max_message_bytes), at most 64 GiB.
         pub fn max_buffer_bytesize(mut self, bytes: usize) -> Self {

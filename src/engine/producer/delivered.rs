@@ -3,6 +3,7 @@
 //! The delivery thread may be far behind. If the records waited for it, each new batch would need new memory, which is
 //! slow and in no cache; so their memory goes to the next batch at once.
 
+use super::batch::BATCH;
 use super::send_queue::Amount;
 use crate::fate::Delivered;
 use crate::message::{Timestamp, Topic};
@@ -38,20 +39,23 @@ enum CreateTimes {
 }
 
 impl DeliveredBatch {
-    /// The batch, and the memory of its records, if it is not needed here and nothing else uses it.
+    /// The batch, and the memory of its records, if it is not needed here and nothing else uses it. `held` is the amount
+    /// that it held with its records.
     pub(super) fn new(
         (topic, partition): (Topic, Option<i32>),
         ack: Ack,
         (records, extras): (Records, Extras),
         held: Amount,
     ) -> (Self, Option<Vec<u8>>) {
-        let (times, buffer) = if records.times().is_complete() {
-            let (times, buffer) = records.into_times();
-            (CreateTimes::Apart(times), buffer)
-        } else {
-            (CreateTimes::InRecords(records), None)
-        };
-        (Self { topic, partition, ack, times, extras, held }, buffer)
+        if !records.times().is_complete() {
+            let times = CreateTimes::InRecords(records);
+            return (Self { topic, partition, ack, times, extras, held }, None);
+        }
+        let (times, buffer) = records.into_times();
+        // Without its record a message counts as its receipt: else callbacks could be any number of messages behind.
+        let receipts = BATCH + extras.bytes() + held.messages * size_of::<Delivered>();
+        let held = Amount { bytes: receipts.min(held.bytes), ..held };
+        (Self { topic, partition, ack, times: CreateTimes::Apart(times), extras, held }, buffer)
     }
 
     /// The amount that it holds in the buffer until its callbacks have returned.
@@ -125,6 +129,8 @@ mod tests {
             let (batch, before) = delivered(&times, Some(5));
             let expected: Vec<(i64, i64)> = (5..).zip(times).collect();
             assert_eq!(told(&batch), expected, "{changes} changes");
+            let receipts = 1000 * size_of::<Delivered>() + BATCH;
+            assert_eq!(batch.held().bytes > receipts, !at_once, "{changes} changes: what has gone on is not held");
             let after = batch.into_buffer();
             assert_eq!((before.is_some(), after.is_some()), (at_once, !at_once), "{changes} changes");
         }
@@ -132,7 +138,9 @@ mod tests {
 
     fn delivered(times: &[i64], base_offset: Option<i64>) -> (DeliveredBatch, Option<Vec<u8>>) {
         let mut batch = BatchBuilder::new(Vec::new());
-        times.iter().for_each(|time| batch.append(*time, &[1, 1, 0]));
+        let mut tail = Vec::new();
+        crate::record::tail::put(&mut tail, None, Some(&[0; 200]), std::iter::empty());
+        times.iter().for_each(|time| batch.append(*time, &tail));
         let ack = Ack { base_offset, log_append_time: None };
         let topic = Topic::new("orders").expect("a good name");
         let fate = BatchFate::new(topic, Some(0), (batch.finish(), Extras::default()), Ok(ack));

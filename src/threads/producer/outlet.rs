@@ -15,7 +15,8 @@ use crate::threads::spawn::contain;
 pub struct Outlet {
     /// To the delivery thread, if there is a callback.
     callbacks: Option<Sender<Item>>,
-    /// For the delivery thread, once the gate has got back the places of these messages: a callback may produce.
+    /// For the delivery thread, once the gate has got back the places of these messages: a callback may produce. The
+    /// amount of each is held until its callbacks have returned.
     ready: Vec<Item>,
     failures: Failures,
     undelivered: Vec<FailedMessages>,
@@ -96,7 +97,8 @@ impl Outlet {
         let called =
             matches!((failure, self.abandon), (FailureKind::Failed, _) | (FailureKind::GivenUp, Abandon::ToCallback));
         if called && self.callbacks.is_some() {
-            return self.call(Item::Failed(fate), held);
+            self.ready.push(Item::Failed(fate));
+            return Called::default();
         }
         let rest = fate.into_errors();
         match failure {
@@ -132,21 +134,16 @@ impl Outlet {
         }
         match fate.into_delivered() {
             Ok((batch, buffer)) => {
-                let mut called = self.call(Item::Delivered(batch), held);
-                called.buffers.extend(buffer);
-                called
+                // The memory that goes on is held no more.
+                let held = Amount { messages: 0, bytes: held.bytes - batch.held().bytes };
+                self.ready.push(Item::Delivered(batch));
+                Called { held, buffers: buffer.into_iter().collect() }
             }
-            Err(fate) => self.call(Item::Failed(fate), held),
+            Err(fate) => {
+                self.ready.push(Item::Failed(fate));
+                Called::default()
+            }
         }
-    }
-
-    /// Sends the item to the delivery thread; its amount is held until its callbacks have returned.
-    fn call(&mut self, item: Item, held: Amount) -> Called {
-        if self.callbacks.is_none() {
-            return Called { held, buffers: Vec::new() };
-        }
-        self.ready.push(item);
-        Called::default()
     }
 
     /// Sends the delivery thread all fates that it is to tell. Returns what no callback holds.

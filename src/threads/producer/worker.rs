@@ -248,7 +248,7 @@ impl<N: Network> Worker<N> {
     }
 
     fn called(&mut self, called: Called) {
-        if self.has_callbacks && called.held.messages > 0 {
+        if self.has_callbacks {
             self.driver.engine.callbacks_done(called.held);
         }
         for buffer in called.buffers {
