@@ -47,6 +47,27 @@ fn metadata_without_brokers_leaves_what_was_known_and_is_asked_for_again_with_pa
 }
 
 #[test]
+fn metadata_with_more_brokers_than_any_cluster_has_loses_nothing_and_is_asked_for_again() {
+    let mut bench = Bench::with(2, |cluster| cluster.topic("a", 1), |config| config.delivery_timeout = secs(20));
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(1));
+    bench.twist = twist(|answer| {
+        let first = answer.brokers[0].clone();
+        answer.brokers.extend((0..20_000).map(|node| first.clone().with_node_id(node.into())));
+    });
+    bench.engine.ask_for_metadata();
+    bench.append(&Message::new("a", "goes where it went before"));
+    bench.append(&Message::new("b", "a topic that nobody can tell of"));
+    bench.pass(secs(10));
+    assert_eq!((bench.delivered.len(), bench.failed.len()), (2, 0));
+    let why = bench.engine.last_error().expect("nobody tells of a topic").to_string();
+    assert!(why.contains("it names 20002 brokers"), "{why}");
+    bench.twist = None;
+    bench.pass(secs(3));
+    assert_eq!((bench.delivered.len(), bench.failed.len()), (3, 0));
+}
+
+#[test]
 fn a_client_that_is_told_to_begin_anew_asks_the_addresses_that_it_was_given() {
     const REBOOTSTRAP_REQUIRED: i16 = 129;
     // Broker 1 was once of this cluster and is of another one now; the address of broker 2 is given, too.

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Cluster;
 use super::causes::{LogPolicy, Subject};
 use super::demand::Demand;
 use super::description::ClusterDescription;
 use super::link::{Link, Peer};
 use super::news::News;
+use super::{Cluster, MOST_BROKERS};
 use crate::config::BrokerAddress;
 use crate::error::{BrokerInfo, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
 use crate::ids::NodeId;
@@ -45,10 +45,14 @@ impl Cluster {
 
     /// Takes in an answer to a request for metadata.
     pub fn take_metadata(&mut self, peer: Peer, answer: MetadataResponse, demand: &impl Demand, now: Instant) {
-        if answer.error != ErrorCode::NONE || answer.brokers.is_empty() {
+        let named = answer.brokers.len();
+        if answer.error != ErrorCode::NONE || !(1..=MOST_BROKERS).contains(&named) {
             // Keep what was good.
             let why = if answer.error == ErrorCode::NONE {
-                let what = "it names no brokers".to_owned();
+                let what = match named {
+                    0 => "it names no brokers".to_owned(),
+                    _ => format!("it names {named} brokers, and no cluster has more than {MOST_BROKERS}"),
+                };
                 self.connection_error(peer, ConnectionErrorKind::BadResponse { api: Api::Metadata.name(), what })
             } else {
                 Arc::new(DeliveryErrorKind::Broker(self.broker_error(peer, Api::Metadata, answer.error)))
@@ -60,9 +64,9 @@ impl Cluster {
             return self.refresh.ask_again(now, self.random.u64(..));
         }
         self.causes.end(|about| matches!(about, Subject::Metadata | Subject::Broker(Peer::Seed(_))));
-        self.take_brokers(peer, &answer.brokers, demand, now);
         let brokers: Vec<BrokerInfo> = answer.brokers.iter().map(info_of).collect();
         self.drop_others(&brokers);
+        self.take_brokers(peer, &answer.brokers, demand, now);
         if let Peer::Seed(_) = peer {
             self.leave_seed(peer, &brokers);
         }
@@ -78,12 +82,13 @@ impl Cluster {
         self.news.push_back(News::Topics { peer, topics: answer.topics });
     }
 
-    /// Takes in the addresses of brokers, as `by` says.
+    /// Takes in the addresses of brokers, as `by` says; of new ones no more than a cluster has.
     pub fn take_brokers(&mut self, by: Peer, brokers: &[BrokerMetadata], demand: &impl Demand, now: Instant) {
         if brokers.is_empty() {
             return;
         }
         let told_by = self.address(by);
+        let mut known = self.links.to_nodes().count();
         for BrokerInfo { node, address } in brokers.iter().map(info_of) {
             let peer = Peer::Node(NodeId(node));
             if self.links.get(peer).is_some_and(|link| link.address != address) {
@@ -91,6 +96,13 @@ impl Cluster {
                 let why = ConnectionErrorKind::GivenUp("the cluster says that the broker is elsewhere");
                 self.fail(peer, why, demand, now);
                 self.links.remove(peer);
+                known -= 1;
+            }
+            if self.links.get(peer).is_none() {
+                if known >= MOST_BROKERS {
+                    continue;
+                }
+                known += 1;
             }
             self.links.get_or_make(peer, address).told_by = Some(Arc::clone(&told_by));
         }

@@ -68,6 +68,9 @@ pub struct ClusterOptions {
     pub retry: Backoff,
 }
 
+/// No cluster has more brokers: an answer that names more is not believed, because each of them takes memory.
+pub const MOST_BROKERS: usize = 10_000;
+
 impl Cluster {
     /// A cluster of which only the bootstrap addresses are known. `seed` feeds jitter and random choices.
     #[must_use]

@@ -9,7 +9,7 @@ use super::verdict::TopicVerdict;
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
-use crate::error::{BrokerError, DeliveryErrorKind, ErrorCode, Persistence};
+use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode, Persistence};
 use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::wire::Api;
@@ -18,6 +18,9 @@ use crate::wire::api::metadata::{PartitionMetadata, TopicMetadata};
 /// Without topic ids nobody can tell a stale answer from one about a topic that was made anew; after this many such
 /// answers an older epoch, or a smaller number of partitions, is believed.
 const STALE_ANSWERS: u32 = 5;
+
+/// No topic has more partitions: a topic with more is not believed, because each of them takes memory.
+const MOST_PARTITIONS: usize = 100_000;
 
 /// The time for which a caller's request to know a topic keeps the engine asking; the driver repeats it.
 const ASKED_FOR: Duration = Duration::from_secs(5);
@@ -99,6 +102,13 @@ impl ProducerEngine {
     fn take_topic(&mut self, peer: Peer, index: TopicIndex, answer: &TopicMetadata, now: Instant) {
         let state = &mut self.topics[index.get()];
         match TopicVerdict::of(answer.error) {
+            TopicVerdict::Known if answer.partitions.len() > MOST_PARTITIONS => {
+                let (name, count) = (&state.name, answer.partitions.len());
+                let what = format!("it gives {name} {count} partitions, and no topic has more than {MOST_PARTITIONS}");
+                let kind = ConnectionErrorKind::BadResponse { api: Api::Metadata.name(), what };
+                let why = self.cluster.connection_error(peer, kind);
+                self.topic_waits(index, why, now, LogPolicy::AtOnce);
+            }
             TopicVerdict::Known if !answer.partitions.is_empty() => self.take_partitions(peer, index, answer, now),
             TopicVerdict::Known | TopicVerdict::Missing => {
                 let waited_for = state.has_messages();
@@ -337,6 +347,8 @@ mod tests {
 
     use super::*;
     use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
+    use crate::engine::cluster::MOST_BROKERS;
+    use crate::ids::NodeId;
     use crate::message::{Message, Timestamp};
     use crate::partitioner::Partitioner;
     use crate::queue::{Limits, Prepared, Queue};
@@ -468,13 +480,48 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
-    fn an_answer_with_very_many_brokers_does_not_hold_the_worker_up() {
-        // As many as fit into a response. To compare each with each would take minutes.
-        let mut engine = engine();
-        let began = crate::engine::test_clock();
-        tell(&mut engine, answer(600_000, &[(0, 1)]), began);
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-        assert_eq!(leaders(&engine), [1]);
+    fn an_answer_with_more_brokers_than_any_cluster_has_is_not_believed_and_the_next_one_is() {
+        let (mut engine, now) = (engine(), crate::engine::test_clock());
+        let known = |engine: &ProducerEngine, node| engine.cluster.link(Peer::Node(NodeId(node))).is_some();
+        tell(&mut engine, answer(2, &[(0, 1)]), now);
+        tell(&mut engine, answer(MOST_BROKERS as i32 + 1, &[(0, 2)]), now);
+        assert_eq!((leaders(&engine), known(&engine, 1), known(&engine, 2)), (vec![1], true, false));
+        let error = engine.last_error().expect("why").to_string();
+        assert!(error.contains("it names 10001 brokers"), "{error}");
+        tell(&mut engine, answer(MOST_BROKERS as i32, &[(0, 2)]), now);
+        assert_eq!((leaders(&engine), known(&engine, MOST_BROKERS as i32 - 1)), (vec![2], true));
+        assert!(engine.last_error().is_none());
+    }
+
+    #[test]
+    fn answers_that_name_other_brokers_each_time_make_no_more_links_than_a_cluster_has() {
+        let (mut engine, now) = (engine(), crate::engine::test_clock());
+        let known = |engine: &ProducerEngine| {
+            (0..20_000).filter(|node| engine.cluster.link(Peer::Node(NodeId(*node))).is_some()).count()
+        };
+        for first in (0..20_000).step_by(1000) {
+            let mut brokers = answer(1000, &[]).brokers;
+            brokers.iter_mut().for_each(|broker| broker.node += first);
+            let (cluster, waiting) = engine.cluster_and_demand();
+            cluster.take_brokers(Peer::Seed(0), &brokers, &waiting, now);
+        }
+        assert_eq!(known(&engine), MOST_BROKERS);
+        tell(&mut engine, answer(3, &[(0, 1)]), now);
+        assert_eq!(known(&engine), 3, "metadata ends it");
+    }
+
+    #[test]
+    fn a_topic_with_more_partitions_than_any_has_is_not_believed_and_the_next_answer_is() {
+        let (mut engine, now) = (engine(), crate::engine::test_clock());
+        let many = |count| (0..count).map(|number| (number, 1)).collect::<Vec<_>>();
+        assert_eq!(engine.partition_count(TopicIndex(0), now), None);
+        tell(&mut engine, answer(2, &many(MOST_PARTITIONS as i32 + 1)), now);
+        assert!(leaders(&engine).is_empty());
+        let error = engine.cause_of_topic(TopicIndex(0)).expect("why").to_string();
+        assert!(error.contains("it gives orders 100001 partitions"), "{error}");
+        tell(&mut engine, answer(2, &many(3)), now);
+        assert_eq!((leaders(&engine).len(), engine.cause_of_topic(TopicIndex(0)).is_some()), (3, false));
+        tell(&mut engine, answer(2, &many(MOST_PARTITIONS as i32)), now);
+        assert_eq!(leaders(&engine).len(), MOST_PARTITIONS);
     }
 }
