@@ -6,7 +6,6 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::RecordBatchDecoder;
 use ottla::ids::TopicIndex;
 use ottla::queue::chunk::Chunk;
-use ottla::queue::entry;
 use ottla::record::batch::{BatchBuilder, Stamp, len_of_one};
 use ottla::record::batch_reader::{Record, RecordBatch};
 use ottla::{Message, Payload, Timestamp};
@@ -121,13 +120,10 @@ pub fn record_batch_roundtrip(data: &[u8]) {
         let mut chunk = Chunk::of(0, TopicIndex(7), &message, time);
         let cost = chunk.cost;
         let entry = chunk.entries().next().expect("one message");
-        assert_eq!((entry.topic, entry.partition, entry.tag), (TopicIndex(7), message.partition(), message.tag()));
-        assert_eq!(entry.partition_key, message.partition_key());
-        assert_eq!(
-            entry::cost_of(entry.tail.len(), message.tag(), message.partition_key().map(<[u8]>::len), false),
-            cost,
-            "what it takes is known before"
-        );
+        assert_eq!((entry.topic, entry.partition), (TopicIndex(7), message.partition()));
+        let extra = entry.extra.unwrap_or_default();
+        assert_eq!((extra.tag, extra.partition_key), (message.tag(), message.partition_key()));
+        assert_eq!(entry.cost(), cost, "what it takes is known before");
         // A time too far from the first has no place in this batch.
         let Some(length) = batch.len_with(entry.create_time, entry.tail.len()) else { continue };
         if batch.is_empty() {

@@ -7,16 +7,14 @@
 use std::array;
 use std::cell::RefCell;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::AssertUnwindSafe;
 use std::process;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::Receipt;
 use crate::error::DeliveryError;
-use crate::message::Timestamp;
 use crate::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering, fence};
-use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
+use crate::sync::{Condvar, Mutex, thread_local};
 
 /// The producer that gives a message its fate, as handles see it.
 pub trait Owner: Send + Sync {
@@ -31,10 +29,10 @@ pub trait Owner: Send + Sync {
 /// Places for the fates of some messages.
 #[derive(Debug)]
 pub struct Page {
-    places: [Place; PLACES],
-    /// Errors by the index of their place. Guards them between the thread that puts in an error, or a fate that is
+    pub(super) places: [Place; PLACES],
+    /// Errors with the index of their place. Guards them between the thread that puts in an error, or a fate that is
     /// waited for, and the callers that wait.
-    failed: Mutex<Failed>,
+    pub(super) failed: Mutex<Vec<(u32, DeliveryError)>>,
     /// The number of callers that wait: without it, each fate would cost a system call, even if nobody waits. Changed
     /// under the lock.
     waiting: AtomicU32,
@@ -47,22 +45,21 @@ pub struct Page {
     process: u32,
 }
 
-pub(super) type Failed = Vec<(u32, DeliveryError)>;
-
 #[derive(Debug)]
 pub(super) struct Place {
-    state: AtomicU32,
+    /// The fate, or 0 as long as there is none, and what else is known.
+    pub state: AtomicU32,
     /// The number of chunks, batches and fates that have the message. It starts at 1, because the first one takes the
     /// message as it comes.
-    holders: AtomicU32,
-    partition: AtomicI32,
-    offset: AtomicI64,
+    pub holders: AtomicU32,
+    pub partition: AtomicI32,
+    pub offset: AtomicI64,
     /// The message's own time from the start: to read it out of the batch for the fate would mean to read all records
     /// again.
-    timestamp: AtomicI64,
+    pub timestamp: AtomicI64,
     /// The number of fates that were put in: a second one could hide the first.
     #[cfg(feature = "_internal")]
-    fills: AtomicU32,
+    pub fills: AtomicU32,
 }
 
 thread_local! {
@@ -93,20 +90,15 @@ fn turn_the_page<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
         // Its threads may yet start in a fork, which would inherit the page.
         return (Page::shared(owner), 0);
     }
-    let (place, _gone) = OPEN.with(|open| {
-        let mut open = open.borrow_mut();
-        let before = open.iter().position(|(page, _)| page.is_of(owner));
-        let before = before.or((open.len() == PAGES).then_some(PAGES - 1)).map(|at| open.remove(at));
-        let ((page, next), gone) = match before {
-            Some((page, next)) if page.is_of(owner) && (next as usize) < PLACES => ((page, next), None),
-            before => ((Page::shared(owner), 0), before),
-        };
-        let place = (Arc::clone(&page), next);
-        open.insert(0, (page, next + 1));
-        // Dropped when nothing is borrowed any more: there may be errors on it.
-        (place, gone)
-    });
-    place
+    // Nothing is borrowed when a page goes: there may be errors on it, whose messages are the user's.
+    let mut open = OPEN.with(RefCell::take);
+    let known = open.iter().position(|(page, _)| page.is_of(owner)).map(|at| open.remove(at));
+    let begun = known.filter(|(_, next)| (*next as usize) < PLACES);
+    let (page, next) = begun.unwrap_or_else(|| (Page::shared(owner), 0));
+    open.truncate(PAGES - 1);
+    open.insert(0, (Arc::clone(&page), next + 1));
+    drop(OPEN.with(|now| now.replace(open)));
+    (page, next)
 }
 
 impl Page {
@@ -165,28 +157,22 @@ impl Page {
         let unseen = self.place(index).end(FAILED) & LET_GO != 0;
         let error = if unseen { take(&mut failed, index) } else { None };
         drop(failed);
-        fence(Ordering::SeqCst);
         self.wake();
         error.map_or(Ok(()), Err)
     }
 
-    /// Puts fates into places of these pages, and wakes the callers that wait there, even if putting them in panics.
-    /// Wakes behind all of them, because the fence takes as long as a dozen stores.
-    ///
-    /// # Panics
-    /// If putting them in does.
-    pub fn waking(pages: &[Arc<Self>], put_in: impl FnOnce()) {
-        let put_in = catch_unwind(AssertUnwindSafe(put_in));
-        fence(Ordering::SeqCst);
-        pages.iter().for_each(|page| page.wake());
-        put_in.unwrap_or_else(|panic| resume_unwind(panic));
+    /// Takes the error of a place out; none in a forked child that inherited the errors locked.
+    pub(super) fn take_error(&self, index: u32) -> Option<DeliveryError> {
+        let soon = self.failed.try_lock();
+        let failed = if soon.is_some() || self.forked() { soon } else { Some(self.failed.lock()) };
+        take(&mut *failed?, index)
     }
 
-    /// Wakes the callers that wait here. It comes behind a fence behind the fates: either this finds the waiting
-    /// caller, or a caller that is about to wait finds the fate, because both write first, and read the other's write
-    /// behind a fence.
+    /// Wakes the callers that wait here, behind the fates. Either this finds the waiting caller, or a caller that is
+    /// about to wait finds the fate, because both write first, and read the other's write behind a fence.
     #[inline]
     pub(super) fn wake(&self) {
+        fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.wake_up();
         }
@@ -203,12 +189,12 @@ impl Page {
         self.filled.notify_all();
     }
 
-    /// Blocks until a place has a fate, or until `until` has passed. The errors stay locked.
-    pub(super) fn wait(&self, index: u32, until: Option<Instant>) -> MutexGuard<'_, Failed> {
+    /// Blocks until a place has a fate, or until `until` has passed.
+    pub(super) fn wait(&self, index: u32, until: Option<Instant>) {
         let mut failed = self.failed.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        while self.place(index).state() & FATE == 0 {
+        while self.place(index).state.load(Ordering::Acquire) & FATE == 0 {
             match until {
                 None => self.filled.wait(&mut failed),
                 Some(until) => {
@@ -219,92 +205,26 @@ impl Page {
             }
         }
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        failed
-    }
-
-    /// The errors; nothing in a forked child that inherited them locked.
-    pub(super) fn lock(&self) -> Option<MutexGuard<'_, Failed>> {
-        let soon = self.failed.try_lock();
-        if soon.is_some() || self.forked() { soon } else { Some(self.failed.lock()) }
     }
 
     /// Nobody will look at this place any more.
     #[inline(never)]
     pub(super) fn let_go(&self, index: u32) {
         if self.place(index).state.fetch_or(LET_GO, Ordering::AcqRel) & FATE == FAILED {
-            let error = self.lock().and_then(|mut failed| take(&mut failed, index));
-            drop(error);
+            drop(self.take_error(index));
         }
     }
 }
 
 impl Place {
-    #[inline]
-    pub fn state(&self) -> u32 {
-        self.state.load(Ordering::Acquire)
-    }
-
-    /// `true` while the handle is there.
-    pub fn is_watched(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & LET_GO == 0
-    }
-
-    /// The time of the message that takes this place.
-    #[inline]
-    pub fn note_time(&self, create_time: i64) {
-        self.timestamp.store(create_time, Ordering::Relaxed);
-    }
-
-    /// `offset` is none if no broker told what was stored.
-    #[inline]
-    pub fn deliver(&self, partition: i32, offset: Option<i64>, log_append_time: Option<i64>) {
-        let mut state = DELIVERED;
-        self.partition.store(partition, Ordering::Relaxed);
-        if let Some(offset) = offset {
-            self.offset.store(offset, Ordering::Relaxed);
-            state |= STORED;
-        }
-        if let Some(time) = log_append_time {
-            self.timestamp.store(time, Ordering::Relaxed);
-        }
-        self.note_fate();
-        self.state.store(state, Ordering::Release);
-    }
-
-    /// The receipt that [`deliver`](Self::deliver) put in, in this state.
-    #[inline]
-    pub fn receipt(&self, state: u32) -> Receipt {
-        let stored = |value: &AtomicI64| (state & STORED != 0).then(|| value.load(Ordering::Relaxed));
-        Receipt {
-            partition: self.partition.load(Ordering::Relaxed),
-            offset: stored(&self.offset),
-            timestamp: stored(&self.timestamp).map(Timestamp::from_millis),
-        }
-    }
-
-    /// Counts one more holder of the message.
-    pub fn enter(&self) {
-        self.holders.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts one holder less. Returns `true` if the message is lost, because that was the last one.
-    #[inline]
-    pub fn leave(&self) -> bool {
-        let lost = self.state.load(Ordering::Relaxed) & FATE == 0 && self.holders.fetch_sub(1, Ordering::AcqRel) == 1;
-        if lost {
-            self.end(LOST);
-        }
-        lost
-    }
-
     /// The message has its fate; gives the state of the place before.
-    fn end(&self, state: u32) -> u32 {
+    pub fn end(&self, state: u32) -> u32 {
         self.note_fate();
         self.state.swap(state, Ordering::AcqRel)
     }
 
     #[inline]
-    fn note_fate(&self) {
+    pub fn note_fate(&self) {
         #[cfg(feature = "_internal")]
         self.fill_again();
         debug_assert!(self.state.load(Ordering::Relaxed) & FATE == 0, "a message has one fate");
@@ -316,11 +236,6 @@ impl Place {
     #[inline]
     pub fn fill_again(&self) {
         self.fills.store(self.fills.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
-    #[cfg(feature = "_internal")]
-    pub fn fills(&self) -> u32 {
-        self.fills.load(Ordering::Relaxed)
     }
 }
 
@@ -339,7 +254,7 @@ impl Default for Place {
 }
 
 /// Takes the error of a place out.
-pub(super) fn take(failed: &mut Failed, index: u32) -> Option<DeliveryError> {
+fn take(failed: &mut Vec<(u32, DeliveryError)>, index: u32) -> Option<DeliveryError> {
     let at = failed.iter().position(|(place, _)| *place == index)?;
     Some(failed.swap_remove(at).1)
 }
@@ -350,12 +265,12 @@ pub(super) const PLACES: usize = 30;
 /// The number of producers for which a thread keeps a page.
 pub(super) const PAGES: usize = 4;
 
-/// The state of a place: its fate, or 0 as long as it has none, and what else is known.
+/// The part of a place's state that is the fate.
 pub(super) const FATE: u32 = 0b11;
 pub(super) const DELIVERED: u32 = 1;
 pub(super) const FAILED: u32 = 2;
 pub(super) const LOST: u32 = 3;
 /// A broker said with which offset the message was stored.
-const STORED: u32 = 1 << 2;
+pub(super) const STORED: u32 = 1 << 2;
 /// The handle was dropped.
-const LET_GO: u32 = 1 << 3;
+pub(super) const LET_GO: u32 = 1 << 3;

@@ -2,19 +2,19 @@
 //! that drives the engine writes once; the handle has an [`Awaited`], which looks at the same place.
 //!
 //! In the usual case the caller writes only the message's time there, and reads the fate that the worker has put in. A
-//! chunk or a batch has one share of a page for all its slots: a share for each message would be two atomic operations
-//! more.
+//! chunk or a batch has one share of a page for messages in a row: a share for each message would be two atomic
+//! operations more.
 
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::Instant;
 
-use super::Outcome;
-use super::page::{self, DELIVERED, FAILED, FATE, Failed, LOST};
+use super::page::{self, DELIVERED, FAILED, FATE, LET_GO, LOST, Place, STORED};
 pub use super::page::{Owner, Page};
+use super::{Outcome, Receipt};
 use crate::error::DeliveryError;
-use crate::sync::MutexGuard;
-use crate::sync::atomic::{Ordering, fence};
+use crate::message::Timestamp;
+use crate::sync::atomic::{AtomicI64, Ordering};
 
 /// The message's end of a place for a fate, as the holder of its page sees it.
 #[derive(Clone, Copy, Debug)]
@@ -61,17 +61,35 @@ impl<'a> Slot<'a> {
         self.index
     }
 
+    #[inline]
+    fn place(self) -> &'a Place {
+        self.page.place(self.index)
+    }
+
     /// The time of the message, which is stored with it unless the broker has another one.
     #[inline]
     pub fn note_time(self, create_time: i64) {
-        self.page.place(self.index).note_time(create_time);
+        self.place().timestamp.store(create_time, Ordering::Relaxed);
     }
 
-    /// Puts in the place where the message was written; inside [`Page::waking`]. `offset` is none if no broker told
-    /// what was stored; `log_append_time` is the broker's time, if the broker stored that.
-    #[inline]
-    pub fn deliver(self, partition: i32, offset: Option<i64>, log_append_time: Option<i64>) {
-        self.page.place(self.index).deliver(partition, offset, log_append_time);
+    /// Puts in where the message was written, and where those of the next slots, `count` in all, were written behind
+    /// it, and wakes the callers that wait for them. `offset` is none if no broker told what was stored;
+    /// `log_append_time` is the broker's time, if the broker stored that.
+    pub fn deliver(self, count: u32, partition: i32, offset: Option<i64>, log_append_time: Option<i64>) {
+        let state = DELIVERED | if offset.is_some() { STORED } else { 0 };
+        let first = self.index as usize;
+        for (place, behind) in self.page.places[first..first + count as usize].iter().zip(0..) {
+            place.partition.store(partition, Ordering::Relaxed);
+            if let Some(offset) = offset {
+                place.offset.store(offset.saturating_add(behind), Ordering::Relaxed);
+            }
+            if let Some(time) = log_append_time {
+                place.timestamp.store(time, Ordering::Relaxed);
+            }
+            place.note_fate();
+            place.state.store(state, Ordering::Release);
+        }
+        self.page.wake();
     }
 
     /// Puts in the reason why the message was not delivered, and wakes the caller that waits for it.
@@ -85,20 +103,22 @@ impl<'a> Slot<'a> {
     /// `true` while the handle is there.
     #[must_use]
     pub fn has_handle(self) -> bool {
-        self.page.place(self.index).is_watched()
+        self.place().state.load(Ordering::Relaxed) & LET_GO == 0
     }
 
     /// Counts one more holder of the message; each holder [leaves](Self::leave).
     pub fn enter(self) {
-        self.page.place(self.index).enter();
+        self.place().holders.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts one holder less. If it was the last, and the message has no fate, the message is lost, and its handle
     /// learns that.
     #[inline]
     pub fn leave(self) {
-        if self.page.place(self.index).leave() {
-            fence(Ordering::SeqCst);
+        let place = self.place();
+        let has_fate = place.state.load(Ordering::Relaxed) & FATE != 0;
+        if !has_fate && place.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            place.end(LOST);
             self.page.wake();
         }
     }
@@ -106,7 +126,7 @@ impl<'a> Slot<'a> {
     /// Counts a second fate, which a planted bug puts in.
     #[cfg(feature = "_internal")]
     pub fn fill_again(self) {
-        self.page.place(self.index).fill_again();
+        self.place().fill_again();
     }
 }
 
@@ -137,8 +157,24 @@ impl Awaited {
     /// `Empty` if it is not there yet, or was taken; `Disconnected` if it will never come, because the message is lost.
     #[inline]
     pub fn look(&mut self) -> Result<Outcome, TryRecvError> {
-        let Self { page, index, taken } = self;
-        see(page, *index, taken, || page.lock())
+        let place = self.page.place(self.index);
+        let state = place.state.load(Ordering::Acquire);
+        let outcome = match state & FATE {
+            _ if self.taken => return Err(TryRecvError::Empty),
+            DELIVERED => {
+                let stored = |value: &AtomicI64| (state & STORED != 0).then(|| value.load(Ordering::Relaxed));
+                Ok(Receipt {
+                    partition: place.partition.load(Ordering::Relaxed),
+                    offset: stored(&place.offset),
+                    timestamp: stored(&place.timestamp).map(Timestamp::from_millis),
+                })
+            }
+            FAILED => Err(self.page.take_error(self.index).ok_or(TryRecvError::Empty)?),
+            LOST => return Err(TryRecvError::Disconnected),
+            _ => return Err(TryRecvError::Empty),
+        };
+        self.taken = true;
+        Ok(outcome)
     }
 
     /// As [`look`](Self::look), but blocks until the fate is there or will never come, or until `until` has passed.
@@ -146,16 +182,15 @@ impl Awaited {
     /// # Errors
     /// As `look`.
     pub fn wait(&mut self, until: Option<Instant>) -> Result<Outcome, TryRecvError> {
-        let Self { page, index, taken } = self;
-        let failed = page.wait(*index, until);
-        see(page, *index, taken, || Some(failed))
+        self.page.wait(self.index, until);
+        self.look()
     }
 
     /// The number of fates that were put in, for the simulation.
     #[cfg(feature = "_internal")]
     #[must_use]
     pub fn fills(&self) -> u32 {
-        self.page.place(self.index).fills()
+        self.page.place(self.index).fills.load(Ordering::Relaxed)
     }
 }
 
@@ -166,27 +201,6 @@ impl Drop for Awaited {
             self.page.let_go(self.index);
         }
     }
-}
-
-/// The fate in this place, unless it was `taken` already.
-#[inline]
-fn see<'a>(
-    page: &Page,
-    index: u32,
-    taken: &mut bool,
-    lock: impl FnOnce() -> Option<MutexGuard<'a, Failed>>,
-) -> Result<Outcome, TryRecvError> {
-    let place = page.place(index);
-    let state = place.state();
-    let fate = if *taken { 0 } else { state & FATE };
-    let outcome = match fate {
-        DELIVERED => Ok(place.receipt(state)),
-        FAILED => Err(lock().and_then(|mut failed| page::take(&mut failed, index)).ok_or(TryRecvError::Empty)?),
-        LOST => return Err(TryRecvError::Disconnected),
-        _ => return Err(TryRecvError::Empty),
-    };
-    *taken = true;
-    Ok(outcome)
 }
 
 /// For tests: messages with handles, without a producer.
@@ -221,8 +235,7 @@ pub(crate) mod testing {
     }
 
     pub fn deliver(slot: Slot<'_>, Receipt { partition, offset, timestamp }: Receipt) {
-        let time = timestamp.map(|time| time.as_millis());
-        Page::waking(std::slice::from_ref(slot.page), || slot.deliver(partition, offset, time));
+        slot.deliver(1, partition, offset, timestamp.map(|time| time.as_millis()));
     }
 
     /// An owner for tests.
@@ -255,7 +268,6 @@ pub(crate) mod testing {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::array;
-    use std::panic;
     use std::thread;
 
     use super::super::page::{PAGES, PLACES};
@@ -312,7 +324,7 @@ mod tests {
         for (waiting, (own, partition, offset, log_append_time, _)) in awaited.iter_mut().zip(cases) {
             waiting.slot().note_time(own);
             assert!(matches!(waiting.look(), Err(TryRecvError::Empty)));
-            waiting.slot().deliver(partition, offset, log_append_time);
+            waiting.slot().deliver(1, partition, offset, log_append_time);
         }
         for (waiting, (_, partition, offset, _, time)) in awaited.iter_mut().zip(cases) {
             let receipt = Receipt { partition, offset, timestamp: time.map(Timestamp::from_millis) };
@@ -346,7 +358,7 @@ mod tests {
         assert!(kept.slot().has_handle());
         kept.slot().fail(error(0)).expect("the handle is there");
         drop(waiting);
-        assert!(kept.0.lock().expect("it is free").is_empty());
+        assert!(kept.0.failed.lock().is_empty());
     }
 
     #[test]
@@ -355,7 +367,7 @@ mod tests {
         drop(waiting);
         assert!(!kept.slot().has_handle());
         assert_eq!(kept.slot().fail(error(5)).expect_err("nobody would see it").message().tag(), 5);
-        assert!(kept.0.lock().expect("it is free").is_empty());
+        assert!(kept.0.failed.lock().is_empty());
     }
 
     #[test]
@@ -366,7 +378,7 @@ mod tests {
         let (mut failed, mut waiting) = (ends(0), ends(1));
         failed.slot().fail(error(0)).expect("the handle is there");
         page.seem_waited_for();
-        let held = page.lock().expect("it is free");
+        let held = page.failed.lock();
         assert!(failed.forked() && matches!(failed.look(), Err(TryRecvError::Empty)));
         drop(failed);
         waiting.slot().leave();
@@ -394,17 +406,12 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_fate_is_woken_although_the_next_one_panics() {
-        let [(kept, mut waiting)] = kept_of_nobody();
+    fn who_waits_for_a_fate_is_woken_with_the_others_of_its_row() {
+        let [(first, _one), (_second, mut waiting)] = kept_of_nobody();
         let waiting = spawn(move || waiting.wait(None));
-        let broken = panic::catch_unwind(|| {
-            Page::waking(&[Arc::clone(&kept.0)], || {
-                kept.slot().deliver(7, None, None);
-                panic!("a fault");
-            });
-        });
-        assert!(broken.is_err());
-        assert!(matches!(waiting.join().expect("no panic"), Ok(Ok(Receipt { partition: 7, .. }))));
+        first.slot().deliver(2, 7, Some(i64::MAX - 1), None);
+        let receipt = waiting.join().expect("no panic");
+        assert!(matches!(receipt, Ok(Ok(Receipt { partition: 7, offset: Some(i64::MAX), .. }))));
     }
 
     #[expect(clippy::disallowed_methods, reason = "one thread waits, another one fills in")]

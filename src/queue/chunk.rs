@@ -88,7 +88,7 @@ impl Chunk {
         let mut chunk = Self { first, upto: first + 1, ..Self::default() };
         let plan = chunk.records.plan(message.record.create_time, message.record.tail_len);
         let to = To { topic, placed: false };
-        chunk.push(plan.expect("the first message always fits"), &message, None, to, message.cost(false));
+        chunk.push(plan.expect("the first message always fits"), &message, None, to, message.cost(None));
         chunk
     }
 
@@ -96,9 +96,8 @@ impl Chunk {
     #[cfg(any(test, feature = "_internal"))]
     pub fn entries(&mut self) -> impl Iterator<Item = Entry<'_>> {
         self.expand_routes();
-        let chunk = &*self;
-        let extra = |index| chunk.extras.iter().find(move |extra| extra.index as usize == index);
-        (0..chunk.len()).map(move |index| chunk.entry(index, extra(index)))
+        let (chunk, mut row) = (&*self, 0);
+        (0..chunk.len()).map(move |index| chunk.entry(index, &mut row))
     }
 
     /// Breaks message `index`, so that whoever reads it panics, and returns what [`mend`](Self::mend) puts back.
@@ -175,20 +174,19 @@ impl Chunk {
         if let Some(slot) = slot {
             slot.note_time(message.record.create_time);
         }
-        let Prepared { tag, partition_key, .. } = *message;
-        if slot.is_some() || tag != 0 || partition_key.is_some() {
-            self.put_extra(tag, partition_key, slot);
+        if slot.is_some() || message.tag != 0 || message.partition_key.is_some() {
+            self.put_extra(message.tag, message.partition_key, slot);
         }
     }
 
     #[inline(never)]
     fn put_extra(&mut self, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
-        self.extras.push(self.records.count() - 1, tag, partition_key, slot);
+        self.extras.push(self.records.count() - 1, &Extra { tag, partition_key, slot, told: false });
     }
 
     /// Appends a message of another chunk or batch; `placed` as in [`To`].
-    pub fn push_entry(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, placed: bool, cost: usize) {
-        self.extras.push_copy(self.records.count(), entry.tag, entry.partition_key, slot);
+    pub fn push_entry(&mut self, entry: &Entry<'_>, placed: bool, cost: usize) {
+        self.extras.push_copy(self.records.count(), entry.extra.as_ref());
         self.records.append(entry.create_time, entry.tail);
         self.cost += cost;
         self.route(To { topic: entry.topic, placed }, entry.partition, (entry.create_time, entry.tail.len()));
@@ -201,20 +199,20 @@ impl Chunk {
         }
     }
 
-    /// Message `index` of a chunk whose routes are spelled out; `extra` is the extra of this message, if it has one.
+    /// Message `index` of a chunk whose routes are spelled out; `row` is where to look for its extra, as for
+    /// [`Extras::of`].
     ///
     /// # Panics
     /// If there is none.
     #[inline]
     #[must_use]
-    pub fn entry<'a>(&'a self, index: usize, extra: Option<&'a Extra>) -> Entry<'a> {
+    pub fn entry(&self, index: usize, row: &mut usize) -> Entry<'_> {
         let Route { create_time, topic, partition, start, end } = self.routes[index];
         Entry {
             topic,
             partition: (partition >= 0).then_some(partition),
             create_time,
-            tag: extra.map_or(0, |extra| extra.tag),
-            partition_key: extra.and_then(|extra| extra.partition_key.as_deref()),
+            extra: self.extras.of(index as u32, row),
             tail: &self.records.bytes()[start as usize..end as usize],
         }
     }

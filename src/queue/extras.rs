@@ -1,90 +1,119 @@
 //! The parts that only some messages have beside their record: a tag, a partition key, a handle.
 
-use std::mem;
-use std::num::NonZeroU32;
-use std::ops::Deref;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fate::slot::{Page, Slot};
 
-/// The extras of the messages of a chunk or a batch, ascending by index. A message with a handle is lost if its extra
-/// is dropped, it has no fate, and no other chunk, batch or fate has it.
-#[derive(Debug, Default)]
-pub struct Extras {
-    list: Vec<Extra>,
-    /// The bytes that they take.
-    bytes: usize,
-    /// The pages of the slots: one share of each page.
-    pages: Vec<Arc<Page>>,
-}
-
 /// The extra of one message.
-#[derive(Debug)]
-pub struct Extra {
-    /// Index of the message in its chunk or batch.
-    pub index: u32,
-    /// The place where a handle waits for its fate: the page, counted from 1, and the index in it.
-    page: Option<NonZeroU32>,
-    place: u32,
-    /// The user's tag.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// The user's tag, 0 if there is none.
     pub tag: u64,
-    /// The bytes that chose the partition in place of the key.
-    pub partition_key: Option<Box<[u8]>>,
+    /// The bytes that choose the partition in place of the key.
+    pub partition_key: Option<&'a [u8]>,
+    /// The place where its handle waits for its fate.
+    pub slot: Option<Slot<'a>>,
     /// `true` once its handle was told its fate.
     pub told: bool,
 }
 
-impl Extras {
-    /// Adds the extra of a message that comes from its caller; its slot knows its time.
-    #[inline(always)]
-    pub fn push(&mut self, index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
-        let (page, place) = slot.map_or((None, 0), |slot| (Some(self.keep(slot.page())), slot.index()));
-        self.list.push(Extra { index, page, place, tag, partition_key: partition_key.map(Box::from), told: false });
-        self.bytes += EXTRA + partition_key.map_or(0, <[u8]>::len);
-    }
+/// The extras of the messages of a chunk or a batch. A message with a handle is lost if its extra is dropped, it has no
+/// fate, and no other chunk, batch or fate has it.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// Ascending by index.
+    rows: Vec<Row>,
+    /// The bytes that they take.
+    bytes: usize,
+    has_slots: bool,
+}
 
-    /// Adds the extra of a message that is still in another chunk or batch.
+/// The extra of one message, or of several with handles in a row: a caller that takes the places of its page one after
+/// the other makes one for the whole page.
+#[derive(Debug)]
+struct Row {
+    /// The index of the first message in its chunk or batch, and the number of messages.
+    first: u32,
+    count: u32,
+    /// The page where their handles wait, and the index of the first place in it.
+    page: Option<Arc<Page>>,
+    place: u32,
+    /// A bit for each message whose handle was told its fate. There are no more messages than places in a page.
+    told: u32,
+    tag: u64,
+    partition_key: Option<Box<[u8]>>,
+}
+
+impl Extras {
+    /// Adds the extra of a message that comes from its caller, behind all that are there.
     #[inline]
-    pub fn push_copy(&mut self, index: u32, tag: u64, partition_key: Option<&[u8]>, slot: Option<Slot<'_>>) {
-        if tag != 0 || partition_key.is_some() || slot.is_some() {
-            self.push(index, tag, partition_key, slot);
-            slot.inspect(|slot| slot.enter());
+    pub fn push(&mut self, index: u32, extra: &Extra<'_>) {
+        self.bytes += extra.bytes();
+        match self.last_row_for(index, extra) {
+            Some(row) => row.count += 1,
+            None => self.push_row(index, extra),
         }
     }
 
-    /// Keeps a share of a page, and returns the number of the page.
+    /// Adds the extra of a message that is still in another chunk or batch.
+    pub fn push_copy(&mut self, index: u32, extra: Option<&Extra<'_>>) {
+        if let Some(extra) = extra {
+            self.push(index, extra);
+            extra.slot.inspect(|slot| slot.enter());
+        }
+    }
+
+    /// The last row, if this message and its slot come right behind those in it.
     #[inline]
-    fn keep(&mut self, page: &Arc<Page>) -> NonZeroU32 {
-        let back = match self.pages.last() {
-            Some(last) if Arc::ptr_eq(last, page) => 0,
-            _ => self.keep_another(page),
-        };
-        // Not more than there are messages in a chunk.
-        NonZeroU32::MIN.saturating_add((self.pages.len() - 1 - back) as u32)
+    fn last_row_for(&mut self, index: u32, extra: &Extra<'_>) -> Option<&mut Row> {
+        let (row, slot) = (self.rows.last_mut()?, extra.slot?);
+        let behind = row.end() == index && row.place + row.count == slot.index();
+        let alike = row.tag == extra.tag && row.partition_key.is_none() && extra.partition_key.is_none();
+        (behind && alike && Arc::ptr_eq(row.page.as_ref()?, slot.page())).then_some(row)
     }
 
-    /// The number of pages behind it.
     #[inline(never)]
-    fn keep_another(&mut self, page: &Arc<Page>) -> usize {
-        // Several callers take turns.
-        let known = self.pages.iter().rev().take(CALLERS).position(|known| Arc::ptr_eq(known, page));
-        known.unwrap_or_else(|| {
-            self.pages.push(Arc::clone(page));
-            0
-        })
+    fn push_row(&mut self, index: u32, extra: &Extra<'_>) {
+        self.has_slots |= extra.slot.is_some();
+        self.rows.push(Row {
+            first: index,
+            count: 1,
+            page: extra.slot.map(|slot| Arc::clone(slot.page())),
+            place: extra.slot.map_or(0, Slot::index),
+            told: 0,
+            tag: extra.tag,
+            partition_key: extra.partition_key.map(Box::from),
+        });
     }
 
-    /// The slot of the handle of a message.
+    /// The extra of a message, if it has one. `row` is where to look: 0 at first, and moved on for messages in order.
     #[inline]
     #[must_use]
-    pub fn slot(&self, extra: Option<&Extra>) -> Option<Slot<'_>> {
-        slot_of(&self.pages, extra?)
+    pub fn of(&self, index: u32, row: &mut usize) -> Option<Extra<'_>> {
+        while self.rows.get(*row)?.end() <= index {
+            *row += 1;
+        }
+        let row = self.rows.get(*row).filter(|row| row.first <= index)?;
+        Some(row.extra(index))
+    }
+
+    /// The slots of all handles, in the order of their messages, for the simulation.
+    #[cfg(feature = "_internal")]
+    pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        self.rows.iter().flat_map(|row| row.indexes().filter_map(|index| row.slot(index)))
     }
 
     /// `true` if any message has a handle.
     #[must_use]
     pub fn has_slots(&self) -> bool {
-        !self.pages.is_empty()
+        self.has_slots
+    }
+
+    /// The number of messages whose handles were told their fates.
+    #[must_use]
+    pub fn told(&self) -> usize {
+        self.rows.iter().map(|row| row.told.count_ones() as usize).sum()
     }
 
     /// Bytes that they take.
@@ -96,87 +125,93 @@ impl Extras {
     /// Bytes of memory that it keeps for further extras.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.list.capacity() * size_of::<Extra>()
+        self.rows.capacity() * size_of::<Row>()
     }
 
     /// Tells the handles that their messages were written, the first message with this offset.
     pub fn deliver(&mut self, partition: i32, base_offset: Option<i64>, log_append_time: Option<i64>) {
-        let Self { list, pages, .. } = self;
-        Page::waking(pages, || {
-            for extra in list.iter_mut().filter(|extra| !extra.told) {
-                let Some(slot) = slot_of(pages, extra) else { continue };
-                let offset = base_offset.map(|base| base.saturating_add(i64::from(extra.index)));
-                slot.deliver(partition, offset, log_append_time);
-                extra.told = true;
-            }
-        });
+        for row in &mut self.rows {
+            let Some(slot) = row.slot(row.first) else { continue };
+            let offset = base_offset.map(|base| base.saturating_add(i64::from(row.first)));
+            slot.deliver(row.count, partition, offset, log_append_time);
+            row.told = row.all();
+        }
     }
 
     /// Calls `tell` for each message whose handle is still there, and notes its answer: `true` if the handle was told.
-    pub fn tell(&mut self, mut tell: impl FnMut(&Extra, Slot<'_>) -> bool) {
-        for extra in self.list.iter_mut().filter(|extra| !extra.told) {
-            if let Some(slot) = slot_of(&self.pages, extra).filter(|slot| slot.has_handle()) {
-                extra.told = tell(extra, slot);
+    pub fn tell(&mut self, mut tell: impl FnMut(u32, &Extra<'_>, Slot<'_>) -> bool) {
+        for row in &mut self.rows {
+            for index in row.indexes() {
+                let extra = row.extra(index);
+                let Some(slot) = extra.slot.filter(|slot| !extra.told && slot.has_handle()) else { continue };
+                if tell(index, &extra, slot) {
+                    row.told |= row.bit(index);
+                }
             }
         }
     }
 
-    /// Lets those of messages before this one go.
-    pub fn forget_before(&mut self, index: usize) {
-        let rest = self.list.split_off(self.list.partition_point(|extra| (extra.index as usize) < index));
-        let gone = mem::replace(&mut self.list, rest);
-        self.bytes -= gone.iter().map(Extra::bytes).sum::<usize>();
-        leave(&gone, &self.pages);
-    }
-
     /// Lets all go; the memory stays.
     pub fn clear(&mut self) {
-        leave(&self.list, &self.pages);
-        self.list.clear();
-        self.pages.clear();
-        self.bytes = 0;
+        self.rows.clear();
+        (self.bytes, self.has_slots) = (0, false);
     }
 }
 
-impl Deref for Extras {
-    type Target = [Extra];
-
-    fn deref(&self) -> &[Extra] {
-        &self.list
-    }
-}
-
-impl Drop for Extras {
+impl Drop for Row {
     fn drop(&mut self) {
-        leave(&self.list, &self.pages);
+        if self.page.is_some() && self.told != self.all() {
+            let untold = self.indexes().filter(|index| self.told & self.bit(*index) == 0);
+            untold.filter_map(|index| self.slot(index)).for_each(Slot::leave);
+        }
     }
 }
 
-impl Extra {
-    /// `true` if the message was given a handle.
+impl Row {
+    fn end(&self) -> u32 {
+        self.first + self.count
+    }
+
+    /// The indexes of its messages.
+    fn indexes(&self) -> Range<u32> {
+        self.first..self.end()
+    }
+
+    fn bit(&self, index: u32) -> u32 {
+        1 << (index - self.first)
+    }
+
+    /// The bits of all.
+    fn all(&self) -> u32 {
+        (1 << self.count) - 1
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot<'_>> {
+        Some(Slot::of(self.page.as_ref()?, self.place + (index - self.first)))
+    }
+
+    fn extra(&self, index: u32) -> Extra<'_> {
+        let (slot, told) = (self.slot(index), self.told & self.bit(index) != 0);
+        Extra { tag: self.tag, partition_key: self.partition_key.as_deref(), slot, told }
+    }
+}
+
+impl<'a> Extra<'a> {
+    /// The extra of a message, if it has one of these.
+    #[inline]
     #[must_use]
-    pub fn has_handle(&self) -> bool {
-        self.page.is_some()
+    pub fn of(tag: u64, partition_key: Option<&'a [u8]>, slot: Option<Slot<'a>>) -> Option<Self> {
+        let some = tag != 0 || partition_key.is_some() || slot.is_some();
+        some.then_some(Self { tag, partition_key, slot, told: false })
     }
 
     /// Bytes that it takes.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> usize {
-        EXTRA + self.partition_key.as_ref().map_or(0, |key| key.len())
+        EXTRA + self.partition_key.map_or(0, <[u8]>::len)
     }
 }
-
-fn leave(list: &[Extra], pages: &[Arc<Page>]) {
-    list.iter().filter(|extra| !extra.told).filter_map(|extra| slot_of(pages, extra)).for_each(Slot::leave);
-}
-
-#[inline]
-fn slot_of<'a>(pages: &'a [Arc<Page>], extra: &Extra) -> Option<Slot<'a>> {
-    extra.page.map(|page| Slot::of(&pages[page.get() as usize - 1], extra.place))
-}
-
-/// So many callers that produce in turn share the pages of a chunk.
-const CALLERS: usize = 4;
 
 /// Bytes that a chunk and a batch keep for a message with a tag, a partition key or a handle, and the place for its
 /// fate.
@@ -194,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_message_that_goes_away_without_a_fate_is_lost() {
-        for end in [drop, |mut extras: Extras| extras.clear(), |mut extras: Extras| extras.forget_before(7)] {
+        for end in [drop, |mut extras: Extras| extras.clear()] {
             let [mut told, mut lost] = of_nobody();
             let extras = of(&[(2, &told), (6, &lost)]);
             deliver(told.slot(), RECEIPT);
@@ -205,106 +240,120 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_what_came_before() {
-        let [mut before, mut behind] = of_nobody();
-        let mut extras = of(&[(2, &before), (6, &behind)]);
-        extras.push(8, 1, Some(&[0; 10]), None);
-        extras.forget_before(6);
-        assert!(matches!((before.look(), behind.look()), (Err(TryRecvError::Disconnected), Err(TryRecvError::Empty))));
-        assert_eq!(extras.iter().map(|extra| extra.index).collect::<Vec<_>>(), [6, 8]);
-        assert_eq!(extras.bytes(), 2 * EXTRA + 10);
-        deliver(extras.slot(extras.first()).expect("it has a handle"), RECEIPT);
-        assert!(matches!(behind.look(), Ok(Ok(RECEIPT))));
+    fn what_was_cleared_takes_nothing_and_is_not_there() {
+        let [first, second] = of_nobody();
+        let mut extras = of(&[(2, &first), (6, &second)]);
+        extras.push(8, &Extra { partition_key: Some(&[0; 10]), ..with_tag(1) });
+        assert_eq!((indexes(&extras), extras.bytes(), extras.has_slots()), (vec![2, 6, 8], 3 * EXTRA + 10, true));
         extras.clear();
-        assert_eq!((extras.len(), extras.bytes(), extras.has_slots()), (0, 0, false));
-    }
-
-    #[test]
-    fn a_message_leaves_each_place_once() {
-        for forget in [true, false] {
-            let [mut lookout] = of_nobody();
-            let (mut first, mut second) = (of(&[(0, &lookout)]), Extras::default());
-            second.push_copy(0, 0, None, first.slot(first.first()));
-            if forget {
-                first.forget_before(1);
-            } else {
-                first.clear();
-            }
-            drop(first);
-            assert!(matches!(lookout.look(), Err(TryRecvError::Empty)), "{forget}");
-            drop(second);
-            assert!(matches!(lookout.look(), Err(TryRecvError::Disconnected)));
-        }
+        assert_eq!((indexes(&extras), extras.bytes(), extras.has_slots()), (vec![], 0, false));
     }
 
     #[test]
     fn what_was_written_is_told_to_each_handle_with_its_offset() {
-        let [mut first, mut second] = of_nobody();
-        [&first, &second].into_iter().zip(5..).for_each(|(lookout, time)| lookout.slot().note_time(time));
-        let mut extras = of(&[(2, &first)]);
-        extras.push(3, 1, None, None);
-        extras.push(4, 1, None, Some(second.slot()));
-        extras.deliver(7, Some(i64::MAX - 3), None);
-        assert_eq!(extras.iter().map(|extra| extra.told).collect::<Vec<_>>(), [true, false, true]);
+        let [mut first, mut second, mut third] = of_nobody();
+        let handles = [(2, &first), (3, &second), (5, &third)];
+        handles.iter().zip(5..).for_each(|((_, awaited), time)| awaited.slot().note_time(time));
+        let mut extras = of(&handles[..2]);
+        extras.push(4, &with_tag(1));
+        extras.push(5, &of_handle(&third));
+        extras.deliver(7, Some(i64::MAX - 4), None);
+        assert_eq!(told(&extras), [true, true, false, true]);
         drop(extras);
-        for (lookout, offset, time) in [(&mut first, i64::MAX - 1, 5), (&mut second, i64::MAX, 6)] {
+        for (awaited, offset, time) in
+            [(&mut first, i64::MAX - 2, 5), (&mut second, i64::MAX - 1, 6), (&mut third, i64::MAX, 7)]
+        {
             let timestamp = Some(Timestamp::from_millis(time));
             let receipt = Receipt { partition: 7, offset: Some(offset), timestamp };
-            assert!(matches!(lookout.look(), Ok(Ok(seen)) if seen == receipt));
+            assert!(matches!(awaited.look(), Ok(Ok(seen)) if seen == receipt));
         }
     }
 
     #[test]
     fn an_error_is_told_once_and_only_where_somebody_has_the_handle() {
-        let [told, dropped] = of_nobody();
-        let mut extras = of(&[(0, &told), (1, &dropped)]);
+        let [first, dropped, last] = of_nobody();
+        let mut extras = of(&[(0, &first), (1, &dropped), (2, &last)]);
         drop(dropped);
-        for expected in [vec![0], vec![]] {
+        for expected in [vec![0, 2], vec![]] {
             let mut indexes = Vec::new();
-            extras.tell(|extra, _| {
-                indexes.push(extra.index);
+            extras.tell(|index, _, _| {
+                indexes.push(index);
                 true
             });
             assert_eq!(indexes, expected);
         }
-        assert_eq!(extras.iter().map(|extra| extra.told).collect::<Vec<_>>(), [true, false]);
+        assert_eq!((told(&extras), extras.told()), (vec![true, false, true], 2));
     }
 
     #[test]
     fn a_message_in_two_places_is_lost_with_the_second() {
-        let [mut lookout] = of_nobody();
-        let (first, mut second) = (of(&[(0, &lookout)]), Extras::default());
-        second.push_copy(0, 0, None, None);
-        assert!(second.is_empty(), "nothing is beside this one");
-        second.push_copy(1, 0, None, first.slot(first.first()));
+        let [mut awaited] = of_nobody();
+        let (first, mut second) = (of(&[(0, &awaited)]), Extras::default());
+        second.push_copy(0, None);
+        assert_eq!(indexes(&second), [], "nothing is beside this one");
+        second.push_copy(1, first.of(0, &mut 0).as_ref());
         drop(first);
-        assert!(matches!(lookout.look(), Err(TryRecvError::Empty)));
+        assert!(matches!(awaited.look(), Err(TryRecvError::Empty)));
         drop(second);
-        assert!(matches!(lookout.look(), Err(TryRecvError::Disconnected)));
+        assert!(matches!(awaited.look(), Err(TryRecvError::Disconnected)));
     }
 
     #[test]
-    fn slots_of_a_page_share_it() {
-        let (here, there) = (of_nobody::<2>(), of_nobody::<2>());
-        let turns = [&here[0], &here[1], &there[0], &here[1], &there[1]];
-        let mut extras = of(&turns.map(|awaited| (0, awaited)));
-        assert_eq!(extras.pages.len(), 2);
-        for (awaited, extra) in turns.iter().zip(&extras.list) {
-            let slot = extras.slot(Some(extra)).expect("it has a handle");
+    fn handles_in_a_row_share_a_page_and_each_message_has_its_own() {
+        let (here, there) = (of_nobody::<5>(), of_nobody::<4>());
+        let turns = [&here[0], &here[1], &here[2], &there[0], &here[3], &there[1], &there[3], &here[4]];
+        let mut extras = Extras::default();
+        // Between them is a message without an extra.
+        let index = |at: usize| at as u32 + u32::from(at > 2);
+        (0..).zip(turns).for_each(|(at, awaited)| extras.push(index(at), &of_handle(awaited)));
+        for (at, awaited) in turns.into_iter().enumerate() {
+            let slot = extras.of(index(at), &mut 0).and_then(|extra| extra.slot).expect("it has a handle");
             assert!(
                 Arc::ptr_eq(slot.page(), awaited.slot().page()) && slot.index() == awaited.slot().index(),
                 "{slot:?}"
             );
         }
-        extras.list.iter_mut().for_each(|extra| extra.told = true);
-        extras.clear();
-        assert!(!extras.has_slots() && Arc::strong_count(here[0].slot().page()) == 2);
+        assert!(extras.of(3, &mut 0).is_none());
+        let shares = Arc::strong_count(here[0].slot().page()) - here.len();
+        assert_eq!(shares, 3, "one for the first three, and one for each that is alone");
+    }
+
+    #[test]
+    fn a_row_has_one_tag_and_no_partition_key() {
+        let handles = of_nobody::<5>();
+        let mut extras = Extras::default();
+        let all = [(0, None), (0, Some(&b"k"[..])), (0, None), (7, None), (7, None)];
+        for (index, (awaited, (tag, partition_key))) in (0..).zip(handles.iter().zip(all)) {
+            extras.push(index, &Extra { tag, partition_key, ..of_handle(awaited) });
+        }
+        let mut row = 0;
+        for (index, expected) in (0..).zip(all) {
+            let extra = extras.of(index, &mut row).expect("it has a handle");
+            assert_eq!((extra.tag, extra.partition_key), expected);
+        }
+        assert_eq!(extras.rows.len(), 4);
     }
 
     fn of(handles: &[(u32, &Awaited)]) -> Extras {
         let mut extras = Extras::default();
-        handles.iter().for_each(|(index, lookout)| extras.push(*index, 0, None, Some(lookout.slot())));
+        handles.iter().for_each(|(index, awaited)| extras.push(*index, &of_handle(awaited)));
         extras
+    }
+
+    fn of_handle(awaited: &Awaited) -> Extra<'_> {
+        Extra { slot: Some(awaited.slot()), ..Extra::default() }
+    }
+
+    fn with_tag(tag: u64) -> Extra<'static> {
+        Extra { tag, ..Extra::default() }
+    }
+
+    fn indexes(extras: &Extras) -> Vec<u32> {
+        (0..100).filter(|index| extras.of(*index, &mut 0).is_some()).collect()
+    }
+
+    fn told(extras: &Extras) -> Vec<bool> {
+        (0..100).filter_map(|index| extras.of(index, &mut 0)).map(|extra| extra.told).collect()
     }
 
     const RECEIPT: Receipt = Receipt { partition: 3, offset: Some(4), timestamp: Some(Timestamp::from_millis(5)) };

@@ -182,7 +182,7 @@ mod tests {
                     for entry in chunk.entries() {
                         let value = tail::Tail::read(entry.tail).expect("a tail").value.expect("a value");
                         let ticket = u64::from_be_bytes(value[..8].try_into().expect("8 bytes"));
-                        let key = entry.partition_key.or_else(|| tail::key(entry.tail));
+                        let key = entry.extra.and_then(|extra| extra.partition_key).or_else(|| tail::key(entry.tail));
                         let of_key = key.and_then(|key| murmur2.keyed(key, PARTITIONS as i32));
                         let asked = match kinds[ticket as usize] {
                             Kind::Partition(partition) => Some(partition),

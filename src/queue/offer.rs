@@ -69,7 +69,7 @@ impl Queue {
         if messages == 0 || message.topic.checked()?.number() != number {
             return None;
         }
-        let cost = message.cost(slot.is_some());
+        let cost = message.cost(slot);
         let bytes = self.bytes + cost;
         let waiting_bytes = self.waiting_bytes + message.record.tail_len + LEAST_HEAD;
         if waiting_bytes >= self.limits.batch_bytes || bytes > self.limits.bytes {
@@ -110,7 +110,7 @@ impl Queue {
         slot: Option<Slot<'_>>,
         clock: impl FnOnce() -> Option<Instant>,
     ) -> Result<Accepted, Refused> {
-        let cost = message.cost(slot.is_some());
+        let cost = message.cost(slot);
         let topic = self.admit(message.topic, cost)?;
         if message.is_large() && large.is_none() {
             return Err(Refused::Unencoded);

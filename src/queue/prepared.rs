@@ -3,7 +3,9 @@
 use std::iter;
 
 use super::entry;
+use super::extras::Extra;
 use crate::error::ProduceErrorKind;
+use crate::fate::slot::Slot;
 use crate::message::{Header, Message, Timestamp, TopicRef};
 use crate::record::batch::{self, BatchBuilder, Draft, MOST_AROUND};
 
@@ -117,8 +119,16 @@ impl<'m, 'd> Prepared<'m, 'd> {
 
     /// Bytes of the queue's limit that it takes.
     #[inline]
-    pub(super) fn cost(&self, has_handle: bool) -> usize {
-        entry::cost_of(self.record.tail_len, self.tag, self.partition_key.map(<[u8]>::len), has_handle)
+    pub(super) fn cost(&self, slot: Option<Slot<'_>>) -> usize {
+        entry::cost(self.record.tail_len, self.extra(slot).as_ref())
+    }
+
+    #[inline]
+    pub(super) fn extra<'a>(&self, slot: Option<Slot<'a>>) -> Option<Extra<'a>>
+    where
+        'm: 'a,
+    {
+        Extra::of(self.tag, self.partition_key, slot)
     }
 }
 

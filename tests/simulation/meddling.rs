@@ -7,7 +7,7 @@ use crate::unthreaded::Meddler;
 use ottla::engine::producer::BatchFate;
 use ottla::fate::slot::Slot;
 use ottla::queue::chunk::Chunk;
-use ottla::queue::extras::Extras;
+use ottla::queue::extras::{Extra, Extras};
 use ottla::{DeliveryErrorKind, ErrorCode, Persistence};
 
 use crate::planted::Bug;
@@ -49,14 +49,14 @@ impl Meddling {
     }
 
     fn fill_twice(&mut self, fate: &BatchFate) {
-        mem::take(&mut self.again).iter().filter_map(|kept| kept.slot(kept.first())).for_each(Slot::fill_again);
+        mem::take(&mut self.again).iter().flat_map(Extras::slots).for_each(Slot::fill_again);
         for slot in fate.slots().filter(|_| fate.is_delivered()) {
             if self.now_and_then {
                 slot.fill_again();
             } else {
                 let mut kept = Extras::default();
                 slot.enter();
-                kept.push(0, 0, None, Some(slot));
+                kept.push(0, &Extra { slot: Some(slot), ..Extra::default() });
                 self.again.push(kept);
             }
         }

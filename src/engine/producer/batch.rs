@@ -6,9 +6,8 @@ use std::time::Instant;
 use super::verdict::Doubt;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
-use crate::fate::slot::Slot;
 use crate::ids::TopicIndex;
-use crate::queue::entry::{self, Entry};
+use crate::queue::entry::Entry;
 use crate::queue::extras::Extras;
 use crate::record::batch::{BatchBuilder, HEADER_LEN, Records, Stamp};
 use crate::record::tail;
@@ -135,13 +134,13 @@ impl Batch {
     /// `true` if it was appended. `queued` is the bytes that it holds in the queue.
     #[inline]
     #[must_use = "what was not appended goes elsewhere"]
-    pub fn append(&mut self, entry: &Entry<'_>, slot: Option<Slot<'_>>, queued: usize, max: usize) -> bool {
+    pub fn append(&mut self, entry: &Entry<'_>, queued: usize, max: usize) -> bool {
         let Body::Open(builder) = &mut self.body else { return false };
         let index = builder.count();
         if !builder.append_within(max, entry.create_time, entry.tail) {
             return false;
         }
-        self.extras.push_copy(index, entry.tag, entry.partition_key, slot);
+        self.extras.push_copy(index, entry.extra.as_ref());
         if queued > 0 {
             self.queued.messages += 1;
             self.queued.bytes += queued;
@@ -289,23 +288,22 @@ impl Batch {
             batch
         };
         let (mut kept, mut refused): (Vec<Self>, Vec<Self>) = (Vec::new(), Vec::new());
-        let mut rest = extras.iter().peekable();
+        let mut row = 0;
         let mut bytes = Vec::new();
         for (index, record) in (0u32..).zip(records.iter()) {
             bytes.clear();
             let headers: Vec<_> = record.headers.flatten().collect();
             tail::put(&mut bytes, record.key, record.value, headers.iter().copied());
-            let extra = rest.next_if(|extra| extra.index == index);
+            let extra = extras.of(index, &mut row);
             let entry = Entry {
                 topic: TopicIndex::default(),
                 partition: None,
                 create_time: record.timestamp,
-                tag: extra.map_or(0, |extra| extra.tag),
-                partition_key: extra.and_then(|extra| extra.partition_key.as_deref()),
+                extra,
                 tail: &bytes,
             };
-            let queued = if queues { entry::cost(entry.tail.len(), extra) } else { 0 };
-            let add = |batch: &mut Self| batch.append(&entry, extras.slot(extra), queued, most);
+            let queued = if queues { entry.cost() } else { 0 };
+            let add = |batch: &mut Self| batch.append(&entry, queued, most);
             let list = if keep(index) { &mut kept } else { &mut refused };
             if !keep(index) || !list.last_mut().is_some_and(add) {
                 let mut batch = fresh();

@@ -7,7 +7,7 @@ use super::batch::BATCH;
 use super::send_queue::Amount;
 use crate::fate::Delivered;
 use crate::message::{Timestamp, Topic};
-use crate::queue::extras::{Extra, Extras};
+use crate::queue::extras::Extras;
 use crate::record::batch::Records;
 use crate::record::times::Times;
 
@@ -75,10 +75,10 @@ impl DeliveredBatch {
             timestamp: None,
             tag: 0,
         };
-        let mut extras = self.extras.iter().peekable();
+        let mut row = 0;
         let mut tell = |index: u32, create_time: i64| {
-            let extra = extras.next_if(|extra| extra.index == index);
-            if extra.is_some_and(Extra::has_handle) {
+            let extra = self.extras.of(index, &mut row);
+            if extra.is_some_and(|extra| extra.slot.is_some()) {
                 return;
             }
             delivered.offset = ack.base_offset.map(|base| base.saturating_add(i64::from(index)));

@@ -73,9 +73,9 @@ impl BatchFate {
     /// Bytes that the messages took of a queue's limit.
     #[must_use]
     pub fn queue_bytes(&self) -> usize {
-        let mut extras = self.extras.iter().peekable();
+        let mut row = 0;
         let cost =
-            |(index, tail): (u32, Range<usize>)| entry::cost(tail.len(), extras.next_if(|extra| extra.index == index));
+            |(index, tail): (u32, Range<usize>)| entry::cost(tail.len(), self.extras.of(index, &mut row).as_ref());
         (0u32..).zip(self.records.tails()).map(cost).sum()
     }
 
@@ -94,7 +94,7 @@ impl BatchFate {
     /// The slots of the messages, in order, for the simulation.
     #[cfg(feature = "_internal")]
     pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
-        self.extras.iter().filter_map(|extra| self.extras.slot(Some(extra)))
+        self.extras.slots()
     }
 
     /// Its end, for the simulation to falsify.
@@ -128,8 +128,8 @@ impl BatchFate {
             Err(why) => why,
         };
         let mut spans = (0u32..).zip(self.records.create_times().zip(self.records.tails()));
-        self.extras.tell(|extra, slot| {
-            let Some((_, span)) = spans.find(|(index, _)| *index == extra.index) else { return false };
+        self.extras.tell(|index, extra, slot| {
+            let Some((_, span)) = spans.find(|(at, _)| *at == index) else { return false };
             let error = failure((&self.topic, self.partition), (&self.records, span), Some(extra), why);
             // The handle may have gone meanwhile.
             slot.fail(error).is_ok()
@@ -139,9 +139,8 @@ impl BatchFate {
     /// The failed messages, without those whose handles were told; none if they were delivered.
     #[must_use]
     pub fn into_errors(self) -> FailedMessages {
-        let left =
-            if self.outcome.is_ok() { 0 } else { self.count() - self.extras.iter().filter(|it| it.told).count() };
-        FailedMessages { fate: self, cursor: Cursor { index: 0, at: 0, extra: 0, left } }
+        let left = if self.outcome.is_ok() { 0 } else { self.count() - self.extras.told() };
+        FailedMessages { fate: self, cursor: Cursor { index: 0, at: 0, row: 0, left } }
     }
 
     /// The buffer, for the next batch, if nothing else uses it.
@@ -165,8 +164,8 @@ struct Cursor {
     /// The next message, and where its record begins.
     index: u32,
     at: usize,
-    /// The index of the next extra.
-    extra: usize,
+    /// Where to look for its extra.
+    row: usize,
     /// The number of messages that are still to come.
     left: usize,
 }
@@ -175,7 +174,7 @@ struct Cursor {
 struct Next<'a> {
     create_time: i64,
     tail: Range<usize>,
-    extra: Option<&'a Extra>,
+    extra: Option<Extra<'a>>,
 }
 
 impl FailedMessages {
@@ -242,10 +241,9 @@ impl Cursor {
         self.left = self.left.checked_sub(1)?;
         loop {
             let (create_time, tail) = fate.records.record_at(self.at);
-            let extra = fate.extras.get(self.extra).filter(|extra| extra.index == self.index);
+            let extra = fate.extras.of(self.index, &mut self.row);
             self.at = tail.end;
             self.index += 1;
-            self.extra += usize::from(extra.is_some());
             if extra.is_none_or(|extra| !extra.told) {
                 return Some(Next { create_time, tail, extra });
             }
@@ -256,7 +254,7 @@ impl Cursor {
         let Next { create_time, tail, extra } = self.next(fate)?;
         let why = fate.outcome.as_ref().err()?;
         let record = (&fate.records, (create_time, tail));
-        Some(failure((&fate.topic, fate.partition), record, extra, why))
+        Some(failure((&fate.topic, fate.partition), record, extra.as_ref(), why))
     }
 }
 
@@ -264,7 +262,7 @@ impl Cursor {
 fn failure(
     (topic, partition): (&Topic, Option<i32>),
     (records, (create_time, tail)): (&Records, (i64, Range<usize>)),
-    extra: Option<&Extra>,
+    extra: Option<&Extra<'_>>,
     (kind, persistence): &(Arc<DeliveryErrorKind>, Persistence),
 ) -> DeliveryError {
     let Tail { key, value, headers } = Tail::read(&records.bytes()[tail]).expect("append wrote every record whole");
@@ -276,7 +274,7 @@ fn failure(
     message.create_time = Some(Timestamp::from_millis(create_time));
     if let Some(extra) = extra {
         message.tag = extra.tag;
-        message.partition_key = owned(extra.partition_key.as_deref());
+        message.partition_key = owned(extra.partition_key);
     }
     DeliveryError::new(Arc::clone(kind), *persistence, message)
 }

@@ -18,7 +18,7 @@ use crate::error::{DeliveryErrorKind, Persistence};
 use crate::ids::TopicIndex;
 use crate::partitioner::{PartitionInput, Partitioner};
 use crate::queue::chunk::Chunk;
-use crate::queue::entry::{self, Entry};
+use crate::queue::entry::Entry;
 use crate::record::tail;
 
 impl ProducerEngine {
@@ -33,17 +33,10 @@ impl ProducerEngine {
         } else {
             let anywhere = chunk.run().is_some();
             chunk.expand_routes();
-            let mut next = chunk.extras.partition_point(|extra| (extra.index as usize) < chunk.taken);
+            let mut row = 0;
             while chunk.taken < chunk.len() {
-                let extra = chunk.extras.get(next).filter(|extra| extra.index as usize == chunk.taken);
-                next += usize::from(extra.is_some());
-                let entry = chunk.entry(chunk.taken, extra);
-                let arrival = NewMessage {
-                    ticket: chunk.ticket(chunk.taken),
-                    due: now,
-                    queued: entry::cost(entry.tail.len(), extra),
-                    slot: chunk.extras.slot(extra),
-                };
+                let entry = chunk.entry(chunk.taken, &mut row);
+                let arrival = NewMessage { ticket: chunk.ticket(chunk.taken), due: now, queued: entry.cost() };
                 self.unfinished += 1;
                 self.place(&entry, arrival, (chunk.lane, anywhere));
                 chunk.taken += 1;
@@ -103,11 +96,8 @@ impl ProducerEngine {
         if index >= chunk.len() {
             return;
         }
-        let extra = chunk.extras.iter().find(|extra| extra.index as usize == index);
-        let entry = chunk.entry(index, extra);
-        let queued = entry::cost(entry.tail.len(), extra);
-        let slot = chunk.extras.slot(extra);
-        let arrival = NewMessage { ticket: chunk.ticket(index), due: now, queued, slot };
+        let entry = chunk.entry(index, &mut 0);
+        let arrival = NewMessage { ticket: chunk.ticket(index), due: now, queued: entry.cost() };
         self.unfinished += 1;
         self.fail_one(&entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
         chunk.taken += 1;
@@ -151,9 +141,8 @@ impl ProducerEngine {
                 continue;
             }
             each(&mut chunk, due, |entry, arrival| {
-                let NewMessage { slot, queued, .. } = arrival;
                 let group = groups.get_mut(&entry.partition);
-                if group.is_none_or(|batch| !batch.append(entry, slot, queued, FAILED_TOGETHER)) {
+                if group.is_none_or(|batch| !batch.append(entry, arrival.queued, FAILED_TOGETHER)) {
                     if let Some(full) = groups.insert(entry.partition, alone(entry, arrival)) {
                         self.fail_group(topic, entry.partition, full, why);
                     }
@@ -178,7 +167,7 @@ impl ProducerEngine {
     /// already chosen the partition, and the message stays with that if the number of partitions has changed since: in
     /// another partition it would come behind later ones that were in another lane.
     #[inline]
-    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, (lane, anywhere): (Option<i32>, bool)) {
+    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage, (lane, anywhere): (Option<i32>, bool)) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index.get()) else {
             debug_assert!(false, "{index:?} was not told");
@@ -242,7 +231,7 @@ impl ProducerEngine {
     }
 
     /// Gives one message, which is in no batch, its fate.
-    fn fail_one(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, why: Arc<DeliveryErrorKind>) {
+    fn fail_one(&mut self, entry: &Entry<'_>, arrival: NewMessage, why: Arc<DeliveryErrorKind>) {
         self.fail_group(entry.topic, entry.partition, alone(entry, arrival), &why);
     }
 }
@@ -278,7 +267,7 @@ fn choose(
     }
     let input = PartitionInput {
         topic: topic.name.name(),
-        key: entry.partition_key.or_else(|| tail::key(entry.tail)),
+        key: entry.extra.and_then(|extra| extra.partition_key).or_else(|| tail::key(entry.tail)),
         partition_count: count,
     };
     let chosen = if partitioner.is_custom() {
@@ -298,24 +287,21 @@ fn choose(
 }
 
 /// A batch of one message.
-fn alone(entry: &Entry<'_>, NewMessage { ticket, due, queued, slot }: NewMessage<'_>) -> Batch {
+fn alone(entry: &Entry<'_>, NewMessage { ticket, due, queued }: NewMessage) -> Batch {
     let mut batch = Batch::new(Vec::new(), ticket, due, Deadline::NEVER);
-    let fits = batch.append(entry, slot, queued, usize::MAX);
+    let fits = batch.append(entry, queued, usize::MAX);
     debug_assert!(fits, "the first message always fits");
     batch
 }
 
 /// Calls `act` for each message of a chunk that was parked, in order.
-fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, NewMessage<'_>)) {
+fn each(chunk: &mut Chunk, due: Instant, mut act: impl FnMut(&Entry<'_>, NewMessage)) {
     chunk.expand_routes();
-    let mut extras = chunk.extras.iter().peekable();
+    let mut row = 0;
     for index in 0..chunk.len() {
-        let extra = extras.next_if(|extra| extra.index as usize == index);
-        let entry = chunk.entry(index, extra);
-        let queued = entry::cost(entry.tail.len(), extra);
-        let slot = chunk.extras.slot(extra);
+        let entry = chunk.entry(index, &mut row);
         // Tickets in it may have gaps, so each message counts as old as the oldest.
-        act(&entry, NewMessage { ticket: chunk.first, due, queued, slot });
+        act(&entry, NewMessage { ticket: chunk.first, due, queued: entry.cost() });
     }
 }
 
@@ -325,7 +311,7 @@ fn park(
     topic: &mut TopicState,
     rules: PartitionRules,
     entry: &Entry<'_>,
-    arrival: NewMessage<'_>,
+    arrival: NewMessage,
     (lane, anywhere): (Option<i32>, bool),
 ) -> bool {
     let joins = |(chunk, due): &(Chunk, Instant)| {
@@ -340,7 +326,7 @@ fn park(
         topic.parked.push_back((chunk, arrival.due));
     }
     if let Some((chunk, _)) = topic.parked.back_mut() {
-        chunk.push_entry(entry, arrival.slot, anywhere, arrival.queued);
+        chunk.push_entry(entry, anywhere, arrival.queued);
     }
     begins
 }
@@ -349,19 +335,11 @@ fn park(
 pub(super) fn chunk_of(topic: TopicIndex, partition: i32, batch: Batch) -> Chunk {
     let mut chunk = Chunk::from_ticket(batch.first_ticket);
     let (records, extras) = batch.into_parts();
-    let (bytes, mut rest) = (records.shared(), extras.iter().peekable());
+    let (bytes, mut row) = (records.shared(), 0);
     for (index, (create_time, tail)) in (0u32..).zip(records.create_times().zip(records.tails())) {
-        let extra = rest.next_if(|extra| extra.index == index);
-        let entry = Entry {
-            topic,
-            partition: Some(partition),
-            create_time,
-            tag: extra.map_or(0, |extra| extra.tag),
-            partition_key: extra.and_then(|extra| extra.partition_key.as_deref()),
-            tail: &bytes[tail],
-        };
-        let queued = entry::cost(entry.tail.len(), extra);
-        chunk.push_entry(&entry, extras.slot(extra), false, queued);
+        let extra = extras.of(index, &mut row);
+        let entry = Entry { topic, partition: Some(partition), create_time, extra, tail: &bytes[tail] };
+        chunk.push_entry(&entry, false, entry.cost());
     }
     chunk
 }
@@ -380,10 +358,9 @@ mod tests {
         engine.add_topic(Topic::new("orders").unwrap());
         let mut record = Vec::new();
         tail::put(&mut record, None, Some(&[0; PARKED_ALONE]), std::iter::empty());
-        let entry =
-            Entry { topic: TopicIndex(0), partition: None, create_time: 0, tag: 0, partition_key: None, tail: &record };
+        let entry = Entry { topic: TopicIndex(0), partition: None, create_time: 0, extra: None, tail: &record };
         let mut chunk = Chunk::from_ticket(0);
-        chunk.push_entry(&entry, None, true, record.len());
+        chunk.push_entry(&entry, true, record.len());
         engine.append(&mut chunk, now);
         assert_eq!(engine.topics[0].parked.len(), 1);
         engine.buffers.put(Vec::with_capacity(9000));

@@ -70,6 +70,7 @@ mod tests {
     use crate::deadline::Deadline;
     use crate::engine::producer::{batch, partition};
     use crate::message::Topic;
+    use crate::queue::extras::Extra;
 
     #[test]
     fn a_panic_between_a_fate_and_its_way_out_keeps_it() {
@@ -82,12 +83,11 @@ mod tests {
             topic: TopicIndex(0),
             partition: None,
             create_time: 0,
-            tag: 7,
-            partition_key: None,
+            extra: Extra::of(7, None, None),
             tail: &tail,
         };
         let mut batch = batch::Batch::new(Vec::new(), 0, crate::engine::test_clock(), Deadline::NEVER);
-        assert!(batch.append(&entry, None, tail.len(), usize::MAX));
+        assert!(batch.append(&entry, tail.len(), usize::MAX));
         let why = Arc::new(DeliveryErrorKind::Purged);
         engine.departures.settled.push_back(partition::settled((TopicIndex(0), 3), batch, Err((why, Persistence::No))));
         let salvage = engine.salvage("a test");

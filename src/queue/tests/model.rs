@@ -209,7 +209,7 @@ proptest! {
                     let time = Timestamp::from_millis(ticket as i64);
                     let message = Message::new(&topic, &value).with_create_time(time);
                     let prepared = prepare(&message);
-                    let expected = model.offer(prepared.record.tail_len, prepared.cost(false));
+                    let expected = model.offer(prepared.record.tail_len, prepared.cost(None));
                     let seen = if quietly(&mut queue, &message) == Some(ticket) {
                         (true, false, false)
                     } else {

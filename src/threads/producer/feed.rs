@@ -98,8 +98,6 @@ impl Feed {
         if let Some(chunk) = self.hand.front_mut() {
             let now = driver.now();
             driver.engine.fail_next(chunk, what, now);
-            let taken = chunk.taken;
-            chunk.extras.forget_before(taken);
         }
         let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
             log::error!("the messages of a broken engine could not be saved");

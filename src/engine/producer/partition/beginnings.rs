@@ -6,37 +6,34 @@ use std::time::Instant;
 use super::{Partition, PartitionRules};
 use crate::deadline::Deadline;
 use crate::engine::producer::batch::{BATCH, Batch};
-use crate::fate::slot::Slot;
 use crate::queue::entry::Entry;
 
 /// A message's place on its way into a batch.
 #[derive(Clone, Copy, Debug)]
-pub struct NewMessage<'a> {
+pub struct NewMessage {
     /// Its ticket.
     pub ticket: u64,
     /// The time at which it became due.
     pub due: Instant,
     /// The bytes that it holds in the queue; zero if none.
     pub queued: usize,
-    /// The slot of its handle.
-    pub slot: Option<Slot<'a>>,
 }
 
 impl Partition {
     /// Appends a message to the open batch, or to a new one in a buffer that `buffer` gives. Returns `true` if it began
     /// a new one.
     #[inline]
-    pub fn append(&mut self, entry: &Entry<'_>, arrival: NewMessage<'_>, buffer: impl FnOnce() -> Vec<u8>) -> bool {
-        let NewMessage { ticket, due, queued, slot } = arrival;
+    pub fn append(&mut self, entry: &Entry<'_>, arrival: NewMessage, buffer: impl FnOnce() -> Vec<u8>) -> bool {
+        let NewMessage { ticket, due, queued } = arrival;
         let max = self.rules.max_batch_bytes;
         if let Some(open) = self.unsent.back_mut() {
-            if !open.written && open.takes(due) && open.append(entry, slot, queued, max) {
+            if !open.written && open.takes(due) && open.append(entry, queued, max) {
                 return false;
             }
             open.seal();
         }
         let mut batch = Batch::new(buffer(), ticket, due, Deadline::NEVER);
-        let first = batch.append(entry, slot, queued, max);
+        let first = batch.append(entry, queued, max);
         debug_assert!(first, "the first message always fits");
         self.open(batch);
         true

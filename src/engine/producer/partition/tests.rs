@@ -46,15 +46,8 @@ impl Bench {
         for _ in 0..count {
             let mut bytes = Vec::new();
             tail::put(&mut bytes, None, Some(&self.next.to_be_bytes()), std::iter::empty());
-            let entry = Entry {
-                topic: TopicIndex(0),
-                partition: None,
-                create_time: 0,
-                tag: 0,
-                partition_key: None,
-                tail: &bytes,
-            };
-            let arrival = NewMessage { ticket: self.next, due: self.now, queued: bytes.len(), slot: None };
+            let entry = Entry { topic: TopicIndex(0), partition: None, create_time: 0, extra: None, tail: &bytes };
+            let arrival = NewMessage { ticket: self.next, due: self.now, queued: bytes.len() };
             self.partition.append(&entry, arrival, Vec::new);
             self.next += 1;
         }

@@ -172,7 +172,7 @@ fn eight_callers_and_a_sleepy_worker_never_hang_or_swap() {
                 assert!(gate.queue_size() <= max_queue_size);
                 for mut chunk in orders.chunks.drain(..) {
                     for entry in chunk.entries() {
-                        let tag = entry.tag;
+                        let tag = entry.extra.map_or(0, |extra| extra.tag);
                         let expected = next.entry(tag >> 32).or_default();
                         assert_eq!(tag & 0xffff_ffff, *expected);
                         *expected += 1;
