@@ -218,6 +218,30 @@ impl ClientBuilder {
         self
     }
 
+    /// Logs in to every broker, before anything else is asked there.
+    ///
+    /// Default: no login. A login that is refused is tried again after a pause, 16 times as long as after other
+    /// failures: the error names the mechanism and has the broker's words. [`Client::check`] learns it at once,
+    /// messages wait for it up to their `delivery_timeout`. If sessions end (`connections.max.reauth.ms`), it logs in
+    /// again on the same connection, once what is in flight has its answer (KIP-368).
+    #[cfg(feature = "sasl")]
+    #[doc(alias = "sasl.mechanism")]
+    #[doc(alias = "sasl.jaas.config")]
+    pub fn sasl(mut self, sasl: crate::config::sasl::Sasl) -> Self {
+        self.config.sasl = Some(sasl);
+        self
+    }
+
+    /// Logs in over TLS only (`true`), or over connections without encryption, too (`false`).
+    ///
+    /// Default `true`: without TLS others on the network can read PLAIN's password and OAUTHBEARER's token, and all
+    /// messages.
+    #[cfg(feature = "sasl")]
+    pub fn sasl_over_ssl(mut self, only: bool) -> Self {
+        self.config.sasl_over_ssl = only;
+        self
+    }
+
     /// Has something else than the system look up host names, for ottla's own tests. No promises.
     #[cfg(feature = "_internal")]
     #[doc(hidden)]

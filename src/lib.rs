@@ -54,8 +54,9 @@
 //! | `ottla-timer` | if `delivery_interval` is above zero | makes messages leave when the oldest is old enough |
 //! | `ottla-delivery` | if a callback is registered | calls it |
 //! | `ottla-resolve` | while a host name is looked up | asks the system's resolver, which blocks |
+//! | `ottla-token` | while a token for a login is asked for | calls your `TokenProvider`, which may block |
 //!
-//! A sync [`Producer`] has only the last one. Fork before the first message, or make a new producer in the child, where
+//! A sync [`Producer`] has only the last two. Fork before the first message, or make a new producer in the child, where
 //! the parent's producer answers `AfterFork`.
 //!
 //! A panic in a callback or a partitioner is caught, logged, and costs at most its message. With `panic = "abort"` it
@@ -65,12 +66,13 @@
 //!
 //! | feature | gives |
 //! |---|---|
+//! | `sasl` | logins: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (`Sasl`) |
 //! | `testing` | `ottla::testing`, an in-process Kafka cluster for the tests of your program |
 //! | `real-kafka` | ottla's own tests against Apache Kafka; nothing for users |
 //! | `kfake` | ottla's own tests against kfake, franz-go's fake Kafka; nothing for users |
 //! | `_internal` | the inside, for ottla's own tests. No promises: never use it |
 //!
-//! None is on by default. TLS, SASL, compression, transactions, consumers and administration are not there yet.
+//! None is on by default. TLS, compression, transactions, consumers and administration are not there yet.
 #![forbid(unsafe_code)]
 
 /// Compiles the examples of the README.
@@ -146,6 +148,8 @@ pub mod wire;
 pub mod testing;
 
 pub use client::{Client, ClientBuilder};
+#[cfg(feature = "sasl")]
+pub use config::sasl::{Sasl, Token, TokenProvider};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
 pub use error::{
     Advertised, ApiRange, BrokerError, BrokerInfo, BufferLimit, BufferOverflow, CheckError, ClusterInfo, ConfigError,
@@ -191,11 +195,12 @@ mod tests {
             Advertised, ApiRange, AsyncProducer, BrokerAddress, BrokerInfo, BufferLimit, BufferOverflow, Client,
             ClientBuilder, ClusterInfo, ConfigProblem, ConnectionErrorKind, Delivered, ErrorCode, FlushReport,
             HeaderValue<'static>, Message<'static>, OnOverflow, PartitionInput<'static>, Partitioner, Payload<'static>,
-            Persistence, ProducerBuilder, RequiredAcks, Speaks, Timestamp, Topic, TopicRef<'static>,
+            Persistence, ProducerBuilder, RequiredAcks, Sasl, Speaks, Timestamp, Token, Topic, TopicRef<'static>,
         );
         let values = names!(value: DeliveryHandle, Fate, ShutdownReport, Undelivered);
         let sent = names!(sent: AsyncProducerBuilder, Producer);
-        let looked_at: BTreeSet<&str> = errors.chain(shared).chain(values).chain(sent).chain(["Produce"]).collect();
+        let looked_at: BTreeSet<&str> =
+            errors.chain(shared).chain(values).chain(sent).chain(["Produce", "TokenProvider"]).collect();
 
         let exports =
             include_str!("lib.rs").split("\npub use ").skip(1).map(|export| export.split(';').next().unwrap_or(export));

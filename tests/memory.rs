@@ -326,7 +326,7 @@ impl Run {
         match asked {
             Asked::Do(Action::Connect { conn, .. }) => self.inbox.push(Event::Connected(conn)),
             Asked::Do(Action::Send { conn, frame }) => self.answer(conn, frame),
-            Asked::Do(Action::Close { .. } | Action::Limit { .. }) | Asked::Renew => {}
+            Asked::Do(Action::Close { .. } | Action::Limit { .. } | Action::AskForToken) | Asked::Renew => {}
         }
     }
 

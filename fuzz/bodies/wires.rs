@@ -79,6 +79,8 @@ impl Script<'_> {
             Action::Close { conn } => {
                 self.wires.remove(&conn);
             }
+            // No token is what the engine logs in with.
+            Action::AskForToken => {}
             Action::Limit { conn, max_response_bytes } => {
                 if let Some(wire) = self.wires.get_mut(&conn) {
                     wire.buffer.set_limit(max_response_bytes);

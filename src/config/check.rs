@@ -89,6 +89,15 @@ impl ClientConfig {
                      choose from {MIN_RESPONSE_BYTES} to {MAX_RESPONSE_BYTES} bytes"
             )
         });
+        #[cfg(feature = "sasl")]
+        if let Some(sasl) = &self.sasl {
+            sasl.check(problems);
+            require(!self.sasl_over_ssl, &["sasl", "sasl_over_ssl"], problems, || {
+                "sasl would go over a connection without encryption, where others can read it or what comes behind: \
+                 use TLS, or set sasl_over_ssl(false) if the network is trusted"
+                    .into()
+            });
+        }
     }
 }
 

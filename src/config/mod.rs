@@ -5,6 +5,8 @@
 
 mod address;
 mod check;
+#[cfg(feature = "sasl")]
+pub mod sasl;
 
 use std::fmt;
 use std::io;
@@ -74,6 +76,12 @@ pub struct ClientConfig {
     pub max_response_bytes: usize,
     /// Looks up host names.
     pub resolver: Resolver,
+    /// How it logs in, if it does.
+    #[cfg(feature = "sasl")]
+    pub sasl: Option<sasl::Sasl>,
+    /// A login goes over TLS only.
+    #[cfg(feature = "sasl")]
+    pub sasl_over_ssl: bool,
 }
 
 impl ClientConfig {
@@ -93,6 +101,10 @@ impl ClientConfig {
             resolve_all_addresses: true,
             max_response_bytes: 16 * 1024 * 1024,
             resolver: Resolver::default(),
+            #[cfg(feature = "sasl")]
+            sasl: None,
+            #[cfg(feature = "sasl")]
+            sasl_over_ssl: true,
         }
     }
 }

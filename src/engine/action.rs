@@ -29,6 +29,9 @@ pub enum Action {
         /// This connection.
         conn: ConnId,
     },
+    /// Ask the user's provider for a token; the driver tells what it gave.
+    #[cfg(feature = "sasl")]
+    AskForToken,
     /// Responses on this connection may have up to this many bytes from now on.
     Limit {
         /// This connection.

@@ -13,6 +13,8 @@ use super::cluster::news::News;
 use super::cluster::{Cluster, ClusterOptions};
 use super::{Action, Engine};
 use crate::config::ClientConfig;
+#[cfg(feature = "sasl")]
+use crate::config::sasl::Token;
 use crate::deadline::Deadline;
 use crate::error::{BrokerError, CheckError, ClusterInfo, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::ids::{NodeId, TopicIndex};
@@ -170,6 +172,12 @@ impl Engine for CheckEngine {
         self.heed_news(now);
     }
 
+    #[cfg(feature = "sasl")]
+    fn token(&mut self, token: Result<Token, String>, now: Instant) {
+        self.cluster.token(token, &Nothing, now);
+        self.heed_news(now);
+    }
+
     fn extend_timeouts(&mut self, until: Instant) {
         self.cluster.extend_timeouts(until);
     }
@@ -302,6 +310,8 @@ mod tests {
                     }
                     Action::Close { conn } => drop(ports.remove(&conn)),
                     Action::Limit { .. } => {}
+                    #[cfg(feature = "sasl")]
+                    Action::AskForToken => {}
                 }
             }
             now += Duration::from_millis(1);

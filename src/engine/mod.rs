@@ -12,6 +12,8 @@ pub mod producer;
 use std::time::Instant;
 
 pub use self::action::Action;
+#[cfg(feature = "sasl")]
+use crate::config::sasl::Token;
 use crate::deadline::Deadline;
 use crate::error::ConnectionErrorKind;
 use crate::wire::frame::ConnId;
@@ -31,6 +33,10 @@ pub trait Engine {
 
     /// A whole response, without its size field.
     fn response(&mut self, conn: ConnId, frame: &[u8], now: Instant);
+
+    /// The user's provider gave a token for logins, or did not, and why: one line, fit for a log.
+    #[cfg(feature = "sasl")]
+    fn token(&mut self, token: Result<Token, String>, now: Instant);
 
     /// Nobody has looked at the sockets for long: requests under way are not given up before `until`. Messages that
     /// wait here are given up in time, because no answer to them can be under way. Each connection and batch is put off

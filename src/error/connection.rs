@@ -93,6 +93,39 @@ pub enum ConnectionErrorKind {
         /// The versions the broker speaks, if it has the API at all.
         theirs: Option<ApiRange>,
     },
+    /// The listener has no login by this mechanism (SASL).
+    UnsupportedMechanism {
+        /// The mechanism.
+        mechanism: &'static str,
+        /// Those that the listener has.
+        offered: Box<str>,
+    },
+    /// The listener takes no login (SASL).
+    NoLogin,
+    /// The broker refused the login (SASL).
+    AuthenticationFailed {
+        /// The mechanism.
+        mechanism: &'static str,
+        /// The error code; none if the mechanism itself said it.
+        code: ErrorCode,
+        /// The broker's own words: one line, escaped and cut, fit for a log.
+        message: Option<Arc<str>>,
+    },
+    /// The broker did not prove who it is (SASL): it, or something between, is not what it seems.
+    UntrustedBroker {
+        /// The mechanism.
+        mechanism: &'static str,
+        /// What it did.
+        what: &'static str,
+    },
+    /// There was nothing to log in with (SASL): the token provider gave no token, or none that can be sent, or the
+    /// system gave no random numbers.
+    NoCredentials {
+        /// The mechanism.
+        mechanism: &'static str,
+        /// Why: one line, escaped and cut, fit for a log.
+        what: Arc<str>,
+    },
     /// The broker answered with an error code.
     Refused {
         /// The API that was called.
@@ -129,7 +162,23 @@ pub struct ApiRange {
 impl ConnectionErrorKind {
     /// `true` if a new attempt cannot help unless somebody changes the listener there.
     pub(crate) fn is_permanent(&self) -> bool {
-        matches!(self, Self::NotKafka(_) | Self::Controller | Self::UnsupportedApi { .. } | Self::Refused { .. })
+        match self {
+            Self::NotKafka(_) | Self::Controller | Self::UnsupportedApi { .. } | Self::Refused { .. } => true,
+            Self::NoCredentials { .. } => false,
+            other => other.is_about_login(),
+        }
+    }
+
+    /// `true` if the login failed, and does again if it is tried soon.
+    pub(crate) fn is_about_login(&self) -> bool {
+        matches!(
+            self,
+            Self::UnsupportedMechanism { .. }
+                | Self::NoLogin
+                | Self::AuthenticationFailed { .. }
+                | Self::UntrustedBroker { .. }
+                | Self::NoCredentials { .. }
+        )
     }
 
     /// `true` if no connection was made, so that the address may be wrong.
@@ -259,10 +308,15 @@ impl fmt::Display for ConnectionErrorKind {
                 "the broker closed the connection; if that repeats, check that the port is a \
                  plaintext listener and read the broker's log",
             ),
+            Self::ClosedUnanswered { api } if api.starts_with("Sasl") => write!(
+                f,
+                "the broker closed the connection instead of answering {api}; if that repeats, read the broker's log"
+            ),
             Self::ClosedUnanswered { api } => write!(
                 f,
                 "the broker closed the connection instead of answering {api}, the first request after the handshake; \
-                 if that repeats, the listener wants a login (SASL): use the port of a plaintext listener"
+                 if that repeats, the listener wants a login (SASL): give one with ClientBuilder::sasl (feature \
+                 `sasl`), or use the port of a plaintext listener"
             ),
             Self::GivenUp(why) => write!(f, "the connection was given up: {why}"),
             Self::Io(error) if is_out_of_descriptors(error) => {
@@ -309,6 +363,32 @@ impl fmt::Display for ConnectionErrorKind {
                     "the broker does not offer {api}, which ottla needs in version {ours}; upgrade \
                      the broker"
                 )
+            }
+            Self::UnsupportedMechanism { mechanism, offered } => write!(
+                f,
+                "the listener has no login by {mechanism}, it has: {offered}; use one of these, or enable it there \
+                 (sasl.enabled.mechanisms)"
+            ),
+            Self::NoLogin => f.write_str(
+                "the listener takes no login (SASL); use the port of a SASL listener, or leave ClientBuilder::sasl out",
+            ),
+            Self::AuthenticationFailed { mechanism, code, message } => {
+                write!(f, "the broker refused the login by {mechanism}")?;
+                if *code != ErrorCode::NONE {
+                    write!(f, ": {code}")?;
+                }
+                if let Some(message) = message {
+                    write!(f, ", \"{message}\"")?;
+                }
+                f.write_str("; check the user and the secret, and that the broker knows them")
+            }
+            Self::UntrustedBroker { mechanism, what } => write!(
+                f,
+                "the broker cannot be trusted, {what} (login by {mechanism}); check the address, and what stands \
+                 between here and the broker"
+            ),
+            Self::NoCredentials { mechanism, what } => {
+                write!(f, "there is nothing to log in with by {mechanism}: {what}; it is asked for again")
             }
             Self::Refused { api, code } => write!(f, "refused {api}: {code}"),
         }
@@ -415,7 +495,46 @@ mod tests {
             (
                 Kind::ClosedUnanswered { api: "Metadata" },
                 "the broker closed the connection instead of answering Metadata, the first request after the \
-                 handshake; if that repeats, the listener wants a login (SASL): use the port of a plaintext listener",
+                 handshake; if that repeats, the listener wants a login (SASL): give one with ClientBuilder::sasl \
+                 (feature `sasl`), or use the port of a plaintext listener",
+            ),
+            (
+                Kind::ClosedUnanswered { api: "SaslAuthenticate" },
+                "the broker closed the connection instead of answering SaslAuthenticate; if that repeats, read the \
+                 broker's log",
+            ),
+            (
+                Kind::UnsupportedMechanism { mechanism: "PLAIN", offered: "SCRAM-SHA-256, OAUTHBEARER".into() },
+                "the listener has no login by PLAIN, it has: SCRAM-SHA-256, OAUTHBEARER; use one of these, or enable \
+                 it there (sasl.enabled.mechanisms)",
+            ),
+            (
+                Kind::NoLogin,
+                "the listener takes no login (SASL); use the port of a SASL listener, or leave ClientBuilder::sasl out",
+            ),
+            (
+                Kind::AuthenticationFailed {
+                    mechanism: "PLAIN",
+                    code: ErrorCode::SASL_AUTHENTICATION_FAILED,
+                    message: Some("Authentication failed".into()),
+                },
+                "the broker refused the login by PLAIN: SASL_AUTHENTICATION_FAILED (58), \"Authentication failed\"; \
+                 check the user and the secret, and that the broker knows them",
+            ),
+            (
+                Kind::AuthenticationFailed { mechanism: "SCRAM-SHA-256", code: ErrorCode::NONE, message: None },
+                "the broker refused the login by SCRAM-SHA-256; check the user and the secret, and that the broker \
+                 knows them",
+            ),
+            (
+                Kind::UntrustedBroker { mechanism: "SCRAM-SHA-256", what: "its salt is not base64" },
+                "the broker cannot be trusted, its salt is not base64 (login by SCRAM-SHA-256); check the address, \
+                 and what stands between here and the broker",
+            ),
+            (
+                Kind::NoCredentials { mechanism: "OAUTHBEARER", what: "the token provider failed (down)".into() },
+                "there is nothing to log in with by OAUTHBEARER: the token provider failed (down); it is asked for \
+                 again",
             ),
             (Kind::GivenUp("it moved"), "the connection was given up: it moved"),
             (

@@ -32,6 +32,9 @@ pub(super) struct Settings {
     pub default_partitions: i32,
     pub creation_delay: Duration,
     pub loading_time: Duration,
+    pub login_failure_delay: Duration,
+    #[cfg(feature = "sasl")]
+    pub logins: Option<super::Logins>,
     pub max_message_bytes: usize,
     /// The versions that brokers say they know.
     pub apis: BTreeMap<Api, ApiRange>,
@@ -50,6 +53,9 @@ impl ClusterBuilder {
                 default_partitions: 3,
                 creation_delay: Duration::ZERO,
                 loading_time: Duration::ZERO,
+                login_failure_delay: Duration::ZERO,
+                #[cfg(feature = "sasl")]
+                logins: None,
                 max_message_bytes: MAX_MESSAGE_BYTES,
                 apis,
             },
@@ -110,6 +116,20 @@ impl ClusterBuilder {
     /// Kafka it is about 0.03 s.
     pub fn loading_time(mut self, time: Duration) -> Self {
         self.settings.loading_time = time;
+        self
+    }
+
+    /// Lets in only those who log in (SASL), on every listener.
+    #[cfg(feature = "sasl")]
+    pub fn sasl(mut self, logins: super::Logins) -> Self {
+        self.settings.logins = Some(logins);
+        self
+    }
+
+    /// The time after which a broker answers a login that has failed, before it closes the connection. Default: none.
+    /// With Kafka it is 0.1 to 0.3 s.
+    pub fn login_failure_delay(mut self, delay: Duration) -> Self {
+        self.settings.login_failure_delay = delay;
         self
     }
 

@@ -17,7 +17,7 @@
 //! It answers the requests that [`Api`] lists, checks batches, checksums and sequences as a broker does, and misbehaves
 //! on demand: brokers [stop](Cluster::stop_broker) and [come back](Cluster::restart_broker), leaders
 //! [move](Cluster::move_leader), and a [`Fault`] refuses, delays or cuts any answer. It keeps everything in memory,
-//! does not replicate, knows no groups, no transactions and no security, and refuses compressed batches.
+//! does not replicate, knows no groups, no transactions, no encryption and no permissions, and refuses compressed batches.
 //!
 //! Its answers are those of Kafka 4.3.1, even odd ones, because programs rely on them: the first answer about a topic
 //! that is made on demand says that there is none; of a partition that stands twice in one request only the last batch
@@ -29,6 +29,7 @@
 //! | a topic made on demand is there after about 0.1 s | [`ClusterBuilder::creation_delay`], none by default |
 //! | a broker that has started has ids for producers after about 0.03 s | [`ClusterBuilder::loading_time`], none by default |
 //! | a client that used up its quota is answered, and then not read from | [`Fault::throttle`] |
+//! | a login that fails is answered after 0.1 to 0.3 s | [`ClusterBuilder::login_failure_delay`], none by default |
 //! | an answer comes when the replicas have the batch | [`Fault::delay`] |
 //!
 //! The brokers' logic is in `state`, `requests`, `handlers` and the files beside them: it has no socket, no clock and
@@ -45,6 +46,8 @@ mod guard;
 mod handlers;
 mod lines;
 mod log;
+#[cfg(feature = "sasl")]
+mod logins;
 mod message;
 mod producers;
 #[cfg(feature = "_internal")]
@@ -52,7 +55,11 @@ mod producers;
 pub mod requests;
 #[cfg(not(feature = "_internal"))]
 mod requests;
+#[cfg(feature = "sasl")]
+mod scram;
 mod server;
+#[cfg(feature = "sasl")]
+mod sessions;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod state;
@@ -64,6 +71,8 @@ pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
 pub use fault::Fault;
 pub use guard::{FaultGuard, Timeout};
+#[cfg(feature = "sasl")]
+pub use logins::Logins;
 pub use message::{SeenRequest, StoredMessage};
 
 pub use crate::wire::Api;

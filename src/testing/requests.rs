@@ -52,6 +52,7 @@ pub struct Parked {
 #[derive(Debug)]
 struct Request {
     node: i32,
+    connection: u64,
     header: RequestHeader,
     body: Box<dyn Asked>,
     hits: Hits,
@@ -76,8 +77,15 @@ impl Parked {
 }
 
 impl ClusterState {
-    /// The reply of a broker that is up to the request in a frame, which comes without its size.
+    /// The reply of a broker that is up to the request in a frame, which comes without its size, and on the only
+    /// connection that there is, as far as logins go.
+    #[cfg(any(test, feature = "_internal"))]
     pub fn receive(&mut self, node: i32, frame: &Bytes, now: Timestamp) -> Reply {
+        self.receive_on(0, node, frame, now)
+    }
+
+    /// The same on one of many connections.
+    pub fn receive_on(&mut self, connection: u64, node: i32, frame: &Bytes, now: Timestamp) -> Reply {
         let (header, bytes) = match frame::read_header(frame) {
             Ok(read) => read,
             Err(bad) => return self.refuse(node, &bad),
@@ -85,6 +93,12 @@ impl ClusterState {
         let RequestHeader { api, version, client_id, .. } = &header;
         self.lines.note(Level::Debug, format_args!("broker {node}: {api} v{version} from {client_id:?}"));
         self.note_request(node, &header, now);
+        #[cfg(feature = "sasl")]
+        if self.settings.logins.is_some() {
+            if let Err(why) = self.sessions.let_in(connection, &header, now) {
+                return self.refuse(node, &why);
+            }
+        }
         self.create_due_topics(now);
         let offered = self.settings.apis.get(&header.api).is_some_and(|offered| offered.contains(header.version));
         if !offered || !header.api.of_the_cluster().contains(header.version) {
@@ -96,7 +110,7 @@ impl ClusterState {
         };
         let hits = self.faults.hit(header.api, node, &body.targets(self));
         let stall = hits.stall;
-        let request = Request { node, header, body, hits, arrived: now };
+        let request = Request { node, connection, header, body, hits, arrived: now };
         match stall {
             Some(fault) => Reply::Park(Box::new(Parked { request, until: Until::FaultEnds(fault) })),
             None => self.attempt(request, now),
@@ -123,7 +137,7 @@ impl ClusterState {
     }
 
     fn attempt(&mut self, request: Request, now: Timestamp) -> Reply {
-        let Request { node, header, body, hits, arrived } = &request;
+        let Request { node, connection, header, body, hits, arrived } = &request;
         let after = hits.delay;
         let then = match hits.throttle_ms.unsigned_abs() {
             0 => Then::Continue,
@@ -136,9 +150,14 @@ impl ClusterState {
         if let Some(raw) = &hits.raw {
             return Reply::Send { after, bytes: frame::with_size(raw), then: Then::Continue };
         }
-        let context = Context { node: *node, header, hits, now, arrived: *arrived };
+        let context = Context { node: *node, connection: *connection, header, hits, now, arrived: *arrived };
+        let (mut after, mut then) = (after, then);
         let mut bytes = match body.answer(self, &context) {
             Response::Answer(bytes) => bytes,
+            Response::Refusal(bytes) => {
+                (after, then) = (after + self.settings.login_failure_delay, Then::Close);
+                bytes
+            }
             Response::Silence => {
                 return Reply::Send { after, bytes: Vec::new(), then };
             }

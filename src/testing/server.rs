@@ -57,13 +57,13 @@ impl Shared {
     }
 
     /// The answer to a request, with all waiting done; `None` once the broker is no longer up since this start.
-    fn answer(&self, node: i32, start: u64, frame: &Bytes) -> Option<(Vec<u8>, Then)> {
+    fn answer(&self, connection: u64, (node, start): (i32, u64), frame: &Bytes) -> Option<(Vec<u8>, Then)> {
         let is_up = |state: &ClusterState| is_up(state, node, start);
         let mut state = self.state.lock();
         if !is_up(&state) {
             return None;
         }
-        let mut reply = state.receive(node, frame, self.clock.now());
+        let mut reply = state.receive_on(connection, node, frame, self.clock.now());
         loop {
             self.changed.notify_all();
             // A logger is a test's code, and may look at the cluster.
@@ -299,15 +299,42 @@ impl Drop for Open {
     }
 }
 
+/// A connection that may be logged in, until it is dropped.
+#[cfg(feature = "sasl")]
+struct Session<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+#[cfg(feature = "sasl")]
+impl<'a> Session<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self { shared, number: shared.state.lock().sessions.connected() }
+    }
+}
+
+#[cfg(feature = "sasl")]
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.shared.state.lock().sessions.disconnected(self.number);
+    }
+}
+
 // A broker serves one request per connection at a time, so the answers are in order.
 fn serve(shared: &Shared, node: i32, start: u64, stream: &TcpStream) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
     let mut writer = stream;
+    #[cfg(feature = "sasl")]
+    let session = Session::new(shared);
+    #[cfg(feature = "sasl")]
+    let connection = session.number;
+    #[cfg(not(feature = "sasl"))]
+    let connection = 0;
     loop {
         let Some(frame) = read_frame(&mut reader)? else {
             return Ok(());
         };
-        let Some((bytes, then)) = shared.answer(node, start, &frame) else {
+        let Some((bytes, then)) = shared.answer(connection, (node, start), &frame) else {
             return Ok(());
         };
         writer.write_all(&bytes)?;

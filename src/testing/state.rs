@@ -34,6 +34,9 @@ pub struct ClusterState {
     collisions: BTreeSet<String>,
     topics_made: u64,
     requests: VecDeque<SeenRequest>,
+    /// The logins on connections that are open.
+    #[cfg(feature = "sasl")]
+    pub(super) sessions: super::sessions::Sessions,
     /// Grows whenever a fetch that waits should look again.
     pub(super) news: u64,
     /// The lines for the log.
@@ -84,6 +87,8 @@ impl ClusterState {
             collisions: BTreeSet::new(),
             topics_made: 0,
             requests: VecDeque::new(),
+            #[cfg(feature = "sasl")]
+            sessions: super::sessions::Sessions::default(),
             news: 0,
             lines: LogLines::default(),
         };

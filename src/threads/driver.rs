@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock;
+#[cfg(feature = "sasl")]
+use super::tokens::Tokens;
 use super::watch::Watch;
 use crate::config::{BrokerAddress, ClientConfig};
 use crate::deadline::Deadline;
@@ -46,6 +48,8 @@ pub struct Driver<E, N = Net> {
     answers: Watch,
     callers: Watch,
     events: Vec<Event>,
+    #[cfg(feature = "sasl")]
+    tokens: Tokens,
     /// `true` if the engine was told something since it last decided.
     told: bool,
     /// The time at which the sockets were last read. Deadlines are judged by this time, never by a later one, so that
@@ -113,6 +117,8 @@ impl<E: Engine, N: Network> Driver<E, N> {
             answers: Watch::default(),
             callers: Watch::default(),
             events: Vec::new(),
+            #[cfg(feature = "sasl")]
+            tokens: Tokens::default(),
             told: false,
             now: clock::now(),
             until: Deadline::NEVER,
@@ -143,6 +149,11 @@ impl<E: Engine, N: Network> Driver<E, N> {
         let late = is_late(self.now, until, now);
         self.now = now;
         self.feed();
+        #[cfg(feature = "sasl")]
+        if let Some(token) = self.tokens.take() {
+            self.told = true;
+            self.engine.token(token, now);
+        }
         if late {
             self.extend_timeouts();
         }
@@ -217,6 +228,13 @@ impl<E: Engine, N: Network> Driver<E, N> {
                 self.net.connect(conn, &address, within, self.client.resolve_all_addresses, clock::now());
             }
             Action::Send { conn, frame } => self.net.send(conn, frame, &mut self.events),
+            #[cfg(feature = "sasl")]
+            Action::AskForToken => {
+                let provider = self.client.sasl.as_ref().and_then(crate::config::sasl::Sasl::provider);
+                if let Some(provider) = provider {
+                    self.tokens.ask(provider, self.net.waker());
+                }
+            }
             Action::Close { conn } => self.net.close(conn),
             Action::Limit { conn, max_response_bytes } => self.net.limit_responses(conn, max_response_bytes),
         }

@@ -11,4 +11,6 @@ pub mod clock;
 pub mod driver;
 pub mod producer;
 pub(crate) mod spawn;
+#[cfg(feature = "sasl")]
+mod tokens;
 pub(crate) mod watch;

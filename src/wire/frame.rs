@@ -1,5 +1,6 @@
 //! A request as bytes, and the number of the connection that it goes to.
 
+use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -15,9 +16,11 @@ pub struct ConnId(pub u64);
 pub struct CorrelationId(pub i32);
 
 /// A request with its size in front: own bytes, with shared record bytes spliced in, so that no batch is copied.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Frame {
     own: Vec<u8>,
+    #[cfg(feature = "sasl")]
+    is_secret: bool,
     /// The position in `own` of each shared piece, ascending.
     splices: Vec<(usize, Arc<Vec<u8>>)>,
 }
@@ -27,13 +30,26 @@ impl Frame {
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn new(own: Vec<u8>) -> Self {
-        Self { own, splices: Vec::new() }
+        Self::with_splices(own, Vec::new())
     }
 
     /// A frame with shared pieces; each position is where in `own` the piece comes, ascending.
     #[must_use]
     pub fn with_splices(own: Vec<u8>, splices: Vec<(usize, Arc<Vec<u8>>)>) -> Self {
-        Self { own, splices }
+        Self {
+            own,
+            #[cfg(feature = "sasl")]
+            is_secret: false,
+            splices,
+        }
+    }
+
+    /// Its own bytes are wiped when it is dropped.
+    #[cfg(feature = "sasl")]
+    #[must_use]
+    pub fn into_secret(mut self) -> Self {
+        self.is_secret = true;
+        self
     }
 
     /// Writes the size of what follows it into the first four bytes.
@@ -85,6 +101,22 @@ impl Frame {
         let mut slices = Vec::new();
         self.slices(0, &mut slices, usize::MAX);
         slices.iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+}
+
+/// A frame may hold a password, and messages of a user.
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.len())
+    }
+}
+
+#[cfg(feature = "sasl")]
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if self.is_secret {
+            zeroize::Zeroize::zeroize(&mut self.own);
+        }
     }
 }
 

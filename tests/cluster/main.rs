@@ -8,6 +8,7 @@ mod common;
 mod errors;
 mod fates;
 mod leaders;
+mod logins;
 mod lost_connections;
 mod messages;
 mod promises;

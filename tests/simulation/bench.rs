@@ -270,7 +270,7 @@ impl Bench {
             Action::Close { conn } => {
                 self.wires.remove(&conn);
             }
-            Action::Limit { .. } => {}
+            Action::Limit { .. } | Action::AskForToken => {}
         }
     }
 

@@ -81,7 +81,7 @@ impl Late {
                             self.engine.response(conn, &bytes[4..], self.now);
                         }
                     }
-                    Action::Close { .. } | Action::Limit { .. } => {}
+                    Action::Close { .. } | Action::Limit { .. } | Action::AskForToken => {}
                 }
             }
             if let Some(held) = held {

@@ -135,7 +135,7 @@ impl World {
                     wire.end(self.now);
                 }
             }
-            Action::Limit { .. } => {}
+            Action::Limit { .. } | Action::AskForToken => {}
         }
     }
 

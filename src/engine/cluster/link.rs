@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::in_flight::InFlight;
+#[cfg(feature = "sasl")]
+use super::sasl::logins::Login;
 use super::window::Window;
 use crate::config::BrokerAddress;
 use crate::deadline::Deadline;
@@ -68,14 +70,29 @@ pub struct Live {
     pub conn: ConnId,
     /// Requests without an answer, in the order in which they were sent.
     pub in_flight: InFlight,
-    /// The versions that the broker speaks, once the handshake is done.
-    pub versions: Option<Versions>,
+    /// How far it is.
+    pub stage: Stage,
     /// The handshake must be done by then.
-    handshake_until: Deadline,
+    pub handshake_until: Deadline,
+    /// Another login is due from then on (KIP-368).
+    #[cfg(feature = "sasl")]
+    pub renew_at: Deadline,
     next_correlation: i32,
     last_used: Instant,
     /// `true` if anything but the handshake was answered.
     has_answered: bool,
+}
+
+/// How far an open connection is.
+#[derive(Debug)]
+pub enum Stage {
+    /// The broker was asked for the versions that it speaks.
+    Greeting,
+    /// A login goes on: the first, or another on a connection that was ready.
+    #[cfg(feature = "sasl")]
+    LoggingIn(Box<Login>),
+    /// It can be used, in these versions.
+    Ready(Versions),
 }
 
 /// The time limits of links.
@@ -171,7 +188,7 @@ impl Link {
         match &self.state {
             LinkState::Down => false,
             LinkState::Connecting { .. } => true,
-            LinkState::Up(live) => live.versions.is_none(),
+            LinkState::Up(live) => !live.is_ready(),
         }
     }
 
@@ -211,8 +228,10 @@ impl Link {
     /// The open connection and its versions, if the handshake is done.
     #[must_use]
     pub fn ready(&self) -> Option<(&Live, &Versions)> {
-        let live = self.live()?;
-        Some((live, live.versions.as_ref()?))
+        match self.live()? {
+            live @ Live { stage: Stage::Ready(versions), .. } => Some((live, versions)),
+            _ => None,
+        }
     }
 
     /// Notes that a connection is being opened.
@@ -228,8 +247,10 @@ impl Link {
             self.state = LinkState::Up(Box::new(Live {
                 conn,
                 in_flight: InFlight::new(now),
-                versions: None,
+                stage: Stage::Greeting,
                 handshake_until: until,
+                #[cfg(feature = "sasl")]
+                renew_at: Deadline::NEVER,
                 next_correlation: 0,
                 last_used: now,
                 has_answered: false,
@@ -248,7 +269,7 @@ impl Link {
     pub fn greeted(&mut self, versions: Versions) {
         self.failures = 0;
         if let Some(live) = self.live_mut() {
-            live.versions = Some(versions);
+            live.stage = Stage::Ready(versions);
         }
     }
 
@@ -259,13 +280,13 @@ impl Link {
         let api = live.in_flight.oldest_api();
         match (why, api) {
             // No answer to a handshake is that large, whatever the user allows.
-            (ConnectionErrorKind::BadSize { .. }, _) if live.versions.is_none() => {
+            (ConnectionErrorKind::BadSize { .. }, _) if live.is_starting() => {
                 ConnectionErrorKind::NotKafka(Speaks::Unknown)
             }
             (ConnectionErrorKind::BadSize { size, limit, .. }, api) => {
                 ConnectionErrorKind::BadSize { api, size, limit }
             }
-            (ConnectionErrorKind::Closed, Some(api)) if live.versions.is_some() && !live.has_answered => {
+            (ConnectionErrorKind::Closed, Some(api)) if live.is_unanswered() => {
                 ConnectionErrorKind::ClosedUnanswered { api }
             }
             (why, _) => why,
@@ -291,6 +312,12 @@ impl Link {
         self.down()
     }
 
+    /// Notes that the broker refuses the login, or that there is none to send: stays away for longer, because nothing
+    /// gets better by itself soon.
+    pub fn was_turned_away(&mut self) {
+        self.failures = self.failures.max(TURNED_AWAY);
+    }
+
     /// Notes that the connection was closed in peace: it may be opened again at once.
     pub fn down(&mut self) -> Option<Box<Live>> {
         match std::mem::replace(&mut self.state, LinkState::Down) {
@@ -304,7 +331,7 @@ impl Link {
         let start = match &mut self.state {
             LinkState::Down => return,
             LinkState::Connecting { until, .. } => until,
-            LinkState::Up(live) if live.versions.is_none() => &mut live.handshake_until,
+            LinkState::Up(live) if live.waits_for_handshake() => &mut live.handshake_until,
             LinkState::Up(live) => return live.in_flight.extend_timeouts(until, timeouts.socket_timeout),
         };
         if start.passed(until) && !self.was_extended {
@@ -384,7 +411,7 @@ impl Link {
         match &self.state {
             LinkState::Down => None,
             LinkState::Connecting { until, .. } => Some((*until, Overdue::Connect)),
-            LinkState::Up(live) if live.versions.is_none() => Some((live.handshake_until, Overdue::Connect)),
+            LinkState::Up(live) if live.waits_for_handshake() => Some((live.handshake_until, Overdue::Connect)),
             LinkState::Up(live) if live.in_flight.is_empty() => {
                 Some((Deadline::after(live.last_used, timeouts.max_idle), Overdue::Idle))
             }
@@ -398,6 +425,59 @@ impl Link {
 }
 
 impl Live {
+    /// `true` if it can be used.
+    fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready(_))
+    }
+
+    /// `true` if it was never ready.
+    fn is_starting(&self) -> bool {
+        match &self.stage {
+            Stage::Greeting => true,
+            #[cfg(feature = "sasl")]
+            Stage::LoggingIn(login) => !login.renews,
+            Stage::Ready(_) => false,
+        }
+    }
+
+    /// `true` if the broker has not answered anything but what had to come first.
+    fn is_unanswered(&self) -> bool {
+        !matches!(self.stage, Stage::Greeting) && !self.has_answered
+    }
+
+    /// `true` if the time of its handshake counts, and not that of requests. What is in flight when another login is
+    /// due is answered before.
+    fn waits_for_handshake(&self) -> bool {
+        match &self.stage {
+            Stage::Greeting => true,
+            #[cfg(feature = "sasl")]
+            Stage::LoggingIn(login) => !login.renews || self.in_flight.is_empty(),
+            Stage::Ready(_) => false,
+        }
+    }
+
+    /// The login that goes on.
+    #[cfg(feature = "sasl")]
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        if let Stage::LoggingIn(login) = &self.stage { Some(login) } else { None }
+    }
+
+    /// The login that goes on.
+    #[cfg(feature = "sasl")]
+    pub fn login_mut(&mut self) -> Option<&mut Login> {
+        if let Stage::LoggingIn(login) = &mut self.stage { Some(login) } else { None }
+    }
+
+    /// Another login begins on a connection that is ready. `new` makes it.
+    #[cfg(feature = "sasl")]
+    pub fn renew(&mut self, new: impl FnOnce(Versions) -> Login) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Greeting) {
+            Stage::Ready(versions) => Stage::LoggingIn(Box::new(new(versions))),
+            other => other,
+        };
+    }
+
     /// The number for the next request, which is about to be sent.
     pub fn next_correlation(&mut self, now: Instant) -> CorrelationId {
         self.last_used = now;
@@ -406,6 +486,9 @@ impl Live {
         correlation
     }
 }
+
+/// A refused login counts like so many failures before it: the first pause is 16 times as long as after others.
+const TURNED_AWAY: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -569,7 +652,7 @@ mod tests {
         link.connecting(ConnId(1), start, &timeouts);
         link.opened(start);
         let live = link.live_mut().unwrap();
-        live.versions = Some(Versions::default());
+        live.stage = Stage::Ready(Versions::default());
         let correlation = live.next_correlation(start);
         let (api, partitions, answer) = (Api::Metadata, Vec::new(), Answer::Expected);
         live.in_flight.sent(Request { correlation, version: 9, api, partitions, answer, bytes: 10 }, start);

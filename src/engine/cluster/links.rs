@@ -182,6 +182,12 @@ impl Links {
         self.actions.push_back(Action::Limit { conn, max_response_bytes: self.client.max_response_bytes });
     }
 
+    /// Asks for a token for logins.
+    #[cfg(feature = "sasl")]
+    pub fn ask_for_token(&mut self) {
+        self.actions.push_back(Action::AskForToken);
+    }
+
     /// Closes the socket; the link knows nothing of it yet.
     pub fn close(&mut self, conn: ConnId) {
         self.actions.push_back(Action::Close { conn });

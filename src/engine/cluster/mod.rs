@@ -12,10 +12,14 @@ mod handshake;
 pub mod in_flight;
 pub mod link;
 mod links;
+#[cfg(feature = "sasl")]
+mod login;
 mod metadata;
 pub mod news;
 mod refresh;
 mod routes;
+#[cfg(feature = "sasl")]
+pub mod sasl;
 pub mod window;
 
 use std::collections::VecDeque;
@@ -35,12 +39,15 @@ use self::links::{Links, error_of};
 use self::news::{Answered, Lost, News};
 use self::refresh::Refresh;
 use self::routes::Routes;
+#[cfg(feature = "sasl")]
+use self::sasl::logins::{Logins, NO_TOKEN_IN_TIME};
 use crate::config::ClientConfig;
 use crate::deadline::Deadline;
 use crate::engine::action::Action;
 use crate::engine::advice::advice;
 use crate::engine::backoff::Backoff;
 use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
+use crate::wire::api::api_versions::Versions;
 use crate::wire::api::{Api, api_versions, metadata as metadata_api};
 use crate::wire::frame::{ConnId, CorrelationId, Frame};
 
@@ -52,6 +59,8 @@ pub struct Cluster {
     routes: Routes,
     refresh: Refresh,
     causes: Causes,
+    #[cfg(feature = "sasl")]
+    logins: Logins,
     description: Option<ClusterDescription>,
     random: Rng,
     news: VecDeque<News>,
@@ -85,6 +94,8 @@ impl Cluster {
             routes: Routes::new(first as usize % client.seeds.len().max(1)),
             refresh: Refresh::new(client, options.retry),
             causes: Causes::default(),
+            #[cfg(feature = "sasl")]
+            logins: Logins::new(client),
             description: None,
             random,
             news: VecDeque::new(),
@@ -227,6 +238,9 @@ impl Cluster {
             self.news.push_back(News::Ended { peer, conn, lost: None });
             return self.links.drop_unlisted(peer);
         }
+        if why.is_about_login() {
+            link.was_turned_away();
+        }
         let again = link.is_failing();
         let live = link.failed(now, &timeouts, self.random.u64(..));
         let error = error_of(peer, link, why);
@@ -294,6 +308,10 @@ impl Cluster {
                 }
                 Err(error) => Err(error.in_response_to(Api::Metadata)),
             },
+            #[cfg(feature = "sasl")]
+            Api::SaslHandshake | Api::SaslAuthenticate => {
+                self.take_login(peer, conn, (request.api, request.version), frame, now)
+            }
             _ => return Some(Answered { peer, conn, request }),
         };
         if let Err(why) = taken {
@@ -350,6 +368,8 @@ impl Cluster {
                     self.links.hang_up(peer);
                     continue;
                 }
+                #[cfg(feature = "sasl")]
+                Overdue::Connect if self.awaits_token(peer) => self.no_credentials(NO_TOKEN_IN_TIME),
                 Overdue::Connect => ConnectionErrorKind::ConnectTimeout(self.links.timeouts().connect_timeout),
                 Overdue::Answer => {
                     let live = self.links.get(peer).and_then(Link::live);
@@ -359,6 +379,8 @@ impl Cluster {
             };
             self.fail(peer, why, demand, now);
         }
+        #[cfg(feature = "sasl")]
+        self.log_in(demand, now);
     }
 
     /// Forgets errors that no longer matter.
@@ -405,6 +427,8 @@ impl Cluster {
     pub fn next_deadline(&self, demand: &impl Demand) -> Deadline {
         let links = self.routes.next_deadline(&self.links, demand, self.needs_any_broker(demand));
         let ready = self.refresh.is_wanted() && self.any_ready().is_some();
+        #[cfg(feature = "sasl")]
+        let links = links.min(self.login_deadline());
         links.min(self.refresh.next_deadline(demand, ready))
     }
 
@@ -421,16 +445,21 @@ impl Cluster {
         let throttle = answer.throttle;
         match handshake::judge(answer, version, self.options.needed)? {
             Handshake::Again(version) => self.send_api_versions(peer, version, now),
-            Handshake::Done(versions) => {
-                if let Some(link) = self.links.get_mut(peer) {
-                    link.greeted(versions);
-                    log::debug!("broker {}: connected", link.name);
-                    self.links.allow_responses(conn);
-                }
-            }
+            #[cfg(feature = "sasl")]
+            Handshake::Done(versions) if self.logins.are_needed() => self.begin_login(peer, versions, now)?,
+            Handshake::Done(versions) => self.greeted(peer, conn, versions),
         }
         self.throttled(peer, (Api::ApiVersions, version), throttle, now);
         Ok(())
+    }
+
+    /// The connection can be used.
+    fn greeted(&mut self, peer: Peer, conn: ConnId, versions: Versions) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.greeted(versions);
+            log::debug!("broker {}: connected", link.name);
+            self.links.allow_responses(conn);
+        }
     }
 
     fn send_api_versions(&mut self, peer: Peer, version: i16, now: Instant) {

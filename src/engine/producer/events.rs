@@ -5,6 +5,8 @@ use std::time::Instant;
 use super::ProducerEngine;
 use super::partition::Partition;
 use crate::config::RequiredAcks;
+#[cfg(feature = "sasl")]
+use crate::config::sasl::Token;
 use crate::deadline::Deadline;
 use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::{Lost, News};
@@ -51,6 +53,13 @@ impl Engine for ProducerEngine {
                 cluster.fail(peer, why, &waiting, now);
             }
         }
+        self.heed_news(now);
+    }
+
+    #[cfg(feature = "sasl")]
+    fn token(&mut self, token: Result<Token, String>, now: Instant) {
+        let (cluster, waiting) = self.cluster_and_demand();
+        cluster.token(token, &waiting, now);
         self.heed_news(now);
     }
 

@@ -29,6 +29,9 @@ pub(in crate::testing) trait Asked: fmt::Debug + Send {
 pub(in crate::testing) struct Context<'a> {
     /// The broker that was asked.
     pub node: i32,
+    /// The connection on which the request came.
+    #[cfg_attr(not(feature = "sasl"), expect(dead_code, reason = "only logins tell connections apart"))]
+    pub connection: u64,
     pub header: &'a RequestHeader,
     pub hits: &'a Hits,
     pub now: Timestamp,
@@ -41,6 +44,8 @@ pub(in crate::testing) struct Context<'a> {
 pub(in crate::testing) enum Response {
     /// A frame with its size.
     Answer(Vec<u8>),
+    /// The same, and the connection ends: a login has failed, which a broker tells only after a while.
+    Refusal(Vec<u8>),
     /// No answer is due.
     Silence,
     /// The connection ends.
@@ -62,6 +67,11 @@ impl Context<'_> {
 
     pub fn answer_as(&self, body: &impl Encodable, version: i16) -> Response {
         frame::write(self.header, body, version).map_or_else(Response::Fault, Response::Answer)
+    }
+
+    /// The same as the last answer on its connection.
+    pub fn refusal(&self, body: &impl Encodable) -> Response {
+        frame::write(self.header, body, self.version()).map_or_else(Response::Fault, Response::Refusal)
     }
 
     pub fn errors_for(&self, topic: &str, partition: i32) -> Errors {

@@ -9,11 +9,13 @@ mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl_authenticate;
+mod sasl_handshake;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::Decodable;
 
@@ -36,6 +38,8 @@ pub(super) fn read(api: Api, version: i16, body: Bytes) -> Result<Box<dyn Asked>
         Api::OffsetForLeaderEpoch => {
             decode::<OffsetForLeaderEpochRequest>(api, version, offset_for_leader_epoch::REQUEST, body)
         }
+        Api::SaslHandshake => decode::<SaslHandshakeRequest>(api, version, sasl_handshake::REQUEST, body),
+        Api::SaslAuthenticate => decode::<SaslAuthenticateRequest>(api, version, sasl_authenticate::REQUEST, body),
     }
 }
 

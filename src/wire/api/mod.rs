@@ -10,6 +10,10 @@ pub mod api_versions;
 pub mod init_producer_id;
 pub mod metadata;
 pub mod produce;
+#[cfg(feature = "sasl")]
+pub mod sasl_authenticate;
+#[cfg(feature = "sasl")]
+pub mod sasl_handshake;
 
 /// Makes [`Api`] of the rows.
 macro_rules! apis {
@@ -107,6 +111,10 @@ apis! {
     // Version 0 has no way to ask for no topic.
     Metadata = 3, ottla 1..=13, cluster 0..=13, flexible 9.., throttle 6..;
 
+    /// Names the mechanism of a login.
+    // After version 0 come bytes without a frame.
+    SaslHandshake = 17, ottla 1..=1, cluster 1..=1, flexible 32767..;
+
     /// Lists the requests and versions that the broker knows: the first request of a connection.
     ApiVersions = 18, ottla 0..=4, cluster 0..=4, flexible 3.., throttle 2..;
 
@@ -115,6 +123,9 @@ apis! {
 
     /// Finds where an epoch of a leader ends.
     OffsetForLeaderEpoch = 23, cluster 2..=4, flexible 4..;
+
+    /// Carries the messages of a login (KIP-152).
+    SaslAuthenticate = 36, ottla 0..=2, cluster 0..=2, flexible 2..;
 }
 
 impl Api {
