@@ -17,7 +17,7 @@ use ottla::testing::requests::{Reply, Then};
 use ottla::testing::state::ClusterState;
 use ottla::testing::{Api, ClusterBuilder};
 use ottla::wire::frame::ConnId;
-use ottla::{ConnectionErrorKind, Delivered, DeliveryError, Message, Timestamp, Topic};
+use ottla::{ConnectionErrorKind, Delivered, DeliveryError, Message, Timestamp, Token, Topic};
 
 const FIRST_PORT: u16 = 9000;
 
@@ -37,6 +37,8 @@ pub struct Bench {
     pub echo: bool,
     /// Changes answers on their way to the engine.
     pub twist: Option<Twist>,
+    /// How often a token for logins was asked for.
+    pub asks: usize,
     pub delivered: Vec<Delivered>,
     pub failed: Vec<DeliveryError>,
     wires: HashMap<ConnId, i32>,
@@ -131,6 +133,7 @@ impl Bench {
             far: HashSet::new(),
             echo: false,
             twist: None,
+            asks: 0,
             delivered: Vec::new(),
             failed: Vec::new(),
             wires: HashMap::new(),
@@ -198,6 +201,12 @@ impl Bench {
         for (conn, request) in std::mem::take(&mut self.on_the_way) {
             self.answer(conn, &request);
         }
+        self.turn();
+    }
+
+    /// The user's provider gives a token, or says why not.
+    pub fn give(&mut self, token: Result<Token, String>) {
+        self.engine.token(token, self.now);
         self.turn();
     }
 
@@ -270,7 +279,8 @@ impl Bench {
             Action::Close { conn } => {
                 self.wires.remove(&conn);
             }
-            Action::Limit { .. } | Action::AskForToken => {}
+            Action::AskForToken => self.asks += 1,
+            Action::Limit { .. } => {}
         }
     }
 
@@ -292,7 +302,9 @@ impl Bench {
     fn answer(&mut self, conn: ConnId, request: &Bytes) {
         let Some(&node) = self.wires.get(&conn) else { return };
         let (api, version) = (request[1], i16::from_be_bytes([request[2], request[3]]));
-        let Reply::Send { mut bytes, then, .. } = self.cluster.receive(node, request, self.clock()) else { return };
+        let Reply::Send { mut bytes, then, .. } = self.cluster.receive_on(conn.0, node, request, self.clock()) else {
+            return;
+        };
         if bytes.len() > 4 {
             if let Some(Twist(twist)) = &mut self.twist {
                 let mut answer = Answer { api: api.into(), version, bytes };

@@ -18,7 +18,7 @@ impl World {
             self.at(at, Happening::Call(caller));
         }
         match self.story {
-            Story::Any => self.plan_faults(),
+            Story::Any | Story::Logins => self.plan_faults(),
             Story::Anew => self.plan_anew(),
             Story::Stopped => self.plan_stops(),
         }
@@ -83,6 +83,8 @@ impl World {
         /// Those that brokers answer a producer with.
         const USUAL: [i16; 22] = [-1, 2, 3, 5, 6, 7, 10, 13, 19, 20, 29, 32, 45, 47, 56, 59, 72, 74, 87, 89, 100, 9999];
         let api = match self.below(8) {
+            2 if self.story == Story::Logins => Api::SaslAuthenticate,
+            3 if self.story == Story::Logins => Api::SaslHandshake,
             0 => Api::Metadata,
             1 => Api::InitProducerId,
             _ => Api::Produce,

@@ -25,6 +25,7 @@ mod frames;
 mod generations;
 mod leaders;
 mod ledger;
+mod logins;
 mod meddling;
 mod metadata;
 mod names;
@@ -88,6 +89,11 @@ fn what_is_made_anew_gets_every_message_that_was_not_in_the_old_one_once_and_in_
 fn what_was_answered_while_the_process_was_stopped_is_not_told_as_possibly_written() {
     let waited = try_all(Story::Stopped);
     assert!(waited > 0 || seeds().1 == 1, "no answer came while the process was stopped");
+}
+
+#[test]
+fn logins_that_fail_and_sessions_that_end_lose_and_repeat_nothing() {
+    try_all(Story::Logins);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What a seed is about: the cluster, the options and the callers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
+use ottla::Sasl;
 use ottla::config::{ClientConfig, ProducerConfig, QueueConfig, RequiredAcks};
 use ottla::testing::state::ClusterState;
-use ottla::testing::{Api, Cluster, ClusterBuilder};
+use ottla::testing::{Api, Cluster, ClusterBuilder, Logins};
 
 use crate::world::{FIRST_PORT, NAMES, Story, TOPICS};
 
@@ -54,14 +55,30 @@ impl Setup {
         let loading_time = Duration::from_millis([0, 0, 30, 3000][below(4) as usize]);
         builder = builder.auto_create(auto_create).creation_delay(creation_delay).loading_time(loading_time);
         let versions = if story == Story::Anew { below(3) } else { 0 };
-        if story != Story::Any {
+        if !story.is_any() {
             builder = two_topics(Cluster::builder().brokers(brokers), partitions, versions);
+        }
+        let logins = (story == Story::Logins).then(|| (below(32), below(4)));
+        if let Some((_, lifetime)) = logins {
+            let logins = Logins::new().plain("ann", "secret").scram_sha_256("ann", "secret");
+            builder =
+                builder.sasl(logins.session_lifetime(Duration::from_millis([0, 1100, 4000, 9000][lifetime as usize])));
         }
         let cluster = ClusterState::new(builder, &ports).expect("the topics are good");
         let names = below(3) == 0;
         let first = if names { NAMES } else { FIRST_PORT };
         let seed = |at| format!("127.0.0.1:{}", first + at).parse().expect("an address");
         let mut client = ClientConfig::new((0..brokers as u16).map(seed).collect());
+        if let Some((mechanism, _)) = logins {
+            let mechanism = if mechanism == 0 { Sasl::scram_sha_256 } else { Sasl::plain };
+            let nonces = Mutex::new(Rng::with_seed(below(u64::MAX)));
+            client.sasl = Some(mechanism("ann", "secret").nonces(move || {
+                let mut nonce = [0; 24];
+                nonces.lock().expect("nobody panics with it").fill(&mut nonce);
+                nonce
+            }));
+            client.sasl_over_ssl = false;
+        }
         client.socket_timeout = Duration::from_secs([1, 6, 30][below(3) as usize]);
         let mut producer = ProducerConfig { idempotent: below(6) > 0, ..ProducerConfig::default() };
         if !producer.idempotent {
@@ -113,7 +130,7 @@ impl Setup {
             auto_create,
             callbacks,
             callers,
-            compacted: compacted && story == Story::Any,
+            compacted: compacted && story.is_any(),
             names,
             by_name: versions > 0,
             calm,

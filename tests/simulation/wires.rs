@@ -202,7 +202,7 @@ impl World {
         let node = wire.node;
         let ids = if self.story == Story::Stopped { batches(&frame) } else { Vec::new() };
         let ids = ids.into_iter().flat_map(|batch| batch.ids).collect();
-        let reply = self.ask_broker(node, frame);
+        let reply = self.ask_broker(conn, node, frame);
         let Reply::Send { after, bytes, then } = reply else { return };
         let travel = self.latency();
         let Some(wire) = self.wires.get_mut(&conn) else { return };
@@ -222,7 +222,7 @@ impl World {
         }
     }
 
-    fn ask_broker(&mut self, node: i32, frame: Bytes) -> Reply {
+    fn ask_broker(&mut self, conn: ConnId, node: i32, frame: Bytes) -> Reply {
         let clock = self.clock();
         let mut bytes = frame;
         let mut arriving = Vec::new();
@@ -235,7 +235,7 @@ impl World {
             }
             bytes = Bytes::from(changed);
         }
-        let mut reply = self.cluster.receive(node, &bytes, clock);
+        let mut reply = self.cluster.receive_on(conn.0, node, &bytes, clock);
         if let (Some(Bug::BlameTheNeighbour), Reply::Send { bytes: answer, .. }, [0, 0, high, low]) =
             (self.bug, &mut reply, [bytes[0], bytes[1], bytes[2], bytes[3]])
         {
@@ -282,7 +282,7 @@ impl World {
         for frame in unanswered {
             // The answer of a broker that nobody will see again.
             let mut gone = self.cluster.clone();
-            if let Reply::Send { bytes, .. } = gone.receive(node, &frame, self.clock()) {
+            if let Reply::Send { bytes, .. } = gone.receive_on(conn.0, node, &frame, self.clock()) {
                 if bytes.len() > 8 {
                     self.hear(Event::Response(conn, bytes[4..].to_vec()));
                 }

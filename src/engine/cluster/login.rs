@@ -43,7 +43,10 @@ impl Cluster {
         if !self.logins.are_needed() {
             return;
         }
-        self.renew_sessions(now);
+        if matches!(self.logins.token, TokenState::None(not_before) if not_before.passed(now)) {
+            self.logins.token = TokenState::None(Deadline::NEVER);
+        }
+        self.renew_sessions(demand, now);
         self.compute(now);
         let waiting: Vec<Peer> = self.waiting().filter(|(_, live)| live.in_flight.is_empty()).map(|it| it.0).collect();
         for peer in &waiting {
@@ -170,16 +173,20 @@ impl Cluster {
 
     /// Connections whose session is near its end stop sending, so that they can log in again. An idle one does so
     /// before its next request: a broker takes that also after the end.
-    fn renew_sessions(&mut self, now: Instant) {
+    fn renew_sessions(&mut self, demand: &impl Demand, now: Instant) {
         let is_due = |link: &Link| link.ready().is_some_and(|(live, _)| live.renew_at.passed(now));
-        if !self.links.iter().any(|(_, link)| is_due(link)) {
-            return;
-        }
+        let is_used = |peer: Peer, link: &Link| {
+            let is_in_flight = link.live().is_some_and(|live| !live.in_flight.is_empty());
+            is_in_flight || peer.is_node_of(|node| demand.needs_node(node)) || self.wants_any_answer(demand)
+        };
+        let due = self.links.iter().filter(|(_, link)| is_due(link) && !link.is_throttled());
+        let due: Vec<Peer> = due.filter(|(peer, link)| is_used(*peer, link)).map(|(peer, _)| peer).collect();
         // Without a token it goes on in the old session meanwhile.
-        if self.logins.exchange(now).is_none() {
+        if !due.is_empty() && self.logins.exchange(now).is_none() {
             return self.ask_for_token(now);
         }
-        for (_, link) in self.links.iter_mut().filter(|(_, link)| is_due(link) && !link.is_throttled()) {
+        for peer in due {
+            let Some(link) = self.links.get_mut(peer) else { continue };
             log::debug!("broker {}: the session is near its end", link.name);
             if let Some(live) = link.live_mut() {
                 live.renew(|versions| Login { step: Step::Waits, begun: now, versions, renews: true });
