@@ -16,12 +16,12 @@ use crate::deadline::Deadline;
 use crate::error::{ConfigError, DeliveryErrorKind, ProduceError, ProduceErrorKind};
 use crate::fate::slot::{self, Slot};
 use crate::message::Message;
-use crate::queue::only_borrows;
+use crate::queue::{Phase, only_borrows};
 use crate::sync::Mutex;
 use crate::threads::clock;
 use crate::threads::producer::delivery::Callback;
 use crate::threads::producer::gate::{Gate, Unanswered};
-use crate::threads::producer::state::{Abandon, Ended, Totals};
+use crate::threads::producer::state::{Abandon, Ended, State, Totals};
 use crate::threads::producer::{self as threads, Role, Threads};
 
 /// Sends messages from threads of its own: `produce` queues a message and returns.
@@ -175,15 +175,8 @@ impl AsyncProducer {
     ///   worker.
     /// - [`FlushError::AfterFork`]: the process forked; make a new producer in the child.
     pub fn flush(&self, timeout: Duration) -> Result<FlushReport, FlushError> {
-        let gate = &self.shared.gate;
-        if gate.forked() {
-            return Err(FlushError::AfterFork);
-        }
-        match threads::role(gate.number()) {
-            Some(Role::Delivery) => return Err(FlushError::InCallback),
-            Some(Role::Worker) => return Err(FlushError::OnWorker),
-            None => {}
-        }
+        let in_callback = Some(FlushError::InCallback);
+        let gate = self.shared.gate_to_wait_at(FlushError::AfterFork, FlushError::OnWorker, in_callback)?;
         match gate.flush(timeout) {
             Ok(Totals { delivered, failed, given_up }) => Ok(FlushReport { delivered, failed: failed + given_up }),
             Err(left) => Err(FlushError::Timeout { unfinished: left.messages, last_error: left.last_error }),
@@ -204,13 +197,7 @@ impl AsyncProducer {
     ///   worker.
     /// - [`PurgeError::AfterFork`]: the process forked; the messages are the parent's.
     pub fn purge(&self) -> Result<Undelivered, PurgeError> {
-        let gate = &self.shared.gate;
-        if gate.forked() {
-            return Err(PurgeError::AfterFork);
-        }
-        if threads::role(gate.number()) == Some(Role::Worker) {
-            return Err(PurgeError::OnWorker);
-        }
+        let gate = self.shared.gate_to_wait_at(PurgeError::AfterFork, PurgeError::OnWorker, None)?;
         gate.purge(PURGE_WITHIN).map(Undelivered::from).ok_or(PurgeError::Timeout(PURGE_WITHIN))
     }
 
@@ -250,7 +237,7 @@ impl AsyncProducer {
     /// because the messages are the parent's.
     #[must_use]
     pub fn queue_size(&self) -> usize {
-        if self.shared.gate.forked() { 0 } else { self.shared.gate.queue_size() }
+        if self.shared.gate.forked() { 0 } else { self.shared.gate.with(|state| state.queue.held()) }
     }
 
     /// The error that keeps messages from being delivered: the last one met of those that are not over. Each topic,
@@ -260,7 +247,7 @@ impl AsyncProducer {
     /// A wait for a topic that does not exist, for a leader, or for a broker's quota counts, too.
     #[must_use]
     pub fn last_error(&self) -> Option<Arc<DeliveryErrorKind>> {
-        if self.shared.gate.forked() { None } else { self.shared.gate.last_error() }
+        if self.shared.gate.forked() { None } else { self.shared.gate.with(|state| state.last_error.clone()) }
     }
 
     /// The number of partitions of a topic. Blocks until a broker has told it, for at most `timeout`. Starts the
@@ -274,26 +261,16 @@ impl AsyncProducer {
     /// - [`MetadataError::Closed`], [`MetadataError::AfterFork`], [`MetadataError::Fatal`]: make a new producer.
     /// - [`MetadataError::Start`]: the system had no thread or descriptor left.
     pub fn partitions_for(&self, topic: &str, timeout: Duration) -> Result<i32, MetadataError> {
-        let gate = &self.shared.gate;
-        if gate.forked() {
-            return Err(MetadataError::AfterFork);
+        let gate = self.shared.gate_to_wait_at(MetadataError::AfterFork, MetadataError::OnWorker, None)?;
+        if gate.with(|state| state.queue.phase()) == Phase::Idle {
+            self.shared.start().map_err(MetadataError::Start)?;
         }
-        if threads::role(gate.number()) == Some(Role::Worker) {
-            return Err(MetadataError::OnWorker);
-        }
-        loop {
-            return Err(match gate.partitions(topic, timeout) {
-                Ok(count) => return Ok(count),
-                Err(Unanswered::Idle) => match self.shared.start() {
-                    Ok(()) => continue,
-                    Err(error) => MetadataError::Start(error),
-                },
-                Err(Unanswered::Timeout(last_error)) => MetadataError::Timeout { after: timeout, last_error },
-                Err(Unanswered::InvalidTopic(error)) => MetadataError::InvalidTopic(error),
-                Err(Unanswered::Closed) => MetadataError::Closed,
-                Err(Unanswered::Fatal(error)) => MetadataError::Fatal(error),
-            });
-        }
+        gate.partitions(topic, timeout).map_err(|unanswered| match unanswered {
+            Unanswered::Timeout(last_error) => MetadataError::Timeout { after: timeout, last_error },
+            Unanswered::InvalidTopic(error) => MetadataError::InvalidTopic(error),
+            Unanswered::Closed => MetadataError::Closed,
+            Unanswered::Fatal(error) => MetadataError::Fatal(error),
+        })
     }
 }
 
@@ -334,6 +311,19 @@ impl Shared {
         }
     }
 
+    /// The gate, for a call that waits: an error in a fork, and on a thread for which it would wait.
+    fn gate_to_wait_at<E>(&self, after_fork: E, on_worker: E, in_callback: Option<E>) -> Result<&Gate, E> {
+        if self.gate.forked() {
+            return Err(after_fork);
+        }
+        let refused = match threads::role(self.gate.number()) {
+            Some(Role::Worker) => Some(on_worker),
+            Some(Role::Delivery) => in_callback,
+            None => None,
+        };
+        refused.map_or(Ok(&*self.gate), Err)
+    }
+
     fn start(&self) -> io::Result<()> {
         let mut threads = self.threads.lock();
         // Another caller may have been faster, and shutdown may have ended the threads that it started.
@@ -344,16 +334,9 @@ impl Shared {
     }
 
     fn shutdown(&self, timeout: Option<Duration>) -> Result<ShutdownReport, ShutdownError> {
-        let gate = &self.gate;
-        if gate.forked() {
-            return Err(ShutdownError::AfterFork);
-        }
-        match threads::role(gate.number()) {
-            Some(Role::Delivery) => return Err(ShutdownError::InCallback),
-            Some(Role::Worker) => return Err(ShutdownError::OnWorker),
-            None => {}
-        }
-        let first = gate.claim();
+        let in_callback = Some(ShutdownError::InCallback);
+        let gate = self.gate_to_wait_at(ShutdownError::AfterFork, ShutdownError::OnWorker, in_callback)?;
+        let first = gate.with(State::claim);
         let until = timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(clock::now(), timeout));
         gate.close();
         if !gate.wait_ended(Ended::All, until) {
@@ -366,8 +349,8 @@ impl Shared {
             }
         }
         self.join();
-        let remains = if first { gate.take_remains() } else { Default::default() };
-        let Totals { delivered, failed, given_up } = gate.totals();
+        let remains = if first { gate.with(State::take_remains) } else { Default::default() };
+        let Totals { delivered, failed, given_up } = gate.with(|state| state.totals);
         Ok(ShutdownReport {
             delivered,
             failed,
@@ -420,10 +403,9 @@ impl Drop for Shared {
             gate.abandon(Abandon::ToCallback);
             gate.wait_ended(Ended::All, Deadline::after(clock::now(), AFTER_DROP));
         }
-        let remains = gate.take_remains();
-        let left = gate.unfinished();
-        let lost = gate.totals().given_up + left.messages;
-        if lost > 0 && gate.claim() {
+        let (remains, left, totals) = gate.with(|state| (state.take_remains(), state.unfinished(), state.totals));
+        let lost = totals.given_up + left.messages;
+        if lost > 0 && gate.with(State::claim) {
             let cause = left.last_error.map_or_else(|| "no error was seen".to_owned(), |error| error.to_string());
             log::warn!(
                 "a producer was dropped without shutdown, and {lost} messages were not delivered within drop_timeout \

@@ -26,7 +26,7 @@ use ottla::threads::producer::delivery::{Callback, Item, tell};
 use ottla::threads::producer::feed::Feed;
 use ottla::threads::producer::gate::Gate;
 use ottla::threads::producer::outlet::Outlet;
-use ottla::threads::producer::state::{Abandon, Ended};
+use ottla::threads::producer::state::{Abandon, Ended, State};
 pub use ottla::threads::producer::state::{Flush, Remains, Totals};
 use ottla::threads::producer::worker::Worker;
 use ottla::wire::frame::{ConnId, Frame};
@@ -164,7 +164,7 @@ impl Unthreaded {
     /// Ends a flush that is finished or must be; says whether it finished, and how many are left if not.
     #[must_use]
     pub fn end_flush(&self, flush: Flush, give_up: bool) -> Option<Result<Totals, u64>> {
-        let finished = self.gate.look(|state| state.is_flushed(&flush));
+        let finished = self.gate.with(|state| state.is_flushed(&flush));
         (finished || give_up).then(|| self.gate.end_flush(&flush).map_err(|unfinished| unfinished.messages))
     }
 
@@ -177,12 +177,12 @@ impl Unthreaded {
     /// What a purge handed back, once it is done.
     #[must_use]
     pub fn end_purge(&self, number: u64) -> Option<Vec<FailedMessages>> {
-        self.gate.look(|state| state.end_purge(number))
+        self.gate.with(|state| state.end_purge(number))
     }
 
     /// The first half of `shutdown` and of drop; whether this call owns the messages that are left.
     pub fn close(&self) -> bool {
-        let first = self.gate.claim();
+        let first = self.gate.with(State::claim);
         self.gate.close();
         first
     }
@@ -202,24 +202,24 @@ impl Unthreaded {
     /// The second half of `shutdown`, for the call that owns the messages.
     #[must_use]
     pub fn remains(&self) -> Remains {
-        self.gate.take_remains()
+        self.gate.with(State::take_remains)
     }
 
     /// How many messages ended which way until now.
     #[must_use]
     pub fn counts(&self) -> Totals {
-        self.gate.totals()
+        self.gate.with(|state| state.totals)
     }
 
     /// Looks at the queue.
     pub fn queue<T>(&self, look: impl FnOnce(&mut Queue) -> T) -> T {
-        self.gate.look(|state| look(&mut state.queue))
+        self.gate.with(|state| look(&mut state.queue))
     }
 
     /// Whether something waits that the worker must see: a due message, or a word from a caller.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        !self.ended && self.gate.look(|state| state.news || state.queue.has_due())
+        !self.ended && self.gate.with(|state| state.news || state.queue.has_due())
     }
 
     /// Whether the worker waits, and nobody has woken it since.

@@ -1,6 +1,6 @@
 //! The plain data that callers and threads exchange. The `gate` keeps it under its lock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use crate::threads::clock;
 pub struct State {
     pub queue: Queue,
     pub waker: Option<Arc<Waker>>,
+    /// The worker must be woken, once the lock is released.
+    pub wake: bool,
     /// Callers that wait for room.
     pub waiters: u32,
     /// A caller asks for something that is no message: the worker looks once more before it sleeps.
@@ -29,7 +31,8 @@ pub struct State {
     pub purges: u64,
     pub purges_done: u64,
     pub purged: Vec<FailedMessages>,
-    pub asks: Vec<Ask>,
+    /// Requests for the numbers of partitions of topics.
+    pub asks: BTreeMap<TopicIndex, Ask>,
     pub abandon: Option<Abandon>,
     /// Fates whose callbacks have returned since the worker looked.
     pub called: Called,
@@ -37,25 +40,18 @@ pub struct State {
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     pub fatal: Option<Arc<FatalError>>,
     pub worker_ended: bool,
-    pub delivery: Delivery,
+    pub delivery_runs: bool,
     pub remains: Remains,
     pub claimed: bool,
 }
 
 /// A request for the number of partitions of a topic.
+#[derive(Default)]
 pub struct Ask {
-    pub topic: TopicIndex,
     pub callers: u32,
     pub answer: Option<i32>,
     /// The error in the way of an answer.
     pub cause: Option<Arc<DeliveryErrorKind>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    None,
-    Running,
-    Ended,
 }
 
 /// The counts of messages by their ends.
@@ -155,6 +151,7 @@ impl State {
         Self {
             queue,
             waker: None,
+            wake: false,
             waiters: 0,
             news: false,
             awaited: false,
@@ -163,14 +160,14 @@ impl State {
             purges: 0,
             purges_done: 0,
             purged: Vec::new(),
-            asks: Vec::new(),
+            asks: BTreeMap::new(),
             abandon: None,
             called: Called::default(),
             totals: Totals::default(),
             last_error: None,
             fatal: None,
             worker_ended: false,
-            delivery: Delivery::None,
+            delivery_runs: false,
             remains: Remains::default(),
             claimed: false,
         }
@@ -187,7 +184,7 @@ impl State {
         report.partitions.drain(..).for_each(|(topic, count)| self.queue.tell_partitions(topic, count));
         report.held_up.iter_mut().for_each(|(topic, why)| *why = self.queue.hold_up(*topic, why.take()));
         for (topic, cause) in &mut report.causes {
-            if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == *topic) {
+            if let Some(ask) = self.asks.get_mut(topic) {
                 mem::swap(&mut ask.cause, cause);
             }
         }
@@ -209,7 +206,7 @@ impl State {
             awaited = true;
         }
         for (topic, count) in report.answers.drain(..) {
-            if let Some(ask) = self.asks.iter_mut().find(|ask| ask.topic == topic) {
+            if let Some(ask) = self.asks.get_mut(&topic) {
                 ask.answer = Some(count);
                 awaited = true;
             }
@@ -225,8 +222,8 @@ impl State {
         orders.awaited = mem::take(&mut self.awaited);
         orders.purges = self.purges;
         orders.abandon = self.abandon;
-        let open = self.asks.iter().filter(|ask| ask.answer.is_none());
-        orders.asks.extend(open.map(|ask| (ask.topic, ask.cause.clone())));
+        let open = self.asks.iter().filter(|(_, ask)| ask.answer.is_none());
+        orders.asks.extend(open.map(|(topic, ask)| (*topic, ask.cause.clone())));
         orders.called = mem::take(&mut self.called);
         orders.oldest_waiting = self.queue.oldest_waiting();
     }
@@ -273,29 +270,55 @@ impl State {
         (self.purges_done >= mine).then(|| mem::take(&mut self.purged))
     }
 
-    pub fn ask(&mut self, topic: TopicIndex) {
-        match self.asks.iter_mut().find(|ask| ask.topic == topic) {
-            Some(ask) => ask.callers += 1,
-            None => self.asks.push(Ask { topic, callers: 1, answer: None, cause: None }),
-        }
-    }
-
     pub fn answer(&self, topic: TopicIndex) -> Option<i32> {
-        self.asks.iter().find(|ask| ask.topic == topic).and_then(|ask| ask.answer)
+        self.asks.get(&topic)?.answer
     }
 
     /// The error in the way of an answer.
     pub fn cause(&self, topic: TopicIndex) -> Option<Arc<DeliveryErrorKind>> {
-        let ask = self.asks.iter().find(|ask| ask.topic == topic);
-        ask.and_then(|ask| ask.cause.clone()).or_else(|| self.last_error.clone())
+        let own = self.asks.get(&topic).and_then(|ask| ask.cause.as_ref());
+        own.or(self.last_error.as_ref()).cloned()
     }
 
     /// A caller asks no more. The request, if that was the last one, is to be dropped without the lock, as an error.
     #[must_use]
     pub fn ask_no_more(&mut self, topic: TopicIndex) -> Option<Ask> {
-        let at = self.asks.iter().position(|ask| ask.topic == topic)?;
-        self.asks[at].callers -= 1;
-        (self.asks[at].callers == 0).then(|| self.asks.swap_remove(at))
+        let ask = self.asks.get_mut(&topic)?;
+        ask.callers -= 1;
+        if ask.callers == 0 { self.asks.remove(&topic) } else { None }
+    }
+
+    /// Makes the worker look at its orders.
+    pub fn tell(&mut self) {
+        self.news = true;
+        self.wake |= self.queue.rouse();
+    }
+
+    /// The same, with every message due.
+    pub fn tell_to_deliver(&mut self) {
+        self.wake |= self.queue.deliver();
+        self.tell();
+    }
+
+    /// `true` for the first call of `shutdown`, which gets the messages that are left.
+    pub fn claim(&mut self) -> bool {
+        !mem::replace(&mut self.claimed, true)
+    }
+
+    pub fn take_remains(&mut self) -> Remains {
+        mem::take(&mut self.remains)
+    }
+
+    /// `true` if the worker, or all threads, have ended.
+    pub fn has_ended(&self, which: Ended) -> bool {
+        self.worker_ended && (which == Ended::Worker || !self.delivery_runs)
+    }
+
+    /// A thread has ended: behind the last one all that will ever be told was told.
+    pub fn end(&mut self) {
+        if self.has_ended(Ended::All) {
+            self.finished_upto = u64::MAX;
+        }
     }
 }
 

@@ -293,7 +293,8 @@ impl<N: Network> Worker<N> {
         }
         // The new engine has yet to learn to which topics no message can be sent.
         self.report.held_up.extend(TopicIndex::below(self.feed.topic_count()).map(|topic| (topic, None)));
-        self.gate.set_waker(self.driver.waker());
+        let waker = self.driver.waker();
+        self.gate.with(|state| state.waker = waker);
     }
 
     /// Ends the producer: the messages that are left fail, and so does every later call.

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::state::{Flush, State, Totals, Unfinished};
-use super::{Gate, tell, wait_until, wake_unlocked};
+use super::{Gate, wait_until};
 use crate::deadline::Deadline;
 use crate::engine::producer::FailedMessages;
 use crate::error::{DeliveryErrorKind, FatalError, InvalidTopic};
 use crate::queue::Phase;
-use crate::sync::MutexGuard;
 use crate::threads::clock;
 
 #[derive(Debug)]
 pub enum Unanswered {
-    Idle,
     Timeout(Option<Arc<DeliveryErrorKind>>),
     InvalidTopic(InvalidTopic),
     Closed,
@@ -35,22 +33,24 @@ impl Gate {
 
     /// Asks for a flush, if any message has no fate yet; [`end_flush`](Self::end_flush) follows.
     pub fn begin_flush(&self) -> Option<Flush> {
-        let mut state = self.state.lock();
-        let flush = state.flush();
-        if state.is_flushed(&flush) {
-            return None;
-        }
-        state.flushing += 1;
-        state.awaited = true;
-        tell_to_deliver(&mut state);
-        Some(flush)
+        self.with(|state| {
+            let flush = state.flush();
+            if state.is_flushed(&flush) {
+                return None;
+            }
+            state.flushing += 1;
+            state.awaited = true;
+            state.tell_to_deliver();
+            Some(flush)
+        })
     }
 
     /// Ends a flush that is finished, or whose time is up.
     pub fn end_flush(&self, flush: &Flush) -> Result<Totals, Unfinished> {
-        let mut state = self.state.lock();
-        state.flushing -= 1;
-        state.flushed(flush)
+        self.with(|state| {
+            state.flushing -= 1;
+            state.flushed(flush)
+        })
     }
 
     /// Takes back what was never written. Blocks until the worker has looked, for at most `timeout`; what it takes back
@@ -63,37 +63,34 @@ impl Gate {
 
     /// Asks for a purge, and gives its number; not if there was never a message.
     pub fn begin_purge(&self) -> Option<u64> {
-        let mut state = self.state.lock();
-        if state.queue.phase() == Phase::Idle {
-            return None;
-        }
-        state.purges += 1;
-        let mine = state.purges;
-        tell_to_deliver(&mut state);
-        Some(mine)
+        self.with(|state| {
+            (state.queue.phase() != Phase::Idle).then(|| {
+                state.purges += 1;
+                state.tell_to_deliver();
+                state.purges
+            })
+        })
     }
 
-    /// The number of partitions of the topic. Blocks until a broker has told it, for at most `timeout`.
+    /// The number of partitions of the topic, once the threads have started. Blocks until a broker has told it, for at
+    /// most `timeout`.
     pub fn partitions(&self, topic: &str, timeout: Duration) -> Result<i32, Unanswered> {
         let until = Deadline::after(clock::now(), timeout);
-        let mut state = self.state.lock();
-        if state.queue.phase() == Phase::Idle {
-            return Err(Unanswered::Idle);
-        }
-        let topic = state.queue.topic(topic).map_err(Unanswered::InvalidTopic)?;
-        state.ask(topic);
-        tell(&mut state);
-        drop(state);
+        let topic = self.with(|state| {
+            let topic = state.queue.topic(topic).map_err(Unanswered::InvalidTopic)?;
+            state.asks.entry(topic).or_default().callers += 1;
+            state.tell();
+            Ok(topic)
+        })?;
         let answer = self.wait_for(until, |state| {
             let fatal = || state.fatal.as_ref().map(|fatal| Err(Unanswered::Fatal(Arc::clone(fatal))));
             let ended = || state.worker_ended.then_some(Err(Unanswered::Closed));
             state.answer(topic).map(Ok).or_else(fatal).or_else(ended)
         });
-        let mut state = self.state.lock();
-        let answer = answer.unwrap_or_else(|| Err(Unanswered::Timeout(state.cause(topic))));
-        let gone = state.ask_no_more(topic);
-        drop(state);
-        drop(gone);
+        let (answer, _ask) = self.with(|state| {
+            let answer = answer.unwrap_or_else(|| Err(Unanswered::Timeout(state.cause(topic))));
+            (answer, state.ask_no_more(topic))
+        });
         answer
     }
 
@@ -107,20 +104,5 @@ impl Gate {
             }
             wait_until(&self.done, &mut state, until);
         }
-    }
-
-    /// Looks at the state under the lock.
-    #[cfg(feature = "_internal")]
-    pub fn look<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.state.lock())
-    }
-}
-
-/// Makes the worker look at its orders, with every message due.
-fn tell_to_deliver(state: &mut MutexGuard<'_, State>) {
-    state.news = true;
-    // Either may find the worker asleep, and then the other does not.
-    if state.queue.deliver() || state.queue.rouse() {
-        wake_unlocked(state);
     }
 }

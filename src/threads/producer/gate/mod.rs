@@ -6,15 +6,16 @@
 //! `finished_upto`, `purges`), so requests merge, none is dropped, and no queue of commands is needed.
 
 use std::io;
+use std::mem;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Delivery, State};
+use super::state::State;
 use super::{Role, role};
 use crate::config::{ProducerConfig, QueueConfig};
 use crate::deadline::Deadline;
-use crate::error::{DeliveryErrorKind, ProduceErrorKind};
+use crate::error::ProduceErrorKind;
 use crate::fate::slot::{Owner, Slot};
 use crate::message::{Message, Timestamp};
 use crate::queue::{Limits, Prepared, Queue, Refused, Sealed};
@@ -99,9 +100,7 @@ impl Gate {
         self.pid.store(process::id(), Ordering::Relaxed);
         let mut state = self.state.lock();
         state.waker = waker;
-        if has_delivery {
-            state.delivery = Delivery::Running;
-        }
+        state.delivery_runs = has_delivery;
         state.queue.start();
     }
 
@@ -170,7 +169,7 @@ impl Gate {
     ) -> Result<u64, ProduceErrorKind> {
         let message = Prepared::new(message, self.max_message_bytes, now)?;
         // Places become free only after the user's code on this thread has returned.
-        let wait = if self.is_own_thread() { Duration::ZERO } else { wait };
+        let wait = if role(self.number).is_some() { Duration::ZERO } else { wait };
         let (mut large, mut until) = (None, None);
         let mut state = self.lock_unless_forked().ok_or(ProduceErrorKind::AfterFork)?;
         loop {
@@ -226,10 +225,6 @@ impl Gate {
         }
     }
 
-    fn is_own_thread(&self) -> bool {
-        role(self.number).is_some()
-    }
-
     /// The lock; none in a forked child that inherited it locked, where nobody would ever unlock it. To wait for a
     /// holder costs more than a look at the process id. A caller that comes here without the lock has stood back for it
     /// in `offer`.
@@ -238,29 +233,27 @@ impl Gate {
         if soon.is_some() || self.forked() { soon } else { Some(self.state.join()) }
     }
 
-    /// Makes the message with this ticket leave now.
-    pub fn due(&self, ticket: u64) {
+    /// Does this under the lock, and wakes the worker behind it if that must be.
+    pub fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
-        state.awaited = true;
-        if state.queue.due(ticket) {
+        let result = act(&mut state);
+        if mem::take(&mut state.wake) {
             leave_and_wake(state);
         }
+        result
+    }
+
+    /// Makes the message with this ticket leave now.
+    pub fn due(&self, ticket: u64) {
+        self.with(|state| {
+            state.awaited = true;
+            state.wake = state.queue.due(ticket);
+        });
     }
 
     /// Makes all messages leave now.
     pub fn deliver(&self) {
-        let mut state = self.state.lock();
-        if state.queue.deliver() {
-            leave_and_wake(state);
-        }
-    }
-
-    pub fn queue_size(&self) -> usize {
-        self.state.lock().queue.held()
-    }
-
-    pub fn last_error(&self) -> Option<Arc<DeliveryErrorKind>> {
-        self.state.lock().last_error.clone()
+        self.with(|state| state.wake = state.queue.deliver());
     }
 }
 
@@ -283,22 +276,6 @@ fn wake_unlocked(state: &mut MutexGuard<'_, State>) {
 fn wake(waker: &Waker) {
     if let Err(error) = waker.wake() {
         log::error!("the worker cannot be woken ({error}); it goes on at its next deadline");
-    }
-}
-
-/// Makes the worker look at its orders, and wakes it for that if it sleeps.
-fn tell_and_leave(mut state: MutexGuard<'_, State>) {
-    state.news = true;
-    if state.queue.rouse() {
-        leave_and_wake(state);
-    }
-}
-
-/// The same for a caller that goes on under the lock.
-fn tell(state: &mut MutexGuard<'_, State>) {
-    state.news = true;
-    if state.queue.rouse() {
-        wake_unlocked(state);
     }
 }
 

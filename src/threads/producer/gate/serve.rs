@@ -2,13 +2,11 @@
 //! thread.
 
 use std::mem;
-use std::sync::Arc;
 
-use super::super::state::{Delivery, Remains, WorkerRequests, WorkerUpdate};
-use super::{Gate, tell_and_leave, wait_until, wake_unlocked};
+use super::super::state::{Remains, WorkerRequests, WorkerUpdate};
+use super::{Gate, wait_until, wake_unlocked};
 use crate::engine::producer::Amount;
 use crate::queue::{Phase, Sealed};
-use crate::sync::Waker;
 use crate::threads::clock;
 
 /// The worker's next step after an exchange.
@@ -49,24 +47,18 @@ impl Gate {
         if took || news { Next::Look } else { Next::Sleep }
     }
 
-    /// The worker has its new waker.
-    pub fn set_waker(&self, waker: Option<Arc<Waker>>) {
-        self.state.lock().waker = waker;
-    }
-
     /// The worker's last words.
     pub fn worker_ended(&self, report: &mut WorkerUpdate, remains: Remains) {
-        let mut state = self.state.lock();
-        state.take_in(report);
-        state.queue.close();
-        state.purges_done = u64::MAX;
-        if state.delivery != Delivery::Running {
-            state.finished_upto = u64::MAX;
-        }
-        state.remains = remains;
-        // The waker has a descriptor, which would be kept until the last clone of the producer goes.
-        state.waker = None;
-        state.worker_ended = true;
+        self.with(|state| {
+            state.take_in(report);
+            state.queue.close();
+            state.purges_done = u64::MAX;
+            state.remains = remains;
+            // The waker has a descriptor, which would be kept until the last clone of the producer goes.
+            state.waker = None;
+            state.worker_ended = true;
+            state.end();
+        });
         self.room.notify_all();
         self.timer.notify_all();
         self.done.notify_all();
@@ -74,30 +66,28 @@ impl Gate {
 
     /// The callbacks of a batch have returned: takes the amount that it held, and its memory, if they needed it.
     pub fn called(&self, held: Amount, buffer: Option<Vec<u8>>) {
-        let mut state = self.state.lock();
-        // Nobody takes it any more, and the memory would stay as long as the producer.
-        if state.worker_ended {
-            return;
-        }
-        state.called.held.add(held);
-        state.called.buffers.extend(buffer);
-        tell_and_leave(state);
+        self.with(|state| {
+            // Behind the worker nobody takes it any more, and the memory would stay as long as the producer.
+            if !state.worker_ended {
+                state.called.held.add(held);
+                state.called.buffers.extend(buffer);
+                state.tell();
+            }
+        });
     }
 
     /// The callbacks of all messages with tickets below this have returned.
     pub fn finished(&self, upto: u64) {
-        let mut state = self.state.lock();
-        state.finished_upto = state.finished_upto.max(upto);
+        self.with(|state| state.finished_upto = state.finished_upto.max(upto));
         self.done.notify_all();
     }
 
     /// No callback runs any more.
     pub fn delivery_ended(&self) {
-        let mut state = self.state.lock();
-        state.delivery = Delivery::Ended;
-        if state.worker_ended {
-            state.finished_upto = u64::MAX;
-        }
+        self.with(|state| {
+            state.delivery_runs = false;
+            state.end();
+        });
         self.done.notify_all();
     }
 
