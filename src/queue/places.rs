@@ -215,6 +215,11 @@ impl Queue {
         }
     }
 
+    /// The number of partitions of a topic, if it is known.
+    pub fn partitions(&self, topic: TopicIndex) -> Option<u32> {
+        Some(self.topics.partitions(topic)).filter(|count| *count > 0)
+    }
+
     /// Notes the reason why no message can be sent to a topic now, or that messages can be sent again. Returns the reason
     /// that it replaces, to be dropped without the lock: it may be a user's error.
     pub fn hold_up(

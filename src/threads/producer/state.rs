@@ -23,19 +23,13 @@ pub struct State {
     pub waiters: u32,
     /// A caller asks for something that is no message: the worker looks once more before it sleeps.
     pub news: bool,
-    /// A caller began to wait for a fate since the last exchange.
-    pub awaited: bool,
+    pub asked: Asked,
     /// Messages with tickets below this have their fate, and their callbacks have returned.
     pub finished_upto: u64,
-    pub flushing: u32,
-    pub purges: u64,
     pub purges_done: u64,
     pub purged: Vec<FailedMessages>,
     /// Requests for the numbers of partitions of topics.
     pub asks: BTreeMap<TopicIndex, Ask>,
-    pub abandon: Option<Abandon>,
-    /// Fates whose callbacks have returned since the worker looked.
-    pub called: Called,
     pub totals: Totals,
     pub last_error: Option<Arc<DeliveryErrorKind>>,
     pub fatal: Option<Arc<FatalError>>,
@@ -45,11 +39,23 @@ pub struct State {
     pub claimed: bool,
 }
 
+/// What callers and the delivery thread ask of the worker.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// The number of callers that flush.
+    pub flushing: u32,
+    /// `true` if a caller began to wait for a fate since the last exchange.
+    pub awaited: bool,
+    pub purges: u64,
+    pub abandon: Option<Abandon>,
+    /// Fates whose callbacks have returned since the last exchange.
+    pub called: Called,
+}
+
 /// A request for the number of partitions of a topic.
 #[derive(Default)]
 pub struct Ask {
     pub callers: u32,
-    pub answer: Option<i32>,
     /// The error in the way of an answer.
     pub cause: Option<Arc<DeliveryErrorKind>>,
 }
@@ -105,8 +111,7 @@ pub struct WorkerUpdate {
     pub finished_upto: Option<u64>,
     pub purges_done: Option<u64>,
     pub purged: Vec<FailedMessages>,
-    pub answers: Vec<(TopicIndex, i32)>,
-    /// The errors in the way of answers.
+    /// The errors in the way of the numbers of partitions that callers ask for.
     pub causes: Vec<HeldUp>,
     /// Topics, and their numbers of partitions now.
     pub partitions: Vec<(TopicIndex, u32)>,
@@ -126,14 +131,9 @@ pub struct WorkerRequests {
     pub topics: Vec<Topic>,
     pub taken: u64,
     pub closed: bool,
-    pub flushing: bool,
-    /// `true` if a caller began to wait for a fate since the last exchange.
-    pub awaited: bool,
-    pub purges: u64,
-    pub abandon: Option<Abandon>,
+    pub asked: Asked,
     /// Topics, and the errors in the way of an answer that callers know already.
     pub asks: Vec<HeldUp>,
-    pub called: Called,
     /// The time at which the oldest message came that nothing has made due yet.
     pub oldest_waiting: Option<Instant>,
 }
@@ -154,15 +154,11 @@ impl State {
             wake: false,
             waiters: 0,
             news: false,
-            awaited: false,
+            asked: Asked::default(),
             finished_upto: 0,
-            flushing: 0,
-            purges: 0,
             purges_done: 0,
             purged: Vec::new(),
             asks: BTreeMap::new(),
-            abandon: None,
-            called: Called::default(),
             totals: Totals::default(),
             last_error: None,
             fatal: None,
@@ -181,6 +177,7 @@ impl State {
         self.queue.release(released.messages, released.bytes);
         self.totals.add(mem::take(&mut report.totals));
         report.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
+        let mut awaited = !report.partitions.is_empty();
         report.partitions.drain(..).for_each(|(topic, count)| self.queue.tell_partitions(topic, count));
         report.held_up.iter_mut().for_each(|(topic, why)| *why = self.queue.hold_up(*topic, why.take()));
         for (topic, cause) in &mut report.causes {
@@ -196,7 +193,6 @@ impl State {
             self.queue.leave_fast_path();
         }
         self.purged.append(&mut report.purged);
-        let mut awaited = false;
         if let Some(upto) = report.finished_upto.take() {
             self.finished_upto = self.finished_upto.max(upto);
             awaited = true;
@@ -205,12 +201,6 @@ impl State {
             self.purges_done = upto;
             awaited = true;
         }
-        for (topic, count) in report.answers.drain(..) {
-            if let Some(ask) = self.asks.get_mut(&topic) {
-                ask.answer = Some(count);
-                awaited = true;
-            }
-        }
         awaited || self.fatal.is_some()
     }
 
@@ -218,13 +208,10 @@ impl State {
         orders.topics.extend_from_slice(&self.queue.topics()[known_topics..]);
         orders.taken = self.queue.taken();
         orders.closed = self.queue.phase() == Phase::Closed;
-        orders.flushing = self.flushing > 0;
-        orders.awaited = mem::take(&mut self.awaited);
-        orders.purges = self.purges;
-        orders.abandon = self.abandon;
-        let open = self.asks.iter().filter(|(_, ask)| ask.answer.is_none());
+        orders.asked = Asked { called: mem::take(&mut self.asked.called), ..self.asked };
+        self.asked.awaited = false;
+        let open = self.asks.iter().filter(|(topic, _)| self.queue.partitions(**topic).is_none());
         orders.asks.extend(open.map(|(topic, ask)| (*topic, ask.cause.clone())));
-        orders.called = mem::take(&mut self.called);
         orders.oldest_waiting = self.queue.oldest_waiting();
     }
 
@@ -268,10 +255,6 @@ impl State {
     /// The messages that this purge took back, once it is done.
     pub fn end_purge(&mut self, mine: u64) -> Option<Vec<FailedMessages>> {
         (self.purges_done >= mine).then(|| mem::take(&mut self.purged))
-    }
-
-    pub fn answer(&self, topic: TopicIndex) -> Option<i32> {
-        self.asks.get(&topic)?.answer
     }
 
     /// The error in the way of an answer.
@@ -354,7 +337,6 @@ impl WorkerUpdate {
             || self.purges_done.is_some()
             || self.last_error.is_some()
             || self.fatal.is_some()
-            || !self.answers.is_empty()
             || !self.causes.is_empty()
             || !self.partitions.is_empty()
             || !self.held_up.is_empty()

@@ -176,18 +176,18 @@ impl<N: Network> Worker<N> {
         for topic in self.orders.topics.drain(..) {
             self.feed.add_topic(topic, &mut self.driver.engine);
         }
-        if mem::take(&mut self.orders.awaited) {
+        if mem::take(&mut self.orders.asked.awaited) {
             self.attention = ATTENTION;
         }
         let now = self.driver.now();
         self.feed.hand.append(&mut self.orders.chunks);
         self.feed.append(&mut self.driver.engine, now);
         self.report.spent.append(&mut self.feed.spent);
-        let called = mem::take(&mut self.orders.called);
+        let called = mem::take(&mut self.orders.asked.called);
         self.called(called);
         for (topic, known) in self.orders.asks.drain(..) {
-            if let Some(count) = self.driver.engine.partition_count(topic, now) {
-                self.report.answers.push((topic, count));
+            if self.driver.engine.partition_count(topic, now).is_some() {
+                // Callers were told when it became known.
                 continue;
             }
             let cause = self.driver.engine.cause_of_topic(topic);
@@ -195,13 +195,13 @@ impl<N: Network> Worker<N> {
                 self.report.causes.push((topic, cause.cloned()));
             }
         }
-        if self.orders.purges > self.purges_done {
+        if self.orders.asked.purges > self.purges_done {
             self.driver.engine.purge(now);
             self.collect();
-            self.purges_done = self.orders.purges;
+            self.purges_done = self.orders.asked.purges;
             self.report.purges_done = Some(self.purges_done);
         }
-        if let Some(to) = self.orders.abandon {
+        if let Some(to) = self.orders.asked.abandon {
             self.outlet.abandon_to(to);
             // Reads the answers that have come, so that their messages are not given up, even if this process was
             // stopped since the last look.
@@ -228,7 +228,7 @@ impl<N: Network> Worker<N> {
             self.report.fatal = self.driver.engine.fatal().cloned();
             self.fatal_told = self.report.fatal.is_some();
         }
-        if self.orders.flushing {
+        if self.orders.asked.flushing > 0 {
             self.tell_finished();
         }
     }
@@ -291,8 +291,11 @@ impl<N: Network> Worker<N> {
             // The engine that counted these in its buffer is gone.
             self.outlet.dispatch(fate, &mut self.report, self.driver.now());
         }
-        // The new engine has yet to learn to which topics no message can be sent.
-        self.report.held_up.extend(TopicIndex::below(self.feed.topic_count()).map(|topic| (topic, None)));
+        // The new engine has yet to learn of the topics.
+        for topic in TopicIndex::below(self.feed.topic_count()) {
+            self.report.partitions.push((topic, 0));
+            self.report.held_up.push((topic, None));
+        }
         let waker = self.driver.waker();
         self.gate.with(|state| state.waker = waker);
     }

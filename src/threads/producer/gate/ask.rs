@@ -38,8 +38,8 @@ impl Gate {
             if state.is_flushed(&flush) {
                 return None;
             }
-            state.flushing += 1;
-            state.awaited = true;
+            state.asked.flushing += 1;
+            state.asked.awaited = true;
             state.tell_to_deliver();
             Some(flush)
         })
@@ -48,7 +48,7 @@ impl Gate {
     /// Ends a flush that is finished, or whose time is up.
     pub fn end_flush(&self, flush: &Flush) -> Result<Totals, Unfinished> {
         self.with(|state| {
-            state.flushing -= 1;
+            state.asked.flushing -= 1;
             state.flushed(flush)
         })
     }
@@ -65,9 +65,9 @@ impl Gate {
     pub fn begin_purge(&self) -> Option<u64> {
         self.with(|state| {
             (state.queue.phase() != Phase::Idle).then(|| {
-                state.purges += 1;
+                state.asked.purges += 1;
                 state.tell_to_deliver();
-                state.purges
+                state.asked.purges
             })
         })
     }
@@ -83,9 +83,10 @@ impl Gate {
             Ok(topic)
         })?;
         let answer = self.wait_for(until, |state| {
-            let fatal = || state.fatal.as_ref().map(|fatal| Err(Unanswered::Fatal(Arc::clone(fatal))));
+            let fatal = state.fatal.as_ref().map(|fatal| Err(Unanswered::Fatal(Arc::clone(fatal))));
             let ended = || state.worker_ended.then_some(Err(Unanswered::Closed));
-            state.answer(topic).map(Ok).or_else(fatal).or_else(ended)
+            let count = || state.queue.partitions(topic).map(|count| Ok(count as i32));
+            fatal.or_else(ended).or_else(count)
         });
         let (answer, _ask) = self.with(|state| {
             let answer = answer.unwrap_or_else(|| Err(Unanswered::Timeout(state.cause(topic))));

@@ -24,7 +24,7 @@ impl Gate {
     /// Makes the worker give up the messages without a fate.
     pub fn abandon(&self, to: Abandon) {
         self.with(|state| {
-            state.abandon.get_or_insert(to);
+            state.asked.abandon.get_or_insert(to);
             state.tell();
         });
     }

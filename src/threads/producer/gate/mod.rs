@@ -246,7 +246,7 @@ impl Gate {
     /// Makes the message with this ticket leave now.
     pub fn due(&self, ticket: u64) {
         self.with(|state| {
-            state.awaited = true;
+            state.asked.awaited = true;
             state.wake = state.queue.due(ticket);
         });
     }

@@ -69,8 +69,8 @@ impl Gate {
         self.with(|state| {
             // Behind the worker nobody takes it any more, and the memory would stay as long as the producer.
             if !state.worker_ended {
-                state.called.held.add(held);
-                state.called.buffers.extend(buffer);
+                state.asked.called.held.add(held);
+                state.asked.called.buffers.extend(buffer);
                 state.tell();
             }
         });

@@ -52,7 +52,7 @@ fn the_worker_is_told_once_that_somebody_began_to_wait_for_a_fate() {
         let mut orders = WorkerRequests::default();
         [0, 1].map(|known_topics| {
             gate.exchange(&gate.sealed(), &mut WorkerUpdate::default(), &mut orders, known_topics);
-            orders.awaited
+            orders.asked.awaited
         })
     };
     assert_eq!(awaited_after(|gate| gate.due(0)), [true, false]);
@@ -70,7 +70,7 @@ fn purge_wakes_a_sleeping_worker_and_gets_its_answer() {
         let purge = spawn(scope, || gate.purge(SLEEP).expect("in time").len());
         assert!(poll(&mut net) < SLEEP);
         gate.exchange(&gate.sealed(), &mut report, &mut orders, 0);
-        assert_eq!((orders.purges, orders.chunks.len()), (1, 1));
+        assert_eq!((orders.asked.purges, orders.chunks.len()), (1, 1));
         report.purges_done = Some(1);
         report.purged.push(FailedMessages::of(&["v"], DeliveryErrorKind::Purged, Persistence::No));
         gate.exchange(&gate.sealed(), &mut report, &mut orders, 1);
@@ -128,7 +128,7 @@ fn who_waits_drops_no_error_under_the_lock() {
             }
             report.causes.push((TopicIndex(1), Some(error(&gate, &locked))));
             exchange(&mut report, &mut orders);
-            report.answers.push((TopicIndex(1), 3));
+            report.partitions.push((TopicIndex(1), 3));
             report.held_up.push((TopicIndex(1), None));
             exchange(&mut report, &mut orders);
             waiting.join().expect("no panic");
@@ -142,7 +142,7 @@ fn the_memory_of_batches_that_are_told_after_the_worker_is_not_kept() {
     let (gate, _net) = open(10);
     gate.worker_ended(&mut WorkerUpdate::default(), Remains::default());
     gate.called(Amount { messages: 1, bytes: 1 }, Some(vec![0; 1000]));
-    assert!(gate.state.lock().called.buffers.is_empty());
+    assert!(gate.state.lock().asked.called.buffers.is_empty());
 }
 
 #[test]
