@@ -65,7 +65,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("message", &["error", "config", "fate"]),
     ("error", &["message", "config", "fate"]),
     ("config", &["message", "error", "fate", "partitioner"]),
-    ("partitioner", &[]),
+    ("partitioner", &["ids"]),
     ("deadline", &[]),
     ("ids", &[]),
     ("fate", &["message", "error", "config", "sync"]),

@@ -120,7 +120,7 @@ pub fn record_batch_roundtrip(data: &[u8]) {
         let mut chunk = Chunk::of(0, TopicIndex(7), &message, time);
         let cost = chunk.cost;
         let entry = chunk.entries().next().expect("one message");
-        assert_eq!((entry.topic, entry.partition), (TopicIndex(7), message.partition()));
+        assert_eq!((entry.topic, entry.partition.map(|it| it.0)), (TopicIndex(7), message.partition()));
         let extra = entry.extra.unwrap_or_default();
         assert_eq!((extra.tag, extra.partition_key), (message.tag(), message.partition_key()));
         assert_eq!(entry.cost(), cost, "what it takes is known before");

@@ -1,12 +1,14 @@
 //! Spreads the messages without a key over the partitions of a topic (KIP-794, "uniform sticky").
 
+use crate::ids::PartitionId;
+
 /// The bytes of records that a partition takes before another one's turn, whatever the batch size.
 pub const STICKY_BYTES: usize = 64 * 1024;
 
 /// The partition of a topic that takes the messages without a key at the moment.
 #[derive(Clone, Debug, Default)]
 pub struct Sticky {
-    partition: Option<i32>,
+    partition: Option<PartitionId>,
     // Its last index in the slice of available partitions, to find it again at once.
     index: usize,
     bytes_left: usize,
@@ -16,7 +18,7 @@ impl Sticky {
     /// The partition for a record of `record_len` bytes: one of `available`, or `None` if that is empty.
     ///
     /// It stays until it took 64 KiB or is no longer available; then it is any other, all with the same chance.
-    pub fn choose(&mut self, available: &[i32], record_len: usize, random: u64) -> Option<i32> {
+    pub fn choose(&mut self, available: &[PartitionId], record_len: usize, random: u64) -> Option<PartitionId> {
         let current = self.find(available);
         self.index = match current {
             Some(index) if self.bytes_left > 0 => index,
@@ -30,7 +32,7 @@ impl Sticky {
         self.partition
     }
 
-    fn find(&self, available: &[i32]) -> Option<usize> {
+    fn find(&self, available: &[PartitionId]) -> Option<usize> {
         let partition = self.partition?;
         if available.get(self.index) == Some(&partition) {
             return Some(self.index);
@@ -54,22 +56,27 @@ fn another(current: Option<usize>, count: usize, random: u64) -> Option<usize> {
 mod tests {
     use super::*;
 
+    fn choose(sticky: &mut Sticky, available: &[i32], record_len: usize, random: u64) -> Option<i32> {
+        let available: Vec<PartitionId> = available.iter().copied().map(PartitionId).collect();
+        sticky.choose(&available, record_len, random).map(|partition| partition.0)
+    }
+
     #[test]
     fn a_partition_takes_64_kib_then_it_is_another_ones_turn() {
         let mut sticky = Sticky::default();
-        let first = sticky.choose(&[0, 1, 2], 1024, 5).unwrap();
+        let first = choose(&mut sticky, &[0, 1, 2], 1024, 5).unwrap();
         for random in 1..64 {
-            assert_eq!(sticky.choose(&[0, 1, 2], 1024, random), Some(first));
+            assert_eq!(choose(&mut sticky, &[0, 1, 2], 1024, random), Some(first));
         }
-        assert_ne!(sticky.choose(&[0, 1, 2], 1024, 5), Some(first));
+        assert_ne!(choose(&mut sticky, &[0, 1, 2], 1024, 5), Some(first));
     }
 
     #[test]
     fn the_record_that_crosses_the_limit_stays() {
         let mut sticky = Sticky::default();
-        let first = sticky.choose(&[0, 1], STICKY_BYTES - 1, 0);
-        assert_eq!(sticky.choose(&[0, 1], 1_000_000, 0), first);
-        assert_ne!(sticky.choose(&[0, 1], 1, 0), first);
+        let first = choose(&mut sticky, &[0, 1], STICKY_BYTES - 1, 0);
+        assert_eq!(choose(&mut sticky, &[0, 1], 1_000_000, 0), first);
+        assert_ne!(choose(&mut sticky, &[0, 1], 1, 0), first);
     }
 
     #[test]
@@ -78,8 +85,9 @@ mod tests {
         for current in 0..available.len() {
             let mut turns = Vec::new();
             for random in 0..300 {
-                let mut sticky = Sticky { partition: Some(available[current]), index: current, bytes_left: 0 };
-                turns.push(sticky.choose(&available, 1, random).unwrap());
+                let mut sticky =
+                    Sticky { partition: Some(PartitionId(available[current])), index: current, bytes_left: 0 };
+                turns.push(choose(&mut sticky, &available, 1, random).unwrap());
             }
             for (index, partition) in available.iter().enumerate() {
                 let turns = turns.iter().filter(|turn| *turn == partition).count();
@@ -92,31 +100,31 @@ mod tests {
     fn the_only_partition_stays() {
         let mut sticky = Sticky::default();
         for random in 0..10 {
-            assert_eq!(sticky.choose(&[4], STICKY_BYTES, random), Some(4));
+            assert_eq!(choose(&mut sticky, &[4], STICKY_BYTES, random), Some(4));
         }
     }
 
     #[test]
     fn a_partition_that_is_not_available_is_left_at_once() {
         let mut sticky = Sticky::default();
-        assert_eq!(sticky.choose(&[0, 1, 2], 1, 1), Some(1));
-        assert_eq!(sticky.choose(&[0, 2], 1, 1), Some(2));
-        assert_eq!(sticky.choose(&[0, 2], 1, 0), Some(2));
+        assert_eq!(choose(&mut sticky, &[0, 1, 2], 1, 1), Some(1));
+        assert_eq!(choose(&mut sticky, &[0, 2], 1, 1), Some(2));
+        assert_eq!(choose(&mut sticky, &[0, 2], 1, 0), Some(2));
     }
 
     #[test]
     fn a_partition_that_moved_in_the_list_keeps_its_turn() {
         let mut sticky = Sticky::default();
-        assert_eq!(sticky.choose(&[0, 1, 2], 1, 2), Some(2));
-        assert_eq!(sticky.choose(&[2], 1, 0), Some(2));
-        assert_eq!(sticky.choose(&[0, 1, 2], 1, 0), Some(2));
+        assert_eq!(choose(&mut sticky, &[0, 1, 2], 1, 2), Some(2));
+        assert_eq!(choose(&mut sticky, &[2], 1, 0), Some(2));
+        assert_eq!(choose(&mut sticky, &[0, 1, 2], 1, 0), Some(2));
     }
 
     #[test]
     fn empty() {
         let mut sticky = Sticky::default();
-        assert_eq!(sticky.choose(&[], 1, 7), None);
-        assert_eq!(sticky.choose(&[6], 1, 7), Some(6));
-        assert_eq!(sticky.choose(&[], 1, 7), None);
+        assert_eq!(choose(&mut sticky, &[], 1, 7), None);
+        assert_eq!(choose(&mut sticky, &[6], 1, 7), Some(6));
+        assert_eq!(choose(&mut sticky, &[], 1, 7), None);
     }
 }

@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::extras::{Extra, Extras};
 use super::prepared::Prepared;
 use crate::fate::slot::Slot;
-use crate::ids::TopicIndex;
+use crate::ids::{PartitionId, TopicIndex};
 #[cfg(any(test, feature = "_internal"))]
 use crate::message::{Message, Timestamp};
 use crate::record::batch::{BatchBuilder, Plan};
@@ -24,7 +24,7 @@ pub struct Chunk {
     /// The topic of all messages of a run.
     topic: TopicIndex,
     /// The partition that the keys of all messages without an own partition choose; none if it is not chosen yet.
-    pub lane: Option<i32>,
+    pub lane: Option<PartitionId>,
     /// Ticket of the first message. If this chunk has a lane, other chunks may have messages that came between its own.
     pub first: u64,
     /// Tickets below this are in this chunk, in one before it, or in one that was sealed with it.
@@ -42,11 +42,26 @@ pub struct Chunk {
 struct Route {
     create_time: i64,
     topic: TopicIndex,
-    /// -1 if none was asked for.
-    partition: i32,
+    partition: Asked,
     /// The start of the tail in the chunk's bytes.
     start: u32,
     end: u32,
+}
+
+/// The partition that a message asks for, if it asks for one, in four bytes: `Option<PartitionId>` takes eight.
+#[derive(Clone, Copy, Debug)]
+struct Asked(i32);
+
+impl Asked {
+    const NOTHING: Self = Self(-1);
+
+    fn new(partition: Option<PartitionId>) -> Self {
+        partition.map_or(Self::NOTHING, |partition| Self(partition.0))
+    }
+
+    fn get(self) -> Option<PartitionId> {
+        (self.0 >= 0).then_some(PartitionId(self.0))
+    }
 }
 
 /// The destination of a message.
@@ -210,7 +225,7 @@ impl Chunk {
         let Route { create_time, topic, partition, start, end } = self.routes[index];
         Entry {
             topic,
-            partition: (partition >= 0).then_some(partition),
+            partition: partition.get(),
             create_time,
             extra: self.extras.of(index as u32, row),
             tail: &self.records.bytes()[start as usize..end as usize],
@@ -253,7 +268,7 @@ impl Chunk {
     pub(super) fn route(
         &mut self,
         To { topic, placed }: To,
-        partition: Option<i32>,
+        partition: Option<PartitionId>,
         (create_time, tail_len): (i64, usize),
     ) {
         let before = self.len() - 1;
@@ -273,7 +288,7 @@ impl Chunk {
             // By a half, as the records do.
             self.routes.reserve_exact(LEAST_ROUTES.max(self.routes.len() / 2));
         }
-        self.routes.push(Route { create_time, topic, partition: partition.unwrap_or(-1), start, end });
+        self.routes.push(Route { create_time, topic, partition: Asked::new(partition), start, end });
     }
 
     /// Gives the first `count` messages the route of a run.
@@ -284,7 +299,7 @@ impl Chunk {
             let (create_time, tail) = self.records.record_at(at);
             at = tail.end;
             let (start, end) = (tail.start as u32, tail.end as u32);
-            self.routes.push(Route { create_time, topic: self.topic, partition: -1, start, end });
+            self.routes.push(Route { create_time, topic: self.topic, partition: Asked::NOTHING, start, end });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A queued message as the engine sees it, and the bytes that it takes of the queue's limit.
 
 use super::extras::Extra;
-use crate::ids::TopicIndex;
+use crate::ids::{PartitionId, TopicIndex};
 
 /// A queued message, read in place.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ pub struct Entry<'a> {
     /// Index of the topic in the queue's table.
     pub topic: TopicIndex,
     /// The partition that was asked for.
-    pub partition: Option<i32>,
+    pub partition: Option<PartitionId>,
     /// Milliseconds since the Unix epoch.
     pub create_time: i64,
     /// Its tag, partition key and handle, if it has one of them.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::fate::slot::{Page, Slot};
+use crate::ids::PartitionId;
 
 /// The extra of one message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,11 +130,11 @@ impl Extras {
     }
 
     /// Tells the handles that their messages were written, the first message with this offset.
-    pub fn deliver(&mut self, partition: i32, base_offset: Option<i64>, log_append_time: Option<i64>) {
+    pub fn deliver(&mut self, partition: PartitionId, base_offset: Option<i64>, log_append_time: Option<i64>) {
         for row in &mut self.rows {
             let Some(slot) = row.slot(row.first) else { continue };
             let offset = base_offset.map(|base| base.saturating_add(i64::from(row.first)));
-            slot.deliver(row.count, partition, offset, log_append_time);
+            slot.deliver(row.count, partition.0, offset, log_append_time);
             row.told = row.all();
         }
     }
@@ -257,7 +258,7 @@ mod tests {
         let mut extras = of(&handles[..2]);
         extras.push(4, &with_tag(1));
         extras.push(5, &of_handle(&third));
-        extras.deliver(7, Some(i64::MAX - 4), None);
+        extras.deliver(PartitionId(7), Some(i64::MAX - 4), None);
         assert_eq!(told(&extras), [true, true, false, true]);
         drop(extras);
         for (awaited, offset, time) in
@@ -290,7 +291,7 @@ mod tests {
         let [mut awaited] = of_nobody();
         let (first, mut second) = (of(&[(0, &awaited)]), Extras::default());
         second.push_copy(0, None);
-        assert_eq!(indexes(&second), [], "nothing is beside this one");
+        assert!(indexes(&second).is_empty(), "nothing is beside this one");
         second.push_copy(1, first.of(0, &mut 0).as_ref());
         drop(first);
         assert!(matches!(awaited.look(), Err(TryRecvError::Empty)));

@@ -12,7 +12,7 @@ use super::chunk::{Chunk, To};
 use super::lanes::{self, Lanes};
 use super::prepared::Prepared;
 use crate::fate::slot::Slot;
-use crate::ids::TopicIndex;
+use crate::ids::{PartitionId, TopicIndex, TopicPartition};
 use crate::partitioner::Partitioner;
 use crate::record::batch::{BatchBuilder, Draft, Plan};
 use crate::sync::channel::{Receiver, Sender, bounded};
@@ -56,7 +56,7 @@ pub(super) struct Incoming<'a, 'm, 'd> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// In the batch of a partition, among this number of partitions.
-    Lane { partition: u32, partitions: u32 },
+    Lane { partition: PartitionId, partitions: u32 },
     /// In a batch for any partition.
     Run,
     /// With any others; the engine sorts them.
@@ -96,9 +96,9 @@ impl Filling {
     /// The partition that the key, or the bytes in its place, chooses, if that is quickly found. Only built-in hashes
     /// are asked here, on the caller's thread: they neither block nor panic.
     #[inline]
-    pub fn place(&self, key: Option<&[u8]>, partitions: u32) -> Option<u32> {
+    pub fn place(&self, key: Option<&[u8]>, partitions: u32) -> Option<PartitionId> {
         let key = key.filter(|key| key.len() <= HASHED_HERE)?;
-        self.partitioner.as_ref()?.keyed(key, partitions as i32).map(|partition| partition as u32)
+        self.partitioner.as_ref()?.keyed(key, partitions as i32).map(PartitionId)
     }
 
     /// The way of the message. `anywhere` says that any partition will do; `partitions` is the number of partitions of
@@ -156,7 +156,8 @@ impl Filling {
         // unused as is used.
         let (chunk, times) = match way {
             Way::Lane { partition, partitions } => {
-                (self.lanes.chunk(topic, (partition, partitions), ticket, || self.spare.take()), 4)
+                let id = TopicPartition { topic, partition };
+                (self.lanes.chunk(id, partitions, ticket, || self.spare.take()), 4)
             }
             Way::Run | Way::Mixed => (&mut self.open, 16),
         };

@@ -3,7 +3,7 @@
 //! messages that a chunk for each costs more than sorting them later.
 
 use super::chunk::Chunk;
-use crate::ids::TopicIndex;
+use crate::ids::{PartitionId, TopicIndex, TopicPartition};
 
 /// The open chunks of one topic; they are begun and sealed together. Their messages have all tickets from that of the
 /// first one on.
@@ -36,8 +36,8 @@ impl Lanes {
 
     /// The chunk of a partition; none while no lane has a message.
     #[inline]
-    pub fn get(&self, partition: u32) -> Option<&Chunk> {
-        self.chunks.get(partition as usize).filter(|_| self.first.is_some())
+    pub fn get(&self, partition: PartitionId) -> Option<&Chunk> {
+        self.chunks.get(partition.get()).filter(|_| self.first.is_some())
     }
 
     /// The chunk of a partition, if any has a message.
@@ -45,16 +45,16 @@ impl Lanes {
     /// # Panics
     /// If the topic has no such partition.
     #[inline]
-    pub fn get_mut(&mut self, partition: u32) -> &mut Chunk {
-        &mut self.chunks[partition as usize]
+    pub fn get_mut(&mut self, partition: PartitionId) -> &mut Chunk {
+        &mut self.chunks[partition.get()]
     }
 
     /// Begins the chunk of a partition, if it has no message, with one that `fresh` gives; `ticket` is that of the next
     /// message. They must [`take`](Self::take) the topic, and be empty if its number of partitions has changed.
     pub fn chunk(
         &mut self,
-        topic: TopicIndex,
-        (partition, partitions): (u32, u32),
+        TopicPartition { topic, partition }: TopicPartition,
+        partitions: u32,
         ticket: u64,
         fresh: impl FnOnce() -> Chunk,
     ) -> &mut Chunk {
@@ -63,11 +63,11 @@ impl Lanes {
             self.chunks.resize_with(partitions as usize, Chunk::default);
         }
         debug_assert!(self.topic == topic && self.chunks.len() == partitions as usize, "sealed before another topic");
-        let chunk = &mut self.chunks[partition as usize];
+        let chunk = &mut self.chunks[partition.get()];
         if chunk.is_empty() {
             *chunk = fresh();
             chunk.first = ticket;
-            chunk.lane = Some(partition as i32);
+            chunk.lane = Some(partition);
         }
         chunk
     }
@@ -90,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::engine::test_clock;
-    use crate::ids::TopicIndex;
+    use crate::ids::{PartitionId, TopicIndex};
     use crate::message::{Message, Timestamp, Topic};
     use crate::partitioner::Partitioner;
     use crate::queue::chunk::Chunk;
@@ -183,9 +183,9 @@ mod tests {
                         let value = tail::Tail::read(entry.tail).expect("a tail").value.expect("a value");
                         let ticket = u64::from_be_bytes(value[..8].try_into().expect("8 bytes"));
                         let key = entry.extra.and_then(|extra| extra.partition_key).or_else(|| tail::key(entry.tail));
-                        let of_key = key.and_then(|key| murmur2.keyed(key, PARTITIONS as i32));
+                        let of_key = key.and_then(|key| murmur2.keyed(key, PARTITIONS as i32)).map(PartitionId);
                         let asked = match kinds[ticket as usize] {
-                            Kind::Partition(partition) => Some(partition),
+                            Kind::Partition(partition) => Some(PartitionId(partition)),
                             _ => None,
                         };
                         prop_assert_eq!(entry.partition, asked);
@@ -231,7 +231,7 @@ mod tests {
             (out.iter().filter(|chunk| chunk.lane.is_some()).count(), out.len(), quiet)
         };
         let mut used = Chunk::default();
-        (used.taken, used.lane) = (7, Some(1));
+        (used.taken, used.lane) = (7, Some(PartitionId(1)));
         let (with_lane, all, quiet) = lanes(3, Some(used));
         assert_eq!((with_lane, all), (3, 3));
         assert!(quiet > 180, "{quiet} of 200 were taken quietly");
@@ -254,7 +254,7 @@ mod tests {
         }
         let mut out = VecDeque::new();
         assert!(!queue.deliver() && queue.take_due(&mut out));
-        let lanes: Vec<_> = out.iter().map(|chunk| chunk.lane).collect();
+        let lanes: Vec<_> = out.iter().map(|chunk| chunk.lane.map(|lane| lane.0)).collect();
         assert_eq!(lanes, [None, Some(0), Some(1), Some(2)]);
     }
 

@@ -6,6 +6,7 @@ use super::entry;
 use super::extras::Extra;
 use crate::error::ProduceErrorKind;
 use crate::fate::slot::Slot;
+use crate::ids::PartitionId;
 use crate::message::{Header, Message, Timestamp, TopicRef};
 use crate::record::batch::{self, BatchBuilder, Draft, MOST_AROUND};
 
@@ -15,7 +16,7 @@ pub struct Prepared<'m, 'd> {
     pub(super) topic: &'m TopicRef<'d>,
     pub(super) record: Draft<'m>,
     pub(super) headers: &'m [Header<'d>],
-    pub(super) partition: Option<i32>,
+    pub(super) partition: Option<PartitionId>,
     pub(super) partition_key: Option<&'m [u8]>,
     pub(super) tag: u64,
 }
@@ -28,7 +29,7 @@ impl<'m, 'd> Prepared<'m, 'd> {
     pub fn new(message: &'m Message<'d>, max_message_bytes: usize, now: Timestamp) -> Result<Self, ProduceErrorKind> {
         let this = Self::of(message, now);
         let size = batch::len_of_one(this.record.tail_len);
-        if this.partition.is_some_and(|partition| partition < 0) {
+        if this.partition.is_some_and(|partition| partition.0 < 0) {
             Err(ProduceErrorKind::InvalidMessage("the partition is negative"))
         } else if size > max_message_bytes {
             Err(ProduceErrorKind::MessageTooLarge { size, limit: max_message_bytes })
@@ -51,7 +52,7 @@ impl<'m, 'd> Prepared<'m, 'd> {
                 message.headers(),
             ),
             headers: &message.headers,
-            partition: message.partition,
+            partition: message.partition.map(PartitionId),
             partition_key: message.partition_key(),
             tag: message.tag,
         }
@@ -78,7 +79,7 @@ impl<'m, 'd> Prepared<'m, 'd> {
     #[must_use]
     pub fn is_good(&self, good_bytes: usize) -> bool {
         self.record.tail_len <= good_bytes
-            && self.partition.is_none_or(|partition| partition >= 0)
+            && self.partition.is_none_or(|partition| partition.0 >= 0)
             && self.partition_key.is_none_or(|key| key.len() <= good_bytes)
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::link::Peer;
 use crate::error::DeliveryErrorKind;
-use crate::ids::TopicIndex;
+use crate::ids::{TopicIndex, TopicPartition};
 
 /// The subject of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub enum Subject {
     /// The metadata of a topic.
     Topic(TopicIndex),
     /// The leader of a partition.
-    Leader(TopicIndex, i32),
+    Leader(TopicPartition),
     /// The batches to a partition.
-    Partition(TopicIndex, i32),
+    Partition(TopicPartition),
 }
 
 /// The time at which the log tells of an error.
@@ -188,7 +188,7 @@ const LASTS: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::NodeId;
+    use crate::ids::{NodeId, PartitionId};
 
     fn error(text: &str) -> Arc<DeliveryErrorKind> {
         Arc::new(DeliveryErrorKind::Partitioner { what: text.to_owned() })
@@ -196,6 +196,10 @@ mod tests {
 
     fn last(causes: &Causes) -> String {
         causes.last().map_or_else(String::new, ToString::to_string)
+    }
+
+    fn partition(number: i32) -> TopicPartition {
+        TopicPartition { topic: TopicIndex(1), partition: PartitionId(number) }
     }
 
     #[test]
@@ -227,10 +231,10 @@ mod tests {
         let mut lines = |quarters: std::ops::Range<u32>| {
             let mut note = |quarter| {
                 let now = start + Duration::from_millis(250) * quarter;
-                causes.line(Subject::Leader(TopicIndex(0), 3), error("waits"), now, LogPolicy::IfItLasts)
+                causes.line(Subject::Leader(partition(3)), error("waits"), now, LogPolicy::IfItLasts)
             };
             let lines = quarters.filter_map(&mut note).count();
-            causes.end(|about| about == Subject::Leader(TopicIndex(0), 3));
+            causes.end(|about| about == Subject::Leader(partition(3)));
             lines
         };
         assert_eq!(lines(0..4), 0);
@@ -244,16 +248,16 @@ mod tests {
         let mut causes = Causes::default();
         let abouts = [
             Subject::Topic(TopicIndex(1)),
-            Subject::Partition(TopicIndex(1), 0),
+            Subject::Partition(partition(0)),
             Subject::Broker(Peer::Node(NodeId(1))),
             Subject::Quota(Peer::Seed(0)),
         ];
         for about in abouts {
             let _ = causes.line(about, error(&format!("met {about:?}")), now, LogPolicy::Never);
         }
-        let _ = causes.line(Subject::Partition(TopicIndex(1), 0), error("again"), now, LogPolicy::Never);
+        let _ = causes.line(Subject::Partition(partition(0)), error("again"), now, LogPolicy::Never);
         assert_eq!(last(&causes), "the partitioner again");
-        causes.end(|about| about == Subject::Partition(TopicIndex(1), 0));
+        causes.end(|about| about == Subject::Partition(partition(0)));
         assert_eq!(last(&causes), "the partitioner met Quota(Seed(0))");
         causes.rename(Peer::Seed(0), Peer::Node(NodeId(2)));
         causes.end(|about| about == Subject::Quota(Peer::Node(NodeId(2))));

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::ids::TopicIndex;
+use crate::ids::TopicPartition;
 use crate::wire::Api;
 use crate::wire::frame::CorrelationId;
 
@@ -35,7 +35,7 @@ pub struct Request {
     /// The API that it calls.
     pub api: Api,
     /// For Produce, which has one batch for each: the partitions, ascending by topic index and number. Else none.
-    pub partitions: Vec<(TopicIndex, i32)>,
+    pub partitions: Vec<TopicPartition>,
     /// `Expected` if the broker answers it at all.
     pub answer: Answer,
     /// Its length in bytes.
@@ -194,9 +194,11 @@ impl InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{PartitionId, TopicIndex};
 
     fn request(number: i32, answer: Answer) -> Request {
-        let (correlation, partitions) = (CorrelationId(number), vec![(TopicIndex(0), number)]);
+        let (correlation, partitions) =
+            (CorrelationId(number), vec![TopicPartition { topic: TopicIndex(0), partition: PartitionId(number) }]);
         Request { correlation, version: 9, api: Api::Produce, partitions, answer, bytes: 10 }
     }
 

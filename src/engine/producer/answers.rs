@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::ProducerEngine;
 use super::batch::Batch;
 use super::delivered::Ack;
+use super::leadership::Leadership;
 use super::partition::{self, Departures, Partition};
 use super::verdict::{Doubt, FENCED, Reaction, Verdict};
 use crate::deadline::Deadline;
@@ -14,7 +15,7 @@ use crate::engine::cluster::in_flight::Request;
 use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::Answered;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
-use crate::ids::TopicIndex;
+use crate::ids::{PartitionId, TopicPartition};
 use crate::wire::api::produce::{self, PartitionResult, ProduceResponse};
 use crate::wire::api::{Api, init_producer_id};
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -53,9 +54,9 @@ impl ProducerEngine {
 
     /// With acks 0 nobody answers: a batch is delivered when its last byte is written.
     pub(super) fn delivered_unanswered(&mut self, conn: ConnId, request: Request, now: Instant) {
-        for (topic, number) in request.partitions {
-            let ack = Ack { base_offset: None, log_append_time: None };
-            self.with_partition((topic, number), now, |partition, out| {
+        for id in request.partitions {
+            let ack = Ack { partition: id.partition, base_offset: None, log_append_time: None };
+            self.with_partition(id, now, |partition, out| {
                 if let Some(index) = partition.find(conn, request.correlation) {
                     partition.delivered(index, ack, out);
                 }
@@ -67,7 +68,7 @@ impl ProducerEngine {
         &mut self,
         peer: Peer,
         number: (ConnId, CorrelationId),
-        sent: &[(TopicIndex, i32)],
+        sent: &[TopicPartition],
         answer: ProduceResponse,
         now: Instant,
     ) {
@@ -86,16 +87,16 @@ impl ProducerEngine {
             };
             let Some(index) = index.copied() else { continue };
             for result in topic.partitions {
-                let Ok(place) = sent.binary_search(&(index, result.index)) else { continue };
+                let id = TopicPartition { topic: index, partition: PartitionId(result.index) };
+                let Ok(place) = sent.binary_search(&id) else { continue };
                 if std::mem::replace(&mut answered[place], true) {
                     continue;
                 }
-                let number_of = result.index;
-                if let Some(why) = self.judge((peer, random), index, number, result, now) {
+                if let Some(why) = self.judge((peer, random), id, number, result, now) {
                     refused += 1;
                     // Partitions that are refused together are one incident.
                     let tell = if refused == 1 { LogPolicy::AtOnce } else { LogPolicy::Never };
-                    self.cluster.note(Subject::Partition(index, number_of), why, now, tell);
+                    self.cluster.note(Subject::Partition(id), why, now, tell);
                 }
             }
         }
@@ -103,11 +104,11 @@ impl ProducerEngine {
             log::debug!("{refused} partitions were refused in one answer");
         }
         // A topic that was made anew since may have fewer partitions.
-        let mut awaited = |(topic, partition): (TopicIndex, i32)| {
-            let partition = self.topics.get_mut(topic.get()).and_then(|topic| topic.partition(partition));
+        let mut awaited = |id: TopicPartition| {
+            let partition = self.topics.get_mut(id.topic.get()).and_then(|topic| topic.partition(id.partition));
             partition.is_some_and(|partition| partition.find(number.0, number.1).is_some())
         };
-        let mut missing: Vec<(TopicIndex, i32)> =
+        let mut missing: Vec<TopicPartition> =
             sent.iter().zip(answered).filter(|(_, answered)| !answered).map(|(sent, _)| *sent).collect();
         missing.retain(|sent| awaited(*sent));
         if !missing.is_empty() {
@@ -123,24 +124,25 @@ impl ProducerEngine {
     fn judge(
         &mut self,
         (peer, random): (Peer, u64),
-        topic: TopicIndex,
+        id: TopicPartition,
         request: (ConnId, CorrelationId),
         result: PartitionResult,
         now: Instant,
     ) -> Option<Arc<DeliveryErrorKind>> {
         let verdict = Verdict::of(result.error);
         if verdict.action != Reaction::Delivered {
-            return self.refused((peer, random), topic, request, (result, verdict), now);
+            return self.refused((peer, random), id, request, (result, verdict), now);
         }
-        let state = self.topics.get_mut(topic.get())?;
-        let partition = state.partition(result.index)?;
+        let state = self.topics.get_mut(id.topic.get())?;
+        let partition = state.partition(id.partition)?;
         let index = partition.find(request.0, request.1)?;
         let len = partition.batch(index).map_or(0, Batch::len);
-        let log_append_time = state.stored_time((result.index, index), result.log_append_time);
+        let told = (result.log_append_time >= 0).then_some(result.log_append_time);
+        let log_append_time = state.stored_time(id.partition, index, told);
         let base_offset = (result.base_offset >= 0).then_some(result.base_offset);
         state.took_size(len, self.rules.max_batch_bytes, now);
-        let ack = Ack { base_offset, log_append_time };
-        self.with_partition((topic, result.index), now, |partition, out| partition.delivered(index, ack, out));
+        let ack = Ack { partition: id.partition, base_offset, log_append_time };
+        self.with_partition(id, now, |partition, out| partition.delivered(index, ack, out));
         None
     }
 
@@ -148,13 +150,12 @@ impl ProducerEngine {
     fn refused(
         &mut self,
         (peer, random): (Peer, u64),
-        topic: TopicIndex,
+        id: TopicPartition,
         (conn, correlation): (ConnId, CorrelationId),
         (result, verdict): (PartitionResult, Verdict),
         now: Instant,
     ) -> Option<Arc<DeliveryErrorKind>> {
-        let number = result.index;
-        let name = self.topics.get(topic.get())?.name.clone();
+        let name = self.topics.get(id.topic.get())?.name.clone();
         let address = self.cluster.address(peer);
         let broker_error = |message: Option<&str>| {
             Arc::new(DeliveryErrorKind::Broker(BrokerError {
@@ -162,7 +163,7 @@ impl ProducerEngine {
                 address: Arc::clone(&address),
                 api: Api::Produce.name(),
                 topic: Some(name.clone()),
-                partition: Some(number),
+                partition: Some(result.index),
                 code: result.error,
                 message: message.map(Arc::from),
                 advice: if verdict.action == Reaction::Fatal { "" } else { verdict.advice },
@@ -171,15 +172,15 @@ impl ProducerEngine {
         let why = broker_error(result.error_message.as_deref());
         let retry = self.retry;
         let pause = |failures| Deadline::after(now, retry.pause(failures, random));
-        let partition = self.topics.get_mut(topic.get())?.partition(number)?;
+        let partition = self.topics.get_mut(id.topic.get())?.partition(id.partition)?;
         let index = partition.find(conn, correlation)?;
         let batch = partition.batch(index)?;
         let (count, len, doubtful) = (batch.count(), batch.len(), batch.doubt != Doubt::None || batch.ghost);
         if verdict.action == Reaction::Split && count > 1 {
-            self.topics.get_mut(topic.get())?.refused_size(len, now);
+            self.topics.get_mut(id.topic.get())?.refused_size(len, now);
         }
         let cuts = verdict.action == Reaction::Split && count > 1 && !doubtful;
-        let (expected, asks) = self.with_partition((topic, number), now, |partition, out| {
+        let (expected, asks) = self.with_partition(id, now, |partition, out| {
             // A refusal is expected if the topic is known to be gone.
             let (doubt, gone) = (verdict.doubt, partition.is_anew());
             let moved = partition.has_moved_since(index);
@@ -193,10 +194,10 @@ impl ProducerEngine {
                 Reaction::Refresh => {
                     let until = partition.pause_after(index, pause);
                     partition.retry(index, doubt, Arc::clone(&why), until, out);
-                    match result.current_leader {
+                    match result.current_leader.map(|(node, epoch)| Leadership::told(node, epoch)) {
                         // A newer leader ends the pause.
-                        Some((leader, epoch)) if leader >= 0 && epoch > partition.leader_epoch && !gone => {
-                            partition.lead_by(leader, epoch);
+                        Some(leader) if leader.node.is_some() && leader.epoch > partition.leader.epoch && !gone => {
+                            partition.lead_by(leader);
                         }
                         // Unless it is about a leader that was left already.
                         _ => asks = !moved,
@@ -235,14 +236,14 @@ impl ProducerEngine {
     /// No answer will come for these. They go again after a pause, if there is a `random` number for it.
     fn unanswered(
         &mut self,
-        sent: &[(TopicIndex, i32)],
+        sent: &[TopicPartition],
         number: (ConnId, CorrelationId),
         why: &Arc<DeliveryErrorKind>,
         (random, now): (Option<u64>, Instant),
     ) {
         let retry = self.retry;
-        for &(topic, partition) in sent {
-            self.with_partition((topic, partition), now, |partition, out| {
+        for &id in sent {
+            self.with_partition(id, now, |partition, out| {
                 let pause =
                     random.zip(partition.find(number.0, number.1)).map_or(Deadline::NEVER, |(random, index)| {
                         partition.pause_after(index, |failures| Deadline::after(now, retry.pause(failures, random)))
@@ -267,12 +268,12 @@ fn refuse_records(
     if culprits.is_empty() || culprits.len() as u32 >= count {
         return partition.refuse(index, doubt, &error(result.error_message.as_deref()), out);
     }
-    let number = partition.number;
+    let id = partition.id;
     partition.replace(index, out, |batch, out| {
         let (kept, refused) = batch.cut(usize::MAX, |at| culprits.iter().all(|(bad, _)| *bad != at));
         for (batch, (_, text)) in refused.into_iter().zip(&culprits) {
             let outcome = Err((error(*text), batch.persistence(false)));
-            out.push_back(partition::settled(number, batch, outcome));
+            out.push_back(partition::settled(id, batch, outcome));
         }
         kept
     });

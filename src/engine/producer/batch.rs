@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::leadership::Leadership;
 use super::verdict::Doubt;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
@@ -36,8 +37,8 @@ pub struct Batch {
     pub queued: Queued,
     /// Its state: waiting, or in flight with a request.
     pub state: BatchState,
-    /// Leader and leader epoch that it was last sent to.
-    pub sent_to: (i32, i32),
+    /// The leader that it was last sent to.
+    pub sent_to: Leadership,
     /// Attempts that were made.
     pub attempts: u32,
     /// `true` if its first byte was ever accepted by a socket.
@@ -99,7 +100,7 @@ impl Batch {
             was_extended: false,
             queued: Queued::default(),
             state: BatchState::Waiting,
-            sent_to: (-1, -1),
+            sent_to: Leadership::default(),
             attempts: 0,
             written: false,
             doubt: Doubt::None,

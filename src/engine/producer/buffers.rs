@@ -1,7 +1,7 @@
 //! The memory of finished batches, for the next ones. Bounds the memory that it keeps, and the memory that it has lent
 //! to batches that may stay small: with many partitions and no leader, each would keep a large buffer for few bytes.
 
-use crate::ids::TopicIndex;
+use crate::ids::TopicPartition;
 use std::collections::VecDeque;
 
 /// Spare buffers, and the batches that have taken one.
@@ -23,8 +23,8 @@ pub struct Buffers {
 /// A buffer that a batch may not fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Index of the topic, and number of the partition.
-    pub to: (TopicIndex, i32),
+    /// The partition of the batch.
+    pub to: TopicPartition,
     /// The first ticket of the batch.
     pub first: u64,
     /// Bytes that it left unused when it began.
@@ -81,6 +81,7 @@ const LEAST_EACH: usize = 4 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{PartitionId, TopicIndex};
 
     #[test]
     fn what_it_keeps_is_bounded() {
@@ -102,7 +103,11 @@ mod tests {
     #[test]
     fn loans_are_called_in_the_oldest_first_while_too_much_is_unused() {
         let mut buffers = Buffers::new(1_000_000, 4_000_000);
-        let loan = |first| Lease { to: (TopicIndex(0), first as i32), first, unused: 400_000 };
+        let loan = |first| Lease {
+            to: TopicPartition { topic: TopicIndex(0), partition: PartitionId(first as i32) },
+            first,
+            unused: 400_000,
+        };
         for first in 0..2 {
             buffers.lend(loan(first));
             assert_eq!(buffers.call_in(), None);

@@ -7,7 +7,7 @@ use super::ProducerEngine;
 use crate::engine::cluster::causes::Subject;
 use crate::engine::cluster::link::Peer;
 use crate::error::DeliveryErrorKind;
-use crate::ids::{NodeId, TopicIndex};
+use crate::ids::{Destination, TopicIndex, TopicPartition};
 
 impl ProducerEngine {
     /// The error that last kept messages from being delivered. Each topic, partition and broker has its own, which its
@@ -19,11 +19,11 @@ impl ProducerEngine {
 
     /// A message was delivered to this partition.
     #[inline]
-    pub(super) fn end_causes_of(&mut self, topic: TopicIndex, number: i32) {
+    pub(super) fn end_causes_of(&mut self, id: TopicPartition) {
         if !self.cluster.causes().is_empty() {
             self.cluster.causes_mut().end(|about| match about {
-                Subject::Topic(of) => of == topic,
-                Subject::Leader(of, at) | Subject::Partition(of, at) => (of, at) == (topic, number),
+                Subject::Topic(topic) => topic == id.topic,
+                Subject::Leader(of) | Subject::Partition(of) => of == id,
                 _ => false,
             });
         }
@@ -35,14 +35,14 @@ impl ProducerEngine {
         self.topics.get(topic.get())?.last_error.as_ref()
     }
 
-    /// The errors in the way of the messages of a partition, or of those that wait for the metadata of a topic
-    /// (partition -1): the error of the partition or topic itself, and the error of the way to it. A batch's own error
-    /// stands between the two.
-    pub(super) fn causes_of(&self, topic: TopicIndex, number: i32) -> Ways {
-        let Some(state) = self.topics.get(topic.get()) else { return (None, None) };
-        let partition = usize::try_from(number).ok().and_then(|number| state.partitions.get(number));
+    /// The errors in the way of the messages of a partition, or of those that wait for the metadata of a topic: the
+    /// error of the partition or topic itself, and the error of the way to it. A batch's own error stands between the
+    /// two.
+    pub(super) fn causes_of(&self, to: Destination) -> Ways {
+        let Some(state) = self.topics.get(to.topic().get()) else { return (None, None) };
+        let partition = to.partition().and_then(|partition| state.partitions.get(partition.get()));
         let own = state.last_error.as_ref().or(partition.and_then(|partition| partition.no_leader.as_ref()));
-        let leader = partition.map(|partition| Peer::Node(NodeId(partition.leader)));
+        let leader = partition.and_then(|partition| partition.leader.node).map(Peer::Node);
         let link = leader.and_then(|leader| self.cluster.link(leader));
         let causes = self.cluster.causes();
         let quota = leader.and_then(|leader| causes.last_of(|about| about == Subject::Quota(leader)));

@@ -6,6 +6,7 @@
 use super::batch::BATCH;
 use super::send_queue::Amount;
 use crate::fate::Delivered;
+use crate::ids::PartitionId;
 use crate::message::{Timestamp, Topic};
 use crate::queue::extras::Extras;
 use crate::record::batch::Records;
@@ -15,7 +16,6 @@ use crate::record::times::Times;
 #[derive(Debug)]
 pub struct DeliveredBatch {
     topic: Topic,
-    partition: Option<i32>,
     ack: Ack,
     times: CreateTimes,
     extras: Extras,
@@ -25,6 +25,8 @@ pub struct DeliveredBatch {
 /// The broker's receipt for a delivered batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
+    /// The partition.
+    pub partition: PartitionId,
     /// Offset of the first message.
     pub base_offset: Option<i64>,
     /// The broker's time, where the topic is known to store that instead of the message's.
@@ -42,20 +44,20 @@ impl DeliveredBatch {
     /// The batch, and the memory of its records, if it is not needed here and nothing else uses it. `held` is the amount
     /// that it held with its records.
     pub(super) fn new(
-        (topic, partition): (Topic, Option<i32>),
+        topic: Topic,
         ack: Ack,
         (records, extras): (Records, Extras),
         held: Amount,
     ) -> (Self, Option<Vec<u8>>) {
         if !records.times().is_complete() {
             let times = CreateTimes::InRecords(records);
-            return (Self { topic, partition, ack, times, extras, held }, None);
+            return (Self { topic, ack, times, extras, held }, None);
         }
         let (times, buffer) = records.into_times();
         // Without its record a message counts as its receipt: else callbacks could be any number of messages behind.
         let receipts = BATCH + extras.bytes() + held.messages * size_of::<Delivered>();
         let held = Amount { bytes: receipts.min(held.bytes), ..held };
-        (Self { topic, partition, ack, times: CreateTimes::Apart(times), extras, held }, buffer)
+        (Self { topic, ack, times: CreateTimes::Apart(times), extras, held }, buffer)
     }
 
     /// The amount that it holds in the buffer until its callbacks have returned.
@@ -68,13 +70,8 @@ impl DeliveredBatch {
     #[inline]
     pub fn for_each(&self, mut f: impl FnMut(&Delivered)) {
         let ack = self.ack;
-        let mut delivered = Delivered {
-            topic: self.topic.clone(),
-            partition: self.partition.unwrap_or(-1),
-            offset: None,
-            timestamp: None,
-            tag: 0,
-        };
+        let mut delivered =
+            Delivered { topic: self.topic.clone(), partition: ack.partition.0, offset: None, timestamp: None, tag: 0 };
         let mut row = 0;
         let mut tell = |index: u32, create_time: i64| {
             let extra = self.extras.of(index, &mut row);
@@ -141,9 +138,9 @@ mod tests {
         let mut tail = Vec::new();
         crate::record::tail::put(&mut tail, None, Some(&[0; 200]), std::iter::empty());
         times.iter().for_each(|time| batch.append(*time, &tail));
-        let ack = Ack { base_offset, log_append_time: None };
+        let ack = Ack { partition: PartitionId(0), base_offset, log_append_time: None };
         let topic = Topic::new("orders").expect("a good name");
-        let fate = BatchFate::new(topic, Some(0), (batch.finish(), Extras::default()), Ok(ack));
+        let fate = BatchFate::new(topic, Some(ack.partition), (batch.finish(), Extras::default()), Ok(ack));
         fate.into_delivered().expect("it was delivered")
     }
 

@@ -7,7 +7,7 @@ use super::partition::Pick;
 use super::send_queue::Amount;
 use crate::engine::cluster::in_flight::{Answer, Request};
 use crate::engine::cluster::link::Peer;
-use crate::ids::{NodeId, TopicIndex};
+use crate::ids::{NodeId, TopicPartition};
 use crate::wire::Api;
 use crate::wire::api::produce::{self, ProduceBatch, ProduceRequest};
 
@@ -50,11 +50,11 @@ impl ProducerEngine {
         let most = bound.room.unwrap_or(usize::MAX).min(self.config.max_request_bytes);
         // One batch always goes, however large it is.
         let mut waits = bound.busy && bound.room.is_some();
-        for &(topic, number) in self.send_queue.ready_for(node) {
-            let Some(state) = self.topics.get_mut(topic.get()) else { continue };
+        for &id in self.send_queue.ready_for(node) {
+            let Some(state) = self.topics.get_mut(id.topic.get()) else { continue };
             let has_id = state.id.is_some();
             let overhead = produce::topic_overhead(state.name.name());
-            let Some(partition) = state.partition(number) else { continue };
+            let Some(partition) = state.partition(id.partition) else { continue };
             let Some(pick) = partition.pick(now) else { continue };
             if pick == Pick::Unsent {
                 partition.cut_next(bound.batch);
@@ -73,10 +73,10 @@ impl ProducerEngine {
             bytes += overhead + len;
             waits = true;
             chosen.ids &= has_id;
-            chosen.partitions.push((topic, number, pick));
+            chosen.partitions.push((id, pick));
         }
         self.send_queue.hold(more);
-        chosen.partitions.sort_unstable_by_key(|(topic, number, _)| (*topic, *number));
+        chosen.partitions.sort_unstable_by_key(|(id, _)| *id);
         (!chosen.partitions.is_empty()).then_some(chosen)
     }
 
@@ -100,27 +100,27 @@ impl ProducerEngine {
             || self.config.max_buffer_size.is_some_and(|most| held.messages > most)
     }
 
-    fn send_produce(&mut self, peer: Peer, version: i16, partitions: Vec<(TopicIndex, i32, Pick)>, now: Instant) {
+    fn send_produce(&mut self, peer: Peer, version: i16, partitions: Vec<(TopicPartition, Pick)>, now: Instant) {
         let Some((conn, correlation)) = self.cluster.next_correlation(peer, now) else { return };
         let current = self.identity.current().ok().flatten();
         let mut sent = Vec::with_capacity(partitions.len());
         let mut parts = Vec::with_capacity(partitions.len());
-        for (topic, number, pick) in partitions {
-            let Some(partition) = self.topics[topic.get()].partition(number) else { continue };
+        for (id, pick) in partitions {
+            let Some(partition) = self.topics[id.topic.get()].partition(id.partition) else { continue };
             // A partition that has more to send goes behind the others.
             self.send_queue.unlist(&mut partition.place);
             if let Some((header, records)) = partition.send(pick, current, conn, correlation) {
-                sent.push((topic, number));
+                sent.push(id);
                 parts.push((header, records));
             }
         }
         let batches: Vec<ProduceBatch<'_>> = sent
             .iter()
             .zip(parts)
-            .map(|(&(topic, partition), (header, records))| {
-                let state = &self.topics[topic.get()];
+            .map(|(id, (header, records))| {
+                let state = &self.topics[id.topic.get()];
                 let topic_id = state.id.unwrap_or_default();
-                ProduceBatch { topic: state.name.name(), topic_id, partition, header, records }
+                ProduceBatch { topic: state.name.name(), topic_id, partition: id.partition.0, header, records }
             })
             .collect();
         let acks = self.config.required_acks.code();
@@ -132,8 +132,8 @@ impl ProducerEngine {
         let answer = if acks == 0 { Answer::None } else { Answer::Expected };
         let (api, bytes) = (Api::Produce, frame.len());
         self.cluster.send(peer, Request { correlation, version, api, partitions: sent, answer, bytes }, frame, now);
-        for (topic, number) in again {
-            self.reschedule(topic, number, now);
+        for id in again {
+            self.reschedule(id, now);
         }
     }
 }
@@ -151,7 +151,7 @@ struct Bound {
 
 /// The batches of one request.
 struct Chosen {
-    partitions: Vec<(TopicIndex, i32, Pick)>,
+    partitions: Vec<(TopicPartition, Pick)>,
     /// `true` if every topic has an id.
     ids: bool,
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::ProducerEngine;
+use super::leadership::Leadership;
 use super::partition::Partition;
 use crate::config::RequiredAcks;
 #[cfg(feature = "sasl")]
@@ -12,7 +13,7 @@ use crate::engine::cluster::link::Peer;
 use crate::engine::cluster::news::{Lost, News};
 use crate::engine::{Action, Engine};
 use crate::error::ConnectionErrorKind;
-use crate::ids::TopicIndex;
+use crate::ids::{Destination, PartitionId, TopicIndex, TopicPartition};
 use crate::wire::frame::ConnId;
 
 impl Engine for ProducerEngine {
@@ -29,8 +30,9 @@ impl Engine for ProducerEngine {
     fn wrote(&mut self, conn: ConnId, started: usize, finished: usize, now: Instant) -> bool {
         let (topics, released) = (&mut self.topics, &mut self.released);
         let done = self.cluster.wrote(conn, started, finished, now, |request| {
-            for &(topic, number) in &request.partitions {
-                if let Some(partition) = topics.get_mut(topic.get()).and_then(|topic| topic.partition(number)) {
+            for id in &request.partitions {
+                if let Some(partition) = topics.get_mut(id.topic.get()).and_then(|topic| topic.partition(id.partition))
+                {
                     let queued = partition.started(conn, request.correlation);
                     released.messages += queued.messages;
                     released.bytes += queued.bytes;
@@ -104,11 +106,10 @@ impl Engine for ProducerEngine {
 impl ProducerEngine {
     /// Looks at the partitions and topics whose moment has come.
     fn heed_alarms(&mut self, now: Instant) {
-        while let Some((topic, partition)) = self.alarms.next_due(now) {
-            if partition < 0 {
-                self.visit_topic(topic, now);
-            } else {
-                self.visit(topic, partition, now);
+        while let Some(of) = self.alarms.next_due(now) {
+            match of {
+                Destination::Topic(topic) => self.visit_topic(topic, now),
+                Destination::Partition(id) => self.visit(id, now),
             }
         }
     }
@@ -133,8 +134,8 @@ impl ProducerEngine {
     /// The batches in flight on a connection that ended go out again.
     fn retry_all(&mut self, conn: ConnId, lost: Lost, now: Instant) {
         for (request, started) in lost.requests {
-            for (topic, number) in request.partitions {
-                self.with_partition((topic, number), now, |partition, out| {
+            for id in request.partitions {
+                self.with_partition(id, now, |partition, out| {
                     // The link has its own pause before it is used again.
                     let why = (&lost.error, Deadline::NEVER);
                     partition.lost((conn, request.correlation), started, why, out);
@@ -149,12 +150,12 @@ impl ProducerEngine {
         if self.config.required_acks != RequiredAcks::None {
             return;
         }
-        let leads = |partition: &Partition| peer.is_node_of(|node| node.0 == partition.leader);
+        let leads = |partition: &Partition| peer.is_node_of(|node| Some(node) == partition.leader.node);
         for topic in TopicIndex::below(self.topics.len()) {
-            for number in 0..self.topics[topic.get()].partitions.len() {
-                if leads(&self.topics[topic.get()].partitions[number]) {
-                    self.with_partition((topic, number as i32), now, |partition, _| {
-                        partition.lead_by(-1, partition.leader_epoch);
+            for partition in PartitionId::below(self.topics[topic.get()].partitions.len()) {
+                if leads(&self.topics[topic.get()].partitions[partition.get()]) {
+                    self.with_partition(TopicPartition { topic, partition }, now, |partition, _| {
+                        partition.lead_by(Leadership { node: None, ..partition.leader });
                     });
                 }
             }

@@ -9,6 +9,7 @@ use super::send_queue::Amount;
 use crate::error::{DeliveryError, DeliveryErrorKind, Persistence};
 #[cfg(feature = "_internal")]
 use crate::fate::slot::Slot;
+use crate::ids::PartitionId;
 use crate::message::{Header, Message, Payload, Timestamp, Topic};
 use crate::queue::entry;
 use crate::queue::extras::{Extra, Extras};
@@ -19,7 +20,7 @@ use crate::record::tail::Tail;
 #[derive(Debug)]
 pub struct BatchFate {
     topic: Topic,
-    partition: Option<i32>,
+    partition: Option<PartitionId>,
     records: Records,
     extras: Extras,
     outcome: Outcome,
@@ -31,7 +32,7 @@ pub type Outcome = Result<Ack, (Arc<DeliveryErrorKind>, Persistence)>;
 impl BatchFate {
     pub(super) fn new(
         topic: Topic,
-        partition: Option<i32>,
+        partition: Option<PartitionId>,
         (records, extras): (Records, Extras),
         outcome: Outcome,
     ) -> Self {
@@ -112,7 +113,7 @@ impl BatchFate {
     pub fn into_delivered(self) -> Result<(DeliveredBatch, Option<Vec<u8>>), Self> {
         let held = self.held();
         match self.outcome {
-            Ok(ack) => Ok(DeliveredBatch::new((self.topic, self.partition), ack, (self.records, self.extras), held)),
+            Ok(ack) => Ok(DeliveredBatch::new(self.topic, ack, (self.records, self.extras), held)),
             Err(_) => Err(self),
         }
     }
@@ -121,9 +122,8 @@ impl BatchFate {
     /// there, and `into_errors` then leaves it out.
     pub fn tell_handles(&mut self) {
         let why = match &self.outcome {
-            Ok(Ack { base_offset, log_append_time }) => {
-                let partition = self.partition.unwrap_or(-1);
-                return self.extras.deliver(partition, *base_offset, *log_append_time);
+            Ok(Ack { partition, base_offset, log_append_time }) => {
+                return self.extras.deliver(*partition, *base_offset, *log_append_time);
             }
             Err(why) => why,
         };
@@ -260,7 +260,7 @@ impl Cursor {
 
 /// A message of a batch that failed.
 fn failure(
-    (topic, partition): (&Topic, Option<i32>),
+    (topic, partition): (&Topic, Option<PartitionId>),
     (records, (create_time, tail)): (&Records, (i64, Range<usize>)),
     extra: Option<&Extra<'_>>,
     (kind, persistence): &(Arc<DeliveryErrorKind>, Persistence),
@@ -270,7 +270,7 @@ fn failure(
     let mut message = Message::bare(topic.clone().into(), owned(value), owned(key));
     message.headers =
         headers.flatten().map(|(name, value)| Header { name: name.to_owned().into(), value: owned(value) }).collect();
-    message.partition = partition;
+    message.partition = partition.map(|partition| partition.0);
     message.create_time = Some(Timestamp::from_millis(create_time));
     if let Some(extra) = extra {
         message.tag = extra.tag;
@@ -293,7 +293,7 @@ mod tests {
             (0..).zip(tails).for_each(|(time, tail)| batch.append(time, tail));
             let outcome = Err((Arc::new(DeliveryErrorKind::Purged), Persistence::No));
             let parts = (batch.finish(), Extras::default());
-            BatchFate::new(Topic::new("orders").unwrap(), Some(0), parts, outcome).into_errors()
+            BatchFate::new(Topic::new("orders").unwrap(), Some(PartitionId(0)), parts, outcome).into_errors()
         };
         let mut some = errors(&[unreadable, unreadable, good]);
         assert_eq!((some.drop_first(2), some.len()), (2, 1));

@@ -15,7 +15,7 @@ use super::partition::{NewMessage, Partition, PartitionRules, Settled};
 use super::topic::TopicState;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
-use crate::ids::TopicIndex;
+use crate::ids::{Destination, PartitionId, TopicIndex, TopicPartition};
 use crate::partitioner::{PartitionInput, Partitioner};
 use crate::queue::chunk::Chunk;
 use crate::queue::entry::Entry;
@@ -51,15 +51,15 @@ impl ProducerEngine {
         let len = chunk.records.len();
         let Some(index) = chunk.run().filter(|_| self.fatal.is_none()) else { return false };
         let Some(topic) = self.topics.get_mut(index.get()).filter(|topic| topic.is_known()) else { return false };
-        let number = match chunk.lane {
+        let id = match chunk.lane {
             None => topic.next_sticky(len, self.random.u64(..), |partition| partition.takes_runs_of(len)),
-            lane => lane.filter(|number| topic.partition(*number).is_some_and(|it| it.takes_runs_of(len))),
+            lane => lane.filter(|id| topic.partition(*id).is_some_and(|it| it.takes_runs_of(len))),
         };
-        let Some(number) = number else { return false };
-        topic.used = true;
-        let Some(partition) = topic.partition(number) else { return false };
+        topic.used |= id.is_some();
+        let Some(partition) = id.and_then(|id| topic.partition(id)) else { return false };
+        let id = partition.id;
         if !partition.has_unsent() {
-            self.send_queue.fresh(index, number);
+            self.send_queue.fresh(Destination::Partition(id));
         }
         // A large buffer is not spent on few bytes. Nor is a buffer that leaves much unused where a copy is quick.
         let few = chunk.records.capacity() > MOST_SPARE * len || (len < SOON_COPIED && chunk.records.is_wasteful());
@@ -67,7 +67,7 @@ impl ProducerEngine {
         let (records, extras, queued) = chunk.take_run(buffer);
         partition.append_run(Batch::of_run(records, extras, queued, chunk.first, due));
         self.released.charged += BATCH;
-        self.lend_buffer((index, number));
+        self.lend_buffer(id);
         true
     }
 
@@ -81,7 +81,7 @@ impl ProducerEngine {
         }
         if topic.parked.is_empty() {
             self.cluster.want_metadata_for(topic.last_error.is_none());
-            self.send_queue.fresh(index, -1);
+            self.send_queue.fresh(Destination::Topic(index));
         }
         topic.parked.push_back((chunk.split_run(), now));
         self.released.charged += BATCH;
@@ -131,35 +131,40 @@ impl ProducerEngine {
             // The next message has all the time again.
             state.missing_since = None;
         }
-        let mut groups: BTreeMap<Option<i32>, Batch> = BTreeMap::new();
+        let mut groups: BTreeMap<Option<PartitionId>, Batch> = BTreeMap::new();
         for (mut chunk, due) in parked {
             self.released.bytes += BATCH;
             if chunk.run().is_some() {
-                groups.remove(&None).into_iter().for_each(|before| self.fail_group(topic, None, before, why));
+                groups
+                    .remove(&None)
+                    .into_iter()
+                    .for_each(|before| self.fail_group(Destination::Topic(topic), before, why));
                 let (records, extras, queued) = chunk.take_run(Vec::new());
-                self.fail_group(topic, None, Batch::of_run(records, extras, queued, chunk.first, due), why);
+                let batch = Batch::of_run(records, extras, queued, chunk.first, due);
+                self.fail_group(Destination::Topic(topic), batch, why);
                 continue;
             }
             each(&mut chunk, due, |entry, arrival| {
                 let group = groups.get_mut(&entry.partition);
                 if group.is_none_or(|batch| !batch.append(entry, arrival.queued, FAILED_TOGETHER)) {
                     if let Some(full) = groups.insert(entry.partition, alone(entry, arrival)) {
-                        self.fail_group(topic, entry.partition, full, why);
+                        self.fail_group(Destination::new(topic, entry.partition), full, why);
                     }
                 }
             });
         }
-        groups.into_iter().for_each(|(partition, batch)| self.fail_group(topic, partition, batch, why));
+        for (partition, batch) in groups {
+            self.fail_group(Destination::new(topic, partition), batch, why);
+        }
     }
 
     /// Gives messages that are in no batch, to one partition or to none, their fate.
-    fn fail_group(&mut self, topic: TopicIndex, partition: Option<i32>, batch: Batch, why: &Arc<DeliveryErrorKind>) {
+    fn fail_group(&mut self, to: Destination, batch: Batch, why: &Arc<DeliveryErrorKind>) {
         let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
-        let number = (topic, partition.unwrap_or(-1));
-        self.departures.settled.push_back(Settled { number, parts: batch.into_parts(), outcome, queued });
+        self.departures.settled.push_back(Settled { to, parts: batch.into_parts(), outcome, queued });
         self.settle();
-        if self.topics.get(topic.get()).is_some_and(|state| state.held_up.is_some()) {
-            self.tell_held_up(topic);
+        if self.topics.get(to.topic().get()).is_some_and(|state| state.held_up.is_some()) {
+            self.tell_held_up(to.topic());
         }
     }
 
@@ -167,7 +172,7 @@ impl ProducerEngine {
     /// already chosen the partition, and the message stays with that if the number of partitions has changed since: in
     /// another partition it would come behind later ones that were in another lane.
     #[inline]
-    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage, (lane, anywhere): (Option<i32>, bool)) {
+    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage, (lane, anywhere): (Option<PartitionId>, bool)) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index.get()) else {
             debug_assert!(false, "{index:?} was not told");
@@ -180,23 +185,24 @@ impl ProducerEngine {
         if !topic.is_known() {
             if topic.parked.is_empty() {
                 self.cluster.want_metadata_for(topic.last_error.is_none());
-                self.send_queue.fresh(index, -1);
+                self.send_queue.fresh(Destination::Topic(index));
             }
             let began = park(topic, self.rules, entry, arrival, (lane, anywhere));
             self.released.charged += if began { BATCH } else { 0 };
             return;
         }
         match choose(&self.config.partitioner, topic, entry, lane, &mut self.random) {
-            Ok(number) => {
+            Ok(id) => {
                 topic.used = true;
-                if let Some(partition) = topic.partition(number) {
+                if let Some(partition) = topic.partition(id) {
+                    let id = partition.id;
                     if !partition.has_unsent() {
-                        self.send_queue.fresh(index, number);
+                        self.send_queue.fresh(Destination::Partition(id));
                     }
                     let buffers = &mut self.buffers;
                     if partition.append(entry, arrival, || buffers.take()) {
                         self.released.charged += BATCH;
-                        self.lend_buffer((index, number));
+                        self.lend_buffer(id);
                     }
                 }
             }
@@ -205,7 +211,7 @@ impl ProducerEngine {
     }
 
     /// The open batch of this partition is new, and may have got a buffer that it does not fill.
-    fn lend_buffer(&mut self, to: (TopicIndex, i32)) {
+    fn lend_buffer(&mut self, to: TopicPartition) {
         let Some((first, unused)) = self.partition(to).and_then(|partition| partition.unused()) else { return };
         self.buffers.lend(Lease { to, first, unused });
         while let Some(loan) = self.buffers.call_in() {
@@ -215,24 +221,23 @@ impl ProducerEngine {
         }
     }
 
-    fn partition(&mut self, (topic, number): (TopicIndex, i32)) -> Option<&mut Partition> {
-        self.topics.get_mut(topic.get())?.partition(number)
+    fn partition(&mut self, id: TopicPartition) -> Option<&mut Partition> {
+        self.topics.get_mut(id.topic.get())?.partition(id.partition)
     }
 
     /// Looks at what got its first message since the last call.
     fn reschedule_fresh(&mut self, now: Instant) {
-        while let Some((topic, partition)) = self.send_queue.next_fresh() {
-            if partition < 0 {
-                self.set_topic_alarm(topic, now);
-            } else {
-                self.reschedule(topic, partition, now);
+        while let Some(to) = self.send_queue.next_fresh() {
+            match to {
+                Destination::Topic(topic) => self.set_topic_alarm(topic, now),
+                Destination::Partition(id) => self.reschedule(id, now),
             }
         }
     }
 
     /// Gives one message, which is in no batch, its fate.
     fn fail_one(&mut self, entry: &Entry<'_>, arrival: NewMessage, why: Arc<DeliveryErrorKind>) {
-        self.fail_group(entry.topic, entry.partition, alone(entry, arrival), &why);
+        self.fail_group(Destination::new(entry.topic, entry.partition), alone(entry, arrival), &why);
     }
 }
 
@@ -254,14 +259,14 @@ fn choose(
     partitioner: &Partitioner,
     topic: &mut TopicState,
     entry: &Entry<'_>,
-    lane: Option<i32>,
+    lane: Option<PartitionId>,
     random: &mut Rng,
-) -> Result<i32, DeliveryErrorKind> {
+) -> Result<PartitionId, DeliveryErrorKind> {
     let count = topic.partitions.len() as i32;
     if let Some(partition) = entry.partition.or(lane) {
-        if partition >= count {
+        if partition.0 >= count {
             let topic = topic.name.clone();
-            return Err(DeliveryErrorKind::UnknownPartition { topic, partition, count });
+            return Err(DeliveryErrorKind::UnknownPartition { topic, partition: partition.0, count });
         }
         return Ok(partition);
     }
@@ -277,12 +282,12 @@ fn choose(
         partitioner.choose(input)
     };
     match chosen {
-        Some(partition) if (0..count).contains(&partition) => Ok(partition),
+        Some(partition) if (0..count).contains(&partition) => Ok(PartitionId(partition)),
         Some(partition) => Err(DeliveryErrorKind::Partitioner {
             what: format!("chose partition {partition}, the topic has 0 to {}", count - 1),
         }),
         // Without a leader anywhere, any partition is as good as another.
-        None => Ok(topic.sticky.choose(&topic.available, entry.tail.len(), random.u64(..)).unwrap_or(0)),
+        None => Ok(topic.sticky.choose(&topic.available, entry.tail.len(), random.u64(..)).unwrap_or(PartitionId(0))),
     }
 }
 
@@ -312,7 +317,7 @@ fn park(
     rules: PartitionRules,
     entry: &Entry<'_>,
     arrival: NewMessage,
-    (lane, anywhere): (Option<i32>, bool),
+    (lane, anywhere): (Option<PartitionId>, bool),
 ) -> bool {
     let joins = |(chunk, due): &(Chunk, Instant)| {
         let len = chunk.records.len_with(entry.create_time, entry.tail.len());
@@ -332,13 +337,13 @@ fn park(
 }
 
 /// The messages of a batch as a chunk, each bound to its partition.
-pub(super) fn chunk_of(topic: TopicIndex, partition: i32, batch: Batch) -> Chunk {
+pub(super) fn chunk_of(id: TopicPartition, batch: Batch) -> Chunk {
     let mut chunk = Chunk::from_ticket(batch.first_ticket);
     let (records, extras) = batch.into_parts();
     let (bytes, mut row) = (records.shared(), 0);
     for (index, (create_time, tail)) in (0u32..).zip(records.create_times().zip(records.tails())) {
         let extra = extras.of(index, &mut row);
-        let entry = Entry { topic, partition: Some(partition), create_time, extra, tail: &bytes[tail] };
+        let entry = Entry { topic: id.topic, partition: Some(id.partition), create_time, extra, tail: &bytes[tail] };
         chunk.push_entry(&entry, false, entry.cost());
     }
     chunk
@@ -364,7 +369,8 @@ mod tests {
         engine.append(&mut chunk, now);
         assert_eq!(engine.topics[0].parked.len(), 1);
         engine.buffers.put(Vec::with_capacity(9000));
-        engine.topics[0].partitions.push(Partition::new(engine.rules, (TopicIndex(0), 0)));
+        let id = TopicPartition { topic: TopicIndex(0), partition: PartitionId(0) };
+        engine.topics[0].partitions.push(Partition::new(engine.rules, id));
         engine.unpark(TopicIndex(0), now);
         assert!(engine.topics[0].partitions[0].has_unsent());
         assert_eq!(engine.buffers.take().capacity(), 9000);

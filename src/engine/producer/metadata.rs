@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ProducerEngine;
+use super::leadership::Leadership;
 use super::partition::{Departures, Partition, PartitionRules};
 use super::verdict::TopicVerdict;
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
 use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode, Persistence};
-use crate::ids::TopicIndex;
+use crate::ids::{Destination, PartitionId, TopicIndex, TopicPartition};
 use crate::message::Topic;
 use crate::wire::Api;
 use crate::wire::api::metadata::{PartitionMetadata, TopicMetadata};
@@ -75,7 +76,7 @@ impl ProducerEngine {
         let topic = &mut self.topics[index.get()];
         let late = topic.parked.iter().take_while(|(_, due)| Deadline::after(*due, timeout).passed(now)).count();
         if late > 0 {
-            let (own, way) = self.causes_of(index, -1);
+            let (own, way) = self.causes_of(Destination::Topic(index));
             let why = Arc::new(DeliveryErrorKind::Timeout { after: timeout, last: own.or(way) });
             self.fail_oldest_parked(index, late, &why);
         }
@@ -95,7 +96,7 @@ impl ProducerEngine {
         if let Some(moment) = next.moment() {
             // Never for the past again: all that was due has just been judged.
             let moment = moment.max(now + Duration::from_millis(1));
-            self.alarms.set(&mut topic.alarm, (moment, index, -1));
+            self.alarms.set(&mut topic.alarm, moment, Destination::Topic(index));
         }
     }
 
@@ -191,20 +192,21 @@ impl ProducerEngine {
             self.by_id.insert(id, index);
         }
         while topic.partitions.len() < count {
-            topic.partitions.push(Partition::new(rules, (index, topic.partitions.len() as i32)));
+            let partition = PartitionId(topic.partitions.len() as i32);
+            topic.partitions.push(Partition::new(rules, TopicPartition { topic: index, partition }));
         }
         let mut stale = shrunk && topic.partitions.len() > count;
         for (partition, answer) in topic.partitions.iter_mut().zip(&found[..count]) {
-            let older = answer.leader_epoch >= 0 && answer.leader_epoch < partition.leader_epoch;
-            let has_leader = answer.leader >= 0 && TopicVerdict::has_leader(answer.error);
+            let told = Leadership::told(answer.leader, answer.leader_epoch);
+            let older = told.epoch.is_some() && told.epoch < partition.leader.epoch;
             stale |= older;
             if older && (topic.id.is_some() || topic.stale < STALE_ANSWERS) {
                 continue;
             }
-            let leader = if has_leader { answer.leader } else { -1 };
-            partition.lead_by(leader, answer.leader_epoch);
+            let leads = TopicVerdict::has_leader(answer.error);
+            partition.lead_by(Leadership { node: told.node.filter(|_| leads), ..told });
             let waits = !partition.is_idle() || !topic.parked.is_empty();
-            if leader < 0 && waits && partition.no_leader.is_none() {
+            if partition.leader.node.is_none() && waits && partition.no_leader.is_none() {
                 let code = if answer.error == ErrorCode::NONE { ErrorCode::LEADER_NOT_AVAILABLE } else { answer.error };
                 let error = self.cluster.broker_error(peer, Api::Metadata, code);
                 let error = BrokerError { topic: Some(topic.name.clone()), partition: Some(answer.index), ..error };
@@ -212,7 +214,8 @@ impl ProducerEngine {
             }
         }
         topic.stale = if stale && topic.id.is_none() { topic.stale + 1 } else { 0 };
-        topic.available = (0i32..).zip(&topic.partitions).filter(|(_, it)| it.leader >= 0).map(|(at, _)| at).collect();
+        let led = topic.partitions.iter().filter(|partition| partition.leader.node.is_some());
+        topic.available = led.map(|partition| partition.id.partition).collect();
         let count = topic.partitions.len();
         self.note_leaderless(index, now);
         if before == 0 {
@@ -223,8 +226,8 @@ impl ProducerEngine {
         if count != before {
             self.tell_count(index);
         }
-        for number in 0..count as i32 {
-            self.reschedule(index, number, now);
+        for partition in PartitionId::below(count) {
+            self.reschedule(TopicPartition { topic: index, partition }, now);
         }
         if before == 0 {
             self.unpark(index, now);
@@ -233,14 +236,14 @@ impl ProducerEngine {
 
     /// The partitions without a leader that messages wait for have a cause each, and together one line in the log.
     fn note_leaderless(&mut self, index: TopicIndex, now: Instant) {
-        let partitions = (0i32..).zip(&self.topics[index.get()].partitions);
-        let leaderless: Vec<(i32, Arc<DeliveryErrorKind>)> = partitions
-            .filter(|(_, partition)| !partition.is_idle())
-            .filter_map(|(number, partition)| Some((number, Arc::clone(partition.no_leader.as_ref()?))))
+        let partitions = self.topics[index.get()].partitions.iter();
+        let leaderless: Vec<(TopicPartition, Arc<DeliveryErrorKind>)> = partitions
+            .filter(|partition| !partition.is_idle())
+            .filter_map(|partition| Some((partition.id, Arc::clone(partition.no_leader.as_ref()?))))
             .collect();
-        for (at, (number, why)) in leaderless.into_iter().enumerate() {
+        for (at, (id, why)) in leaderless.into_iter().enumerate() {
             let tell = if at == 0 { LogPolicy::IfItLasts } else { LogPolicy::Never };
-            self.cluster.note(Subject::Leader(index, number), why, now, tell);
+            self.cluster.note(Subject::Leader(id), why, now, tell);
         }
     }
 
@@ -266,13 +269,14 @@ impl ProducerEngine {
             self.identity.leave_epoch();
         }
         let why = Arc::new(DeliveryErrorKind::TopicRecreated { topic: name.clone() });
-        for number in 0..before as i32 {
-            self.with_partition((index, number), now, |partition, out| {
+        for partition in PartitionId::below(before) {
+            let id = TopicPartition { topic: index, partition };
+            self.with_partition(id, now, |partition, out| {
                 partition.recreated(&why);
-                partition.lead_by(-1, -1);
-                if number >= count as i32 {
+                partition.lead_by(Leadership::default());
+                if id.partition.get() >= count {
                     let (topic, count) = (name.clone(), count as i32);
-                    let gone = DeliveryErrorKind::UnknownPartition { topic, partition: number, count };
+                    let gone = DeliveryErrorKind::UnknownPartition { topic, partition: id.partition.0, count };
                     close(partition, &Arc::new(gone), &why, out);
                 }
             });
@@ -298,16 +302,19 @@ impl ProducerEngine {
         self.identity.forget();
         for index in TopicIndex::below(self.topics.len()) {
             self.topics[index.get()].replaced = true;
-            for number in 0..self.topics[index.get()].partitions.len() as i32 {
-                self.with_partition((index, number), now, |partition, _| partition.lead_by(-1, -1));
+            for partition in PartitionId::below(self.topics[index.get()].partitions.len()) {
+                let id = TopicPartition { topic: index, partition };
+                self.with_partition(id, now, |partition, _| partition.lead_by(Leadership::default()));
             }
         }
     }
 
     /// The topic is gone: fails the messages of its partitions, and forgets the partitions.
     fn fail_topic(&mut self, index: TopicIndex, why: &Arc<DeliveryErrorKind>, now: Instant) {
-        for number in 0..self.topics[index.get()].partitions.len() as i32 {
-            self.with_partition((index, number), now, |partition, out| partition.fail_all(why, out));
+        for partition in PartitionId::below(self.topics[index.get()].partitions.len()) {
+            self.with_partition(TopicPartition { topic: index, partition }, now, |partition, out| {
+                partition.fail_all(why, out);
+            });
         }
         let topic = &mut self.topics[index.get()];
         topic.partitions.clear();
@@ -334,7 +341,7 @@ fn close(
 ) {
     partition.fail_all(gone, out);
     for settled in &mut out.settled {
-        settled.number.1 = -1;
+        settled.to = Destination::Topic(settled.to.topic());
         if let Err((why, Persistence::Possibly)) = &mut settled.outcome {
             *why = Arc::clone(anew);
         }
@@ -384,7 +391,8 @@ mod tests {
     }
 
     fn leaders(engine: &ProducerEngine) -> Vec<i32> {
-        engine.topics[0].partitions.iter().map(|partition| partition.leader).collect()
+        let nodes = engine.topics[0].partitions.iter().map(|partition| partition.leader.node);
+        nodes.map(|node| node.map_or(-1, |node| node.0)).collect()
     }
 
     #[test]
@@ -446,7 +454,7 @@ mod tests {
             for mut chunk in engine.salvage("the test looks").chunks {
                 for entry in chunk.entries() {
                     let key = crate::record::tail::key(entry.tail).unwrap();
-                    assert_eq!(entry.partition, Partitioner::crc32().keyed(key, callers_knew as i32));
+                    assert_eq!(entry.partition.map(|it| it.0), Partitioner::crc32().keyed(key, callers_knew as i32));
                     placed += 1;
                 }
             }

@@ -18,6 +18,7 @@ mod fate;
 mod identity;
 mod init_producer_id;
 mod intake;
+mod leadership;
 mod metadata;
 pub mod partition;
 mod salvage;
@@ -53,7 +54,7 @@ use crate::engine::backoff::Backoff;
 use crate::engine::cluster::description::ClusterDescription;
 use crate::engine::cluster::{Cluster, ClusterOptions};
 use crate::error::{DeliveryErrorKind, FatalError};
-use crate::ids::{NodeId, TopicIndex};
+use crate::ids::{Destination, PartitionId, TopicIndex, TopicPartition};
 use crate::message::Topic;
 use crate::wire::Api;
 
@@ -303,18 +304,19 @@ impl ProducerEngine {
     pub fn abandon(&mut self, now: Instant) {
         self.cluster.close_all();
         for topic in TopicIndex::below(self.topics.len()) {
-            for number in 0..self.topics[topic.get()].partitions.len() as i32 {
-                if self.topics[topic.get()].partitions[number as usize].is_idle() {
+            for partition in PartitionId::below(self.topics[topic.get()].partitions.len()) {
+                if self.topics[topic.get()].partitions[partition.get()].is_idle() {
                     continue;
                 }
-                let (own, way) = self.causes_of(topic, number);
-                self.with_partition((topic, number), now, |partition, out| {
+                let id = TopicPartition { topic, partition };
+                let (own, way) = self.causes_of(Destination::Partition(id));
+                self.with_partition(id, now, |partition, out| {
                     partition.unsend();
                     let last = own.or_else(|| partition.last_error().cloned()).or(way);
                     partition.fail_all(&Arc::new(DeliveryErrorKind::ShutDown { last }), out);
                 });
             }
-            let (own, way) = self.causes_of(topic, -1);
+            let (own, way) = self.causes_of(Destination::Topic(topic));
             self.fail_parked(topic, &Arc::new(DeliveryErrorKind::ShutDown { last: own.or(way) }));
         }
     }
@@ -339,9 +341,9 @@ impl ProducerEngine {
     /// Acts on every partition that has messages.
     fn for_each_partition(&mut self, now: Instant, mut act: impl FnMut(&mut Partition, &mut Departures)) {
         for topic in TopicIndex::below(self.topics.len()) {
-            for number in 0..self.topics[topic.get()].partitions.len() {
-                if !self.topics[topic.get()].partitions[number].is_idle() {
-                    self.with_partition((topic, number as i32), now, &mut act);
+            for partition in PartitionId::below(self.topics[topic.get()].partitions.len()) {
+                if !self.topics[topic.get()].partitions[partition.get()].is_idle() {
+                    self.with_partition(TopicPartition { topic, partition }, now, &mut act);
                 }
             }
         }
@@ -350,13 +352,13 @@ impl ProducerEngine {
     /// Acts on a partition, and does all that follows from that. `None` if there is no such partition.
     fn with_partition<R>(
         &mut self,
-        (topic, number): (TopicIndex, i32),
+        id: TopicPartition,
         now: Instant,
         act: impl FnOnce(&mut Partition, &mut Departures) -> R,
     ) -> Option<R> {
-        let partition = self.topics.get_mut(topic.get())?.partition(number)?;
+        let partition = self.topics.get_mut(id.topic.get())?.partition(id.partition)?;
         let result = act(partition, &mut self.departures);
-        self.reschedule(topic, number, now);
+        self.reschedule(id, now);
         Some(result)
     }
 
@@ -370,7 +372,9 @@ impl ProducerEngine {
             self.unfinished -= count;
             self.released.messages += settled.queued.messages;
             self.released.bytes += settled.queued.bytes;
-            delivered = settled.outcome.is_ok().then_some(settled.number).or(delivered);
+            if let (Ok(_), Destination::Partition(id)) = (&settled.outcome, settled.to) {
+                delivered = Some(id);
+            }
             let fate = fate_of(&self.topics, settled);
             if self.callbacks {
                 // Held until its callback has returned; the amount that it held before was freed when it left its
@@ -379,20 +383,20 @@ impl ProducerEngine {
             }
             self.fates.push_back(fate);
         }
-        if let Some((topic, number)) = delivered {
-            self.end_causes_of(topic, number);
+        if let Some(id) = delivered {
+            self.end_causes_of(id);
         }
     }
 
     /// Looks at a partition whose alarm went off.
-    fn visit(&mut self, topic: TopicIndex, number: i32, now: Instant) {
+    fn visit(&mut self, id: TopicPartition, now: Instant) {
         let after = self.config.delivery_timeout;
         // Only the errors in its own way: others may be delivered all the time, or fail for other reasons.
-        let (own, way) = self.causes_of(topic, number);
+        let (own, way) = self.causes_of(Destination::Partition(id));
         let why = |error: Option<&Arc<DeliveryErrorKind>>| {
             Arc::new(DeliveryErrorKind::Timeout { after, last: own.as_ref().or(error).or(way.as_ref()).cloned() })
         };
-        self.with_partition((topic, number), now, |partition, out| {
+        self.with_partition(id, now, |partition, out| {
             partition.alarm = None;
             partition.end_pause(now);
             partition.expire(now, why, out);
@@ -402,8 +406,9 @@ impl ProducerEngine {
     /// Brings all that depends on a partition up to date, after anything about it has changed: its epoch, its place in
     /// the list of partitions that have something to send, its alarm, the fates of what has left it, and what callers
     /// know of its topic.
-    fn reschedule(&mut self, topic: TopicIndex, number: i32, now: Instant) {
-        let Some(partition) = self.topics.get_mut(topic.get()).and_then(|topic| topic.partition(number)) else {
+    fn reschedule(&mut self, id: TopicPartition, now: Instant) {
+        let Some(partition) = self.topics.get_mut(id.topic.get()).and_then(|topic| topic.partition(id.partition))
+        else {
             return;
         };
         if partition.needs_epoch(&mut self.departures) {
@@ -411,18 +416,18 @@ impl ProducerEngine {
             partition.adopt(epoch, &mut self.departures);
         }
         let sends = partition.pick(now).is_some();
-        if sends && partition.leader < 0 {
+        if sends && partition.leader.node.is_none() {
             self.cluster.want_metadata();
         }
-        let leader = NodeId::known(partition.leader).filter(|_| sends);
-        self.send_queue.list((topic, number), leader, &mut partition.place);
+        let leader = partition.leader.node.filter(|_| sends);
+        self.send_queue.list(id, leader, &mut partition.place);
         if let Some(moment) = partition.next_alarm().moment() {
-            self.alarms.set(&mut partition.alarm, (moment, topic, number));
+            self.alarms.set(&mut partition.alarm, moment, Destination::Partition(id));
         }
         let (fails, left) = (partition.keeps_failing().is_some(), !self.departures.is_empty());
         self.settle();
-        if fails || (left && self.topics[topic.get()].held_up.is_some()) {
-            self.tell_held_up(topic);
+        if fails || (left && self.topics[id.topic.get()].held_up.is_some()) {
+            self.tell_held_up(id.topic);
         }
     }
 }
@@ -432,7 +437,6 @@ const NEEDED: &[Api] = &[Api::Metadata, Api::Produce, Api::InitProducerId];
 const NEEDED_WITHOUT_ID: &[Api] = &[Api::Metadata, Api::Produce];
 
 fn fate_of(topics: &[TopicState], settled: Settled) -> BatchFate {
-    let (topic, partition) = settled.number;
-    let name = topics[topic.get()].name.clone();
-    BatchFate::new(name, (partition >= 0).then_some(partition), settled.parts, settled.outcome)
+    let name = topics[settled.to.topic().get()].name.clone();
+    BatchFate::new(name, settled.to.partition(), settled.parts, settled.outcome)
 }

@@ -7,7 +7,6 @@ use super::fate::BatchFate;
 use super::intake::chunk_of;
 use super::{ProducerEngine, Released, fate_of};
 use crate::error::{DeliveryErrorKind, Persistence};
-use crate::ids::TopicIndex;
 use crate::queue::chunk::Chunk;
 
 /// The messages and places that are left of an engine after a panic.
@@ -35,22 +34,23 @@ impl ProducerEngine {
             salvage.released.bytes += settled.queued.bytes;
             salvage.fates.push(fate_of(&self.topics, settled));
         }
-        for (index, topic) in (0..).map(TopicIndex).zip(&mut self.topics) {
+        for topic in &mut self.topics {
             let parked = salvage.chunks.len();
             salvage.chunks.extend(topic.take_parked());
             salvage.released.bytes += (salvage.chunks.len() - parked) * BATCH;
             let name = topic.name.clone();
-            for (number, partition) in (0i32..).zip(&mut topic.partitions) {
+            for partition in &mut topic.partitions {
+                let id = partition.id;
                 let (sent, unsent) = partition.dismantle();
                 for batch in sent {
                     let outcome = Err((Arc::clone(&why), Persistence::Possibly));
                     salvage.released.messages += batch.queued.messages;
                     salvage.released.bytes += batch.queued.bytes;
-                    salvage.fates.push(BatchFate::new(name.clone(), Some(number), batch.into_parts(), outcome));
+                    salvage.fates.push(BatchFate::new(name.clone(), Some(id.partition), batch.into_parts(), outcome));
                 }
                 for mut batch in unsent {
                     let queued = std::mem::take(&mut batch.queued);
-                    let chunk = chunk_of(index, number, batch);
+                    let chunk = chunk_of(id, batch);
                     // The bytes that it holds beside its messages are free; the new engine takes them again.
                     salvage.released.bytes += queued.bytes.saturating_sub(chunk.cost);
                     salvage.chunks.push(chunk);
@@ -69,6 +69,7 @@ mod tests {
     use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
     use crate::deadline::Deadline;
     use crate::engine::producer::{batch, partition};
+    use crate::ids::{PartitionId, TopicIndex, TopicPartition};
     use crate::message::Topic;
     use crate::queue::extras::Extra;
 
@@ -89,7 +90,11 @@ mod tests {
         let mut batch = batch::Batch::new(Vec::new(), 0, crate::engine::test_clock(), Deadline::NEVER);
         assert!(batch.append(&entry, tail.len(), usize::MAX));
         let why = Arc::new(DeliveryErrorKind::Purged);
-        engine.departures.settled.push_back(partition::settled((TopicIndex(0), 3), batch, Err((why, Persistence::No))));
+        engine.departures.settled.push_back(partition::settled(
+            TopicPartition { topic: TopicIndex(0), partition: PartitionId(3) },
+            batch,
+            Err((why, Persistence::No)),
+        ));
         let salvage = engine.salvage("a test");
         assert_eq!(salvage.released, Released { messages: 1, bytes: tail.len(), charged: 0 });
         let [fate] = <[BatchFate; 1]>::try_from(salvage.fates).expect("one fate");

@@ -1,6 +1,6 @@
 //! The partitions that have something to send, the brokers they send to, and the amount that was sent and has no fate.
 
-use crate::ids::{NodeId, TopicIndex};
+use crate::ids::{Destination, NodeId, TopicPartition};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -9,10 +9,10 @@ use std::ops::Bound;
 pub struct SendQueue {
     /// By node id of the leader, first come first served. `ProducerEngine::reschedule` keeps it exact: a partition
     /// stands here once if it may send now, and under its leader, else not at all.
-    ready: BTreeMap<NodeId, BTreeMap<u64, (TopicIndex, i32)>>,
+    ready: BTreeMap<NodeId, BTreeMap<u64, TopicPartition>>,
     next_place: u64,
-    /// Partitions that just got their first unsent message (partition -1: a topic that got one to wait).
-    fresh: Vec<(TopicIndex, i32)>,
+    /// Partitions that just got their first unsent message, and topics that got one to wait for metadata.
+    fresh: Vec<Destination>,
     held: Amount,
 }
 
@@ -25,19 +25,14 @@ pub struct SendPosition {
 
 impl SendQueue {
     /// Puts a partition behind those that are there: under `leader`, or nowhere.
-    pub(super) fn list(
-        &mut self,
-        (topic, number): (TopicIndex, i32),
-        leader: Option<NodeId>,
-        place: &mut Option<SendPosition>,
-    ) {
+    pub(super) fn list(&mut self, id: TopicPartition, leader: Option<NodeId>, place: &mut Option<SendPosition>) {
         if place.map(|place| place.node) == leader {
             return;
         }
         self.unlist(place);
         if let Some(node) = leader {
             *place = Some(SendPosition { node, number: self.next_place });
-            self.ready.entry(node).or_default().insert(self.next_place, (topic, number));
+            self.ready.entry(node).or_default().insert(self.next_place, id);
             self.next_place += 1;
         }
     }
@@ -52,11 +47,11 @@ impl SendQueue {
         }
     }
 
-    pub(super) fn fresh(&mut self, topic: TopicIndex, partition: i32) {
-        self.fresh.push((topic, partition));
+    pub(super) fn fresh(&mut self, to: Destination) {
+        self.fresh.push(to);
     }
 
-    pub(super) fn next_fresh(&mut self) -> Option<(TopicIndex, i32)> {
+    pub(super) fn next_fresh(&mut self) -> Option<Destination> {
         self.fresh.pop()
     }
 
@@ -74,7 +69,7 @@ impl SendQueue {
     }
 
     /// The partitions that may send to this broker, in their order.
-    pub(super) fn ready_for(&self, node: NodeId) -> impl Iterator<Item = &(TopicIndex, i32)> {
+    pub(super) fn ready_for(&self, node: NodeId) -> impl Iterator<Item = &TopicPartition> {
         self.ready.get(&node).into_iter().flat_map(BTreeMap::values)
     }
 

@@ -8,6 +8,7 @@ use super::partition::{Partition, PartitionRules};
 use super::size::BatchSize;
 use super::verdict::Doubt;
 use crate::error::DeliveryErrorKind;
+use crate::ids::PartitionId;
 use crate::message::Topic;
 use crate::partitioner::sticky::Sticky;
 use crate::queue::chunk::Chunk;
@@ -26,7 +27,7 @@ pub struct TopicState {
     /// By number; empty until metadata is there.
     pub partitions: Vec<Partition>,
     /// Numbers of the partitions that have a leader.
-    pub available: Vec<i32>,
+    pub available: Vec<PartitionId>,
     /// Chooses among these for messages without a key.
     pub sticky: Sticky,
     /// The time since which brokers say that it does not exist, while something waits for it.
@@ -86,17 +87,16 @@ impl TopicState {
     }
 
     /// The partition with this number.
-    pub fn partition(&mut self, number: i32) -> Option<&mut Partition> {
-        usize::try_from(number).ok().and_then(|index| self.partitions.get_mut(index))
+    pub fn partition(&mut self, id: PartitionId) -> Option<&mut Partition> {
+        self.partitions.get_mut(id.get())
     }
 
-    /// The time with which a batch in flight was stored, if that is the broker's and not each message's own. `told` is
-    /// the time in the broker's acknowledgement, or -1.
+    /// The time with which the batch in flight at `index` was stored, if that is the broker's and not each message's
+    /// own. `told` is the time in the broker's acknowledgement, if it has one.
     ///
     /// The answer to a repeat has a time on any topic: where messages keep their own, it is the greatest of the batch.
-    pub fn stored_time(&mut self, (number, index): (i32, usize), told: i64) -> Option<i64> {
-        let batch = self.partitions.get(number as usize)?.batch(index)?;
-        let told = (told >= 0).then_some(told);
+    pub fn stored_time(&mut self, id: PartitionId, index: usize, told: Option<i64>) -> Option<i64> {
+        let batch = self.partitions.get(id.get())?.batch(index)?;
         if batch.doubt == Doubt::None {
             self.stamps = told.is_some();
         }
@@ -105,15 +105,20 @@ impl TopicState {
 
     /// The partition for this many bytes to which any will do, if `wants` says that it takes them; else it is nobody's
     /// turn yet.
-    pub fn next_sticky(&mut self, bytes: usize, random: u64, wants: impl FnOnce(&Partition) -> bool) -> Option<i32> {
+    pub fn next_sticky(
+        &mut self,
+        bytes: usize,
+        random: u64,
+        wants: impl FnOnce(&Partition) -> bool,
+    ) -> Option<PartitionId> {
         let mut sticky = self.sticky.clone();
         // Without a leader anywhere, any partition is as good as another.
-        let number = sticky.choose(&self.available, bytes, random).unwrap_or(0);
-        let wanted = self.partitions.get(number as usize).is_some_and(wants);
+        let id = sticky.choose(&self.available, bytes, random).unwrap_or(PartitionId(0));
+        let wanted = self.partitions.get(id.get()).is_some_and(wants);
         if wanted {
             self.sticky = sticky;
         }
-        wanted.then_some(number)
+        wanted.then_some(id)
     }
 
     /// A batch of several messages was refused as too large: its batches are smaller from now on.
@@ -169,7 +174,7 @@ impl TopicState {
     pub fn lacks_metadata(&self, now: Instant) -> bool {
         self.is_waiting(now)
             || (self.missing_since.is_some() && self.has_messages())
-            || self.partitions.iter().any(|partition| partition.leader < 0 && !partition.is_idle())
+            || self.partitions.iter().any(|partition| partition.leader.node.is_none() && !partition.is_idle())
     }
 
     /// Ticket of the oldest message without a fate.
@@ -199,7 +204,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ids::TopicIndex;
+    use crate::ids::{TopicIndex, TopicPartition};
 
     #[test]
     fn the_partition_that_stood_in_the_way_is_asked_first() {
@@ -211,7 +216,8 @@ mod tests {
             max_retries: None,
         };
         let mut topic = TopicState::new(Topic::new("orders").unwrap(), &rules);
-        topic.partitions.extend((0..4).map(|number| Partition::new(rules, (TopicIndex(0), number))));
+        let id = |partition| TopicPartition { topic: TopicIndex(0), partition };
+        topic.partitions.extend(PartitionId::below(4).map(|partition| Partition::new(rules, id(partition))));
         assert!(topic.cause().is_none());
         let causes = [(); 4].map(|()| Arc::new(DeliveryErrorKind::Purged));
         let mut set = |number: usize, is_so: bool| {

@@ -8,7 +8,7 @@ use super::send_queue::SendQueue;
 use super::topic::TopicState;
 use crate::engine::cluster::causes::{Standing, Subject};
 use crate::engine::cluster::demand::{Demand, TopicDemand};
-use crate::ids::{NodeId, TopicIndex};
+use crate::ids::{NodeId, TopicIndex, TopicPartition};
 use crate::message::Topic;
 
 /// The needs of a producer's messages.
@@ -22,8 +22,8 @@ pub struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn partition(&self, topic: TopicIndex, number: i32) -> Option<&Partition> {
-        self.topics.get(topic.get())?.partitions.get(usize::try_from(number).ok()?)
+    fn partition(&self, id: TopicPartition) -> Option<&Partition> {
+        self.topics.get(id.topic.get())?.partitions.get(id.partition.get())
     }
 }
 
@@ -72,13 +72,11 @@ impl Demand for Waiting<'_> {
                 Some(state) if state.last_error.is_some() => state.has_messages() || state.is_waiting(now),
                 _ => return Standing::Over,
             },
-            Subject::Leader(topic, number) => match self.partition(topic, number) {
+            Subject::Leader(id) => match self.partition(id) {
                 Some(partition) if partition.no_leader.is_some() => !partition.is_idle(),
                 _ => return Standing::Over,
             },
-            Subject::Partition(topic, number) => {
-                self.partition(topic, number).is_some_and(|partition| !partition.is_idle())
-            }
+            Subject::Partition(id) => self.partition(id).is_some_and(|partition| !partition.is_idle()),
             // The cluster's own.
             Subject::Metadata | Subject::Identity | Subject::Broker(_) | Subject::Quota(_) => self.is_busy(),
         };

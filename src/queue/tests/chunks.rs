@@ -220,7 +220,8 @@ fn what_names_a_key_or_a_partition_or_another_topic_ends_a_run_and_no_chunk() {
         queue.take_due(&mut out);
         let [chunk] = out.make_contiguous() else { panic!("{out:?}") };
         assert_eq!(chunk.run(), None);
-        let seen: Vec<_> = chunk.entries().map(|entry| (entry.partition, tail::key(entry.tail).is_some())).collect();
+        let seen: Vec<_> =
+            chunk.entries().map(|entry| (entry.partition.map(|it| it.0), tail::key(entry.tail).is_some())).collect();
         let kind = (other.partition(), other.key().is_some());
         assert_eq!(seen, [(None, false), (None, false), kind, (None, false)]);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Batch, BatchState, Departures, Doubt, Gap, Partition, freed, settled};
+use super::{Batch, BatchState, Departures, Doubt, Gap, Leadership, Partition, freed, settled};
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
 
@@ -17,7 +17,7 @@ impl Partition {
         let clean = self.gap == Gap::Clean;
         for batch in &mut self.flight {
             // Nobody leads the new one as yet, so every answer of the old leader is late.
-            batch.sent_to = (-1, -1);
+            batch.sent_to = Leadership::default();
             if self.rules.idempotent {
                 if clean && batch.restamp {
                     batch.doubt = Doubt::None;
@@ -60,7 +60,7 @@ impl Partition {
             if let Some(batch) = self.unsent.pop_front() {
                 let why = why(batch.last_error.as_ref());
                 let persistence = batch.persistence(false);
-                out.settled.push_back(settled(self.number, *batch, Err((why, persistence))));
+                out.settled.push_back(settled(self.id, *batch, Err((why, persistence))));
             }
         }
     }
@@ -88,7 +88,7 @@ impl Partition {
             if batch.written {
                 self.unsent.push_back(batch);
             } else {
-                out.settled.push_back(settled(self.number, *batch, Err((Arc::clone(why), Persistence::No))));
+                out.settled.push_back(settled(self.id, *batch, Err((Arc::clone(why), Persistence::No))));
             }
         }
     }
@@ -104,11 +104,11 @@ impl Partition {
             let unproven = batch.doubt != Doubt::None && (!batch.restamp || unknown_gap);
             // A batch that no socket took yet may still leave.
             let persistence = batch.persistence(unproven || batch.is_in_flight());
-            out.settled.push_back(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
+            out.settled.push_back(settled(self.id, *batch, Err((Arc::clone(why), persistence))));
         }
         for batch in std::mem::take(&mut self.unsent) {
             let persistence = batch.persistence(false);
-            out.settled.push_back(settled(self.number, *batch, Err((Arc::clone(why), persistence))));
+            out.settled.push_back(settled(self.id, *batch, Err((Arc::clone(why), persistence))));
         }
         (self.epoch, self.next_sequence, self.proven, self.gap, self.anew) = (None, 0, false, Gap::None, None);
     }

@@ -26,11 +26,12 @@ pub use self::beginnings::NewMessage;
 use super::batch::{Batch, BatchState, Queued};
 use super::delivered::Ack;
 use super::fate::Outcome;
+use super::leadership::Leadership;
 use super::send_queue::{Amount, SendPosition};
 use super::verdict::Doubt;
 use crate::deadline::Deadline;
 use crate::error::{DeliveryErrorKind, Persistence};
-use crate::ids::TopicIndex;
+use crate::ids::{Destination, TopicPartition};
 use crate::queue::extras::Extras;
 use crate::record::batch::{Records, Stamp};
 use crate::wire::frame::{ConnId, CorrelationId};
@@ -38,14 +39,12 @@ use crate::wire::frame::{ConnId, CorrelationId};
 /// The state of one partition.
 #[derive(Debug)]
 pub struct Partition {
-    /// Node id of the leader, or -1.
-    pub leader: i32,
-    /// Epoch of the leader, or -1.
-    pub leader_epoch: i32,
+    /// Its leader.
+    pub leader: Leadership,
     /// Its position among the partitions that have something to send, if it has one.
     pub place: Option<SendPosition>,
-    /// Index of its topic, and its number.
-    pub number: (TopicIndex, i32),
+    /// Its topic, and its number.
+    pub id: TopicPartition,
     /// The earliest moment for which an alarm is set.
     pub alarm: Option<Instant>,
     /// The reason that brokers give why it has no leader, while messages wait for one.
@@ -94,8 +93,8 @@ pub struct Epoch {
 /// Messages whose fate is settled.
 #[derive(Debug)]
 pub struct Settled {
-    /// Index of their topic and number of their partition, or -1 if they had none yet.
-    pub number: (TopicIndex, i32),
+    /// Their partition, or their topic if they have no partition.
+    pub to: Destination,
     /// The messages.
     pub parts: (Records, Extras),
     /// Their end.
@@ -144,12 +143,11 @@ enum Gap {
 impl Partition {
     /// A partition without a leader and without messages.
     #[must_use]
-    pub fn new(rules: PartitionRules, number: (TopicIndex, i32)) -> Self {
+    pub fn new(rules: PartitionRules, id: TopicPartition) -> Self {
         Self {
-            leader: -1,
-            leader_epoch: -1,
+            leader: Leadership::default(),
             place: None,
-            number,
+            id,
             alarm: None,
             no_leader: None,
             rules,
@@ -239,7 +237,7 @@ impl Partition {
             _ => Stamp::NONE,
         };
         batch.state = BatchState::InFlight(conn, correlation);
-        batch.sent_to = (self.leader, self.leader_epoch);
+        batch.sent_to = self.leader;
         batch.attempts += 1;
         let header = batch.header(stamp);
         Some((header, batch.seal().shared()))
@@ -281,7 +279,7 @@ impl Partition {
         self.retry_at = Deadline::NEVER;
         out.freed.add(freed(&batch));
         if !batch.ghost {
-            out.settled.push_back(settled(self.number, *batch, Ok(ack)));
+            out.settled.push_back(settled(self.id, *batch, Ok(ack)));
         }
     }
 
@@ -347,7 +345,7 @@ impl Partition {
     /// `true` if there is another leader, or the same one anew, since the batch at `index` was sent.
     #[must_use]
     pub fn has_moved_since(&self, index: usize) -> bool {
-        self.flight.get(index).is_some_and(|batch| batch.sent_to != (self.leader, self.leader_epoch))
+        self.flight.get(index).is_some_and(|batch| batch.sent_to != self.leader)
     }
 
     /// This request has no answer, and none will come; `started` if the socket had taken its first byte. It may go
@@ -376,7 +374,7 @@ impl Partition {
             let parts = batch.report();
             let queued = std::mem::take(&mut batch.queued);
             let outcome = Err((Arc::clone(why), persistence));
-            out.settled.push_back(Settled { number: self.number, parts, outcome, queued });
+            out.settled.push_back(Settled { to: Destination::Partition(self.id), parts, outcome, queued });
             batch.ghost = true;
         }
         if in_flight || (unknown && self.rules.idempotent && !batch.restamp) {
@@ -397,7 +395,7 @@ impl Partition {
             let persistence = batch.persistence(unproven);
             let queued = std::mem::take(&mut batch.queued);
             let outcome = Err((Arc::clone(why), persistence));
-            out.settled.push_back(Settled { number: self.number, parts, outcome, queued });
+            out.settled.push_back(Settled { to: Destination::Partition(self.id), parts, outcome, queued });
         }
         self.leave(index, if unproven { Gap::Unknown } else { Gap::Clean }, out);
     }
@@ -536,7 +534,7 @@ impl Partition {
                 let why = anew.clone().or_else(|| batch.last_error.clone()).unwrap_or_else(|| {
                     Arc::new(DeliveryErrorKind::Internal("a batch of unknown fate has no error".to_owned()))
                 });
-                out.settled.push_back(settled(self.number, *batch, Err((why, Persistence::Possibly))));
+                out.settled.push_back(settled(self.id, *batch, Err((why, Persistence::Possibly))));
                 continue;
             }
             batch.in_deleted |= unknown && batch.doubt == Doubt::Deleted;
@@ -550,16 +548,16 @@ impl Partition {
     }
 
     /// Another broker leads, or the same one anew: the order has to be proven again, and nothing waits for a pause.
-    pub fn lead_by(&mut self, leader: i32, epoch: i32) {
-        if self.leader != leader || self.leader_epoch != epoch {
+    pub fn lead_by(&mut self, leader: Leadership) {
+        if self.leader != leader {
             self.proven = false;
             self.retry_at = Deadline::NEVER;
             self.failures = 0;
         }
-        if leader >= 0 {
+        if leader.node.is_some() {
             self.no_leader = None;
         }
-        (self.leader, self.leader_epoch) = (leader, epoch);
+        self.leader = leader;
     }
 
     /// `true` if a message waits for its first send.
@@ -627,9 +625,9 @@ fn holds(batch: &Batch) -> Amount {
 }
 
 /// The end of a batch.
-pub(super) fn settled(number: (TopicIndex, i32), mut batch: Batch, outcome: Outcome) -> Settled {
+pub(super) fn settled(id: TopicPartition, mut batch: Batch, outcome: Outcome) -> Settled {
     let queued = std::mem::take(&mut batch.queued);
-    Settled { number, parts: batch.into_parts(), outcome, queued }
+    Settled { to: Destination::Partition(id), parts: batch.into_parts(), outcome, queued }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::ids::TopicIndex;
+use crate::ids::{PartitionId, TopicIndex};
 use crate::queue::entry::Entry;
 use crate::record::tail;
 
@@ -34,7 +34,7 @@ impl Bench {
         change(&mut rules);
         let now = crate::engine::test_clock();
         Self {
-            partition: Partition::new(rules, (TopicIndex(0), 0)),
+            partition: Partition::new(rules, TopicPartition { topic: TopicIndex(0), partition: PartitionId(0) }),
             now,
             next: 0,
             correlation: 0,
@@ -80,7 +80,7 @@ impl Bench {
     }
 
     fn ack(&mut self, request: CorrelationId) {
-        let ack = Ack { base_offset: Some(0), log_append_time: None };
+        let ack = Ack { partition: self.partition.id.partition, base_offset: Some(0), log_append_time: None };
         self.partition.delivered(self.at(request), ack, &mut self.out);
         self.reschedule();
     }
@@ -432,7 +432,7 @@ fn purge_takes_what_was_never_written() {
 fn a_new_leader_has_to_prove_the_order() {
     let (mut bench, five) = five();
     five.iter().for_each(|request| bench.ack(*request));
-    bench.partition.lead_by(2, 1);
+    bench.partition.lead_by(Leadership::told(2, 1));
     bench.append(3);
     assert_eq!(bench.send().len(), 1);
 }
