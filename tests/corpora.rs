@@ -18,13 +18,14 @@ struct Fuzzer {
     body: fn(&[u8]),
 }
 
-const FUZZERS: [Fuzzer; 6] = [
+const FUZZERS: [Fuzzer; 7] = [
     Fuzzer { name: "frame_reader", body: bodies::frame_reader },
     Fuzzer { name: "producer_script", body: bodies::producer_script },
     Fuzzer { name: "record_batch_decode", body: bodies::record_batch_decode },
     Fuzzer { name: "record_batch_roundtrip", body: bodies::record_batch_roundtrip },
     Fuzzer { name: "request_decode", body: bodies::request_decode },
     Fuzzer { name: "response_decode", body: bodies::response_decode },
+    Fuzzer { name: "sasl_login", body: bodies::sasl_login },
 ];
 
 #[test]

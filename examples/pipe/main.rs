@@ -15,14 +15,16 @@
 
 mod account;
 mod input;
+mod login;
 mod options;
 mod pump;
 mod stop;
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ottla::{AsyncProducer, Client, ConfigError, Topic};
+use ottla::{AsyncProducer, Client, Topic};
 
 use account::{Account, Counts};
 use options::{Options, USAGE};
@@ -71,8 +73,8 @@ fn main() -> ExitCode {
 }
 
 /// The producer that the options describe. Its callback owns every failure, so that none is only a number.
-fn producer(options: &Options, account: &Account) -> Result<AsyncProducer, ConfigError> {
-    let client = Client::builder([&options.bootstrap]).client_id("ottla-pipe").build()?;
+fn producer(options: &Options, account: &Account) -> Result<AsyncProducer, Box<dyn Error>> {
+    let client = options.login.apply(Client::builder([&options.bootstrap]).client_id("ottla-pipe"))?.build()?;
     let mut builder = client
         .async_producer()
         .streaming()
@@ -98,12 +100,11 @@ fn producer(options: &Options, account: &Account) -> Result<AsyncProducer, Confi
         builder = builder.partitioner(partitioner.clone());
     }
     let fates = account.fates();
-    builder
-        .on_delivery(move |fate| match fate {
-            Ok(_) => fates.delivered(),
-            Err(error) => fates.failed(&error, error.message()),
-        })
-        .build()
+    let builder = builder.on_delivery(move |fate| match fate {
+        Ok(_) => fates.delivered(),
+        Err(error) => fates.failed(&error, error.message()),
+    });
+    Ok(builder.build()?)
 }
 
 /// `read` is the sum of `delivered`, `failed`, `undelivered` and `overflowed`.

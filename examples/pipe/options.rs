@@ -10,7 +10,10 @@ use lexopt::Arg::{Long, Short};
 use lexopt::{Error, Parser};
 use ottla::{Partitioner, RequiredAcks};
 
-pub const USAGE: &str = "\
+use crate::login::{Login, sasl_usage};
+
+pub const USAGE: &str = concat!(
+    "\
 Each line of standard input becomes a Kafka message.
 
 usage: pipe --bootstrap HOST:PORT[,HOST:PORT...] --topic T [options]
@@ -35,6 +38,9 @@ usage: pipe --bootstrap HOST:PORT[,HOST:PORT...] --topic T [options]
                                 (default), or as in Kafka's Java client
   --undelivered FILE            append every line that was not delivered to FILE, so that it can be
                                 piped in again
+",
+    sasl_usage!(),
+    "\
   --help                        this text
 
 The last line of standard output is the account: {\"read\":n,\"accepted\":n,\"delivered\":n,\"failed\":n,
@@ -53,7 +59,8 @@ cannot be written to, standard error says so, and the status is 1.
 
 A line that is too long for a message fails by itself. It goes to the file of --undelivered piece by piece,
 so that a line of any length takes little memory.
-";
+"
+);
 
 /// What the program was asked to do. `None` where the producer's own default holds.
 #[derive(Debug)]
@@ -72,6 +79,7 @@ pub struct Options {
     pub key_separator: Option<Vec<u8>>,
     pub partitioner: Option<Partitioner>,
     pub undelivered: Option<PathBuf>,
+    pub login: Login,
 }
 
 /// What happens to a line that finds the queue full.
@@ -100,6 +108,7 @@ impl Options {
             key_separator: None,
             partitioner: None,
             undelivered: None,
+            login: Login::default(),
         };
         let mut parser = Parser::from_args(arguments.into_iter().collect::<Vec<_>>());
         while let Some(argument) = parser.next()? {
@@ -151,6 +160,7 @@ impl Options {
             }
             // The name of a file need not be text.
             "undelivered" => self.undelivered = Some(PathBuf::from(parser.value()?)),
+            _ if self.login.set(name, parser)? => {}
             _ => return Err(format!("there is no option --{name}").into()),
         }
         Ok(())

@@ -8,6 +8,8 @@
 //! mean something come from a cluster elsewhere. `--help` lists the options. The last line is the account, as JSON.
 #![expect(clippy::disallowed_methods, reason = "a program has threads, and looks at the clock")]
 
+#[path = "../pipe/login.rs"]
+mod login;
 mod measure;
 mod messages;
 mod options;
@@ -74,7 +76,7 @@ fn run(options: &Options) -> Result<u64, Box<dyn Error>> {
         (None, Some(cluster)) => cluster.bootstrap(),
         (None, None) => unreachable!("without an address there is a cluster"),
     };
-    let client = Client::builder([bootstrap]).build()?;
+    let client = options.login.apply(Client::builder([bootstrap]))?.build()?;
     // Fails with a reason if nothing there speaks Kafka; producing would go on trying.
     client.check(Duration::from_secs(10))?;
 

@@ -9,7 +9,10 @@ use lexopt::Arg::{Long, Short};
 use lexopt::{Error, Parser};
 use ottla::RequiredAcks;
 
-pub const USAGE: &str = "\
+use crate::login::{Login, sasl_usage};
+
+pub const USAGE: &str = concat!(
+    "\
 Measures how fast this machine produces with ottla.
 
 usage: producer_perf [options]
@@ -36,6 +39,9 @@ usage: producer_perf [options]
   --handles                    learn each fate by a handle
   --latency                    one message at a time, the next when it is acknowledged
   --sync                       with the producer that works on the caller's thread
+",
+    sasl_usage!(),
+    "\
   --help                       this text
 
 On a terminal it tells each second how fast it is, with latencies of a sample of the messages, for which it
@@ -46,12 +52,14 @@ messages only:
 
 and with --latency also p50_us, p99_us and p999_us. The status is 0 only if every message was delivered,
 and 2 for bad usage.
-";
+"
+);
 
 /// What the program was asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub bootstrap: Option<String>,
+    pub login: Login,
     pub topic: String,
     pub count: u64,
     pub warmup: u64,
@@ -89,6 +97,7 @@ impl Options {
     pub fn parse(mut parser: Parser) -> Result<Option<Self>, Error> {
         let mut options = Self {
             bootstrap: None,
+            login: Login::default(),
             topic: "producer-perf".to_owned(),
             count: 1_000_000,
             warmup: 0,
@@ -153,6 +162,7 @@ impl Options {
             "handles" => self.told_by = ToldBy::Handles,
             "latency" => self.latency = true,
             "sync" => self.sync = true,
+            _ if self.login.set(name, parser)? => {}
             _ => return Err(format!("there is no option --{name}").into()),
         }
         Ok(())

@@ -33,6 +33,16 @@ impl RealKafka {
 
     /// The same with more lines in every node's `server.properties`.
     pub fn start_with(count: usize, settings: &[&str]) -> Self {
+        Self::start_nodes(count, settings, false)
+    }
+
+    /// A single node with more lines in its `server.properties` and one more listener, `sasl_address`, which lets in
+    /// `ann` with [`PASSWORD`] by PLAIN and both SCRAMs, and whoever has a token that nobody signed.
+    pub fn start_with_logins(settings: &[&str]) -> Self {
+        Self::start_nodes(1, settings, true)
+    }
+
+    fn start_nodes(count: usize, settings: &[&str], logins: bool) -> Self {
         assert!(count == 1 || count == 3, "a quorum of 1 or 3 nodes, not {count}");
         // RUST_LOG=ottla=debug shows what the client saw of a failed test.
         let _ = env_logger::builder().is_test(true).try_init();
@@ -44,7 +54,8 @@ impl RealKafka {
         let cluster_id = new_cluster_id();
         let nodes = (0..count)
             .map(|at| {
-                let node = Node::new(&folder, at + 1, broker_ports[at], controller_ports[at]);
+                let mut node = Node::new(&folder, at + 1, broker_ports[at], controller_ports[at]);
+                node.sasl_port = logins.then(|| free_ports(1)[0]);
                 node.format(&(properties(&node, at + 1, &voters) + &settings.join("\n")), &cluster_id);
                 node
             })
@@ -84,6 +95,11 @@ impl RealKafka {
     /// The address of one node.
     pub fn address(&self, node: usize) -> String {
         self.nodes[node - 1].address()
+    }
+
+    /// The address of the listener of the first node that wants a login.
+    pub fn sasl_address(&self) -> String {
+        format!("127.0.0.1:{}", self.nodes[0].sasl_port.expect("it was started with logins"))
     }
 
     fn is_running(&self, node: usize) -> bool {
@@ -209,6 +225,8 @@ struct Node {
     folder: PathBuf,
     port: u16,
     controller_port: u16,
+    /// The port of the listener that wants a login, if there is one.
+    sasl_port: Option<u16>,
     running: Option<Running>,
 }
 
@@ -221,15 +239,18 @@ struct Running {
 
 impl Node {
     fn new(run: &Path, id: usize, port: u16, controller_port: u16) -> Self {
-        Self { folder: run.join(format!("node-{id}")), port, controller_port, running: None }
+        Self { folder: run.join(format!("node-{id}")), port, controller_port, sasl_port: None, running: None }
     }
 
     fn format(&self, properties: &str, cluster_id: &str) {
         fs::create_dir_all(&self.folder).expect("the target folder can be written");
         fs::write(self.properties(), properties).expect("the target folder can be written");
+        let users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|it| format!("{it}=[name=ann,password={PASSWORD}]"));
+        let users = users.iter().filter(|_| self.sasl_port.is_some());
         let output = tools::broker_java(&[])
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
             .arg(self.properties())
+            .args(users.flat_map(|user| ["--add-scram", user]))
             .output()
             .expect("java was found before");
         assert!(output.status.success(), "formatting failed: {}", String::from_utf8_lossy(&output.stderr));
@@ -315,14 +336,18 @@ impl Drop for Node {
 
 fn properties(node: &Node, id: usize, voters: &[String]) -> String {
     let (port, controller_port) = (node.port, node.controller_port);
+    let (sasl, logins) = match node.sasl_port {
+        Some(port) => (format!(",SASL_PLAINTEXT://127.0.0.1:{port}"), LOGINS.replace("PASSWORD", PASSWORD)),
+        None => (String::new(), String::new()),
+    };
     let replicas = voters.len();
     let in_sync = if replicas == 1 { 1 } else { 2 };
     format!(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port}{sasl},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{sasl}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
@@ -338,7 +363,7 @@ group.initial.rebalance.delay.ms=0
 # A killed node is noticed after 4 s, not 9, so that tests of it are short.
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
-",
+{logins}",
         voters = voters.join(","),
         data = node.folder.join("data").display(),
     )
@@ -393,6 +418,23 @@ fn new_cluster_id() -> String {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
     format!("ottla{:016x}A", nanos & u128::from(u64::MAX))
 }
+
+/// The password of `ann`.
+pub const PASSWORD: &str = "open-sesame";
+
+/// The lines of a listener that wants a login.
+const LOGINS: &str = "\
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.sasl_plaintext.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required user_ann=\"PASSWORD\";
+listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config=\
+org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
+";
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 

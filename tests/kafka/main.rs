@@ -15,6 +15,7 @@ mod fixture;
 mod fixture_tests;
 mod in_process;
 mod load;
+mod logins;
 mod long_run;
 mod metadata;
 mod pipe;

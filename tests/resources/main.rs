@@ -14,3 +14,4 @@ mod processes;
 #[cfg(target_os = "linux")]
 mod rest;
 mod said;
+mod secrets;

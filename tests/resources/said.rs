@@ -168,17 +168,17 @@ fn produce<const N: usize>(producer: &AsyncProducer, messages: [Message<'_>; N])
 }
 
 /// Every line that ottla logged.
-struct Lines(Mutex<Vec<(Level, Arc<str>)>>);
+pub struct Lines(Mutex<Vec<(Level, Arc<str>)>>);
 
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
+pub static LINES: Lines = Lines(Mutex::new(Vec::new()));
 
-fn listen() {
+pub fn listen() {
     log::set_logger(&LINES).unwrap();
     log::set_max_level(LevelFilter::Trace);
 }
 
 impl Lines {
-    fn lines(&self, which: impl Fn(Level, &str) -> bool) -> Vec<String> {
+    pub fn lines(&self, which: impl Fn(Level, &str) -> bool) -> Vec<String> {
         let lines = self.0.lock().unwrap();
         lines.iter().filter(|(level, line)| which(*level, line)).map(|(_, line)| line.to_string()).collect()
     }
