@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::chunk::Chunk;
 use super::filling::Sealed;
-use super::places::{Queue, TimerState, WorkerState};
+use super::places::Queue;
 use crate::deadline::Deadline;
 
 impl Queue {
@@ -31,7 +31,7 @@ impl Queue {
     /// Moves every chunk that holds a due message to `out`, whole: first the sealed chunks from the channel, then, when
     /// the channel is empty, the open chunk or lanes. Returns `true` if there was any.
     pub fn take_due(&mut self, Sealed(sealed): &Sealed, out: &mut VecDeque<Chunk>) -> bool {
-        if self.taken >= self.due_upto {
+        if !self.has_due() {
             return false;
         }
         out.extend(sealed.try_iter().take(mem::take(&mut self.due_chunks)).map(|chunk| *chunk));
@@ -49,15 +49,13 @@ impl Queue {
 
     /// The worker is about to wait: from now on it must be woken. Not if something is due.
     pub fn sleep(&mut self) {
-        if self.taken >= self.due_upto {
-            self.worker = WorkerState::Asleep;
-        }
+        self.worker_sleeps |= !self.has_due();
     }
 
     /// `true` if the worker must be woken for something that is no message; it counts as woken then.
     #[must_use = "the worker must be woken"]
     pub fn rouse(&mut self) -> bool {
-        mem::replace(&mut self.worker, WorkerState::Awake) == WorkerState::Asleep
+        mem::take(&mut self.worker_sleeps)
     }
 
     /// The timer asks for its next wait: messages that are old enough at `now` become due. Returns the next moment,
@@ -68,14 +66,12 @@ impl Queue {
         if deadline.passed(now) {
             self.all_due();
         }
-        let waits = self.waits();
-        self.timer = if waits { TimerState::Armed } else { TimerState::Parked };
+        self.timer_armed = self.waits();
         self.leave_fast_path();
-        (if waits { deadline } else { Deadline::NEVER }, self.wake())
+        (if self.timer_armed { deadline } else { Deadline::NEVER }, self.wake())
     }
 
     /// `true` if there are due messages that the worker has not taken.
-    #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn has_due(&self) -> bool {
         self.taken < self.due_upto
@@ -85,13 +81,13 @@ impl Queue {
     #[cfg(any(test, feature = "_internal"))]
     #[must_use]
     pub fn is_asleep(&self) -> bool {
-        self.worker == WorkerState::Asleep
+        self.worker_sleeps
     }
 
     /// `true` if the timer must look when the oldest message becomes due.
     #[must_use]
     pub fn is_armed(&self) -> bool {
-        self.timer == TimerState::Armed
+        self.timer_armed
     }
 
     /// The time at which the oldest message that is not due came, or an earlier one that leaves with it.
@@ -128,14 +124,12 @@ impl Queue {
     }
 
     pub(super) fn wake(&mut self) -> bool {
-        self.taken < self.due_upto && self.rouse()
+        self.has_due() && self.rouse()
     }
 
     pub(super) fn arm(&mut self) -> bool {
-        let arm = self.timer == TimerState::Parked && !self.limits.interval.is_zero() && self.waits();
-        if arm {
-            self.timer = TimerState::Armed;
-        }
+        let arm = !self.timer_armed && !self.limits.interval.is_zero() && self.waits();
+        self.timer_armed |= arm;
         arm
     }
 

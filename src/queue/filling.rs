@@ -35,7 +35,7 @@ pub(super) struct Filling {
     sealed: Sender<Box<Chunk>>,
     /// Slots for chunks that could wait.
     capacity: usize,
-    spare: Spare,
+    pub spare: Spare,
 }
 
 /// A message on its way into a chunk.
@@ -83,7 +83,8 @@ impl Filling {
         // a slot each: a chunk that grew would take its memory twice when its messages become batches.
         let capacity = messages.min((bytes / CHUNK_BYTES).clamp(LEAST_SLOTS, MOST_SLOTS));
         let (sealed, received) = bounded(capacity + KEPT_CAPACITY);
-        let (open, lanes, spare) = (Chunk::default(), Lanes::default(), Spare::default());
+        let spare = Spare { chunks: Vec::new(), bytes: 0, most_bytes: SPARE_BYTES.min(bytes / 4) };
+        let (open, lanes) = (Chunk::default(), Lanes::default());
         (Self { batch_bytes, partitioner: None, open, lanes, sealed, capacity, spare }, Sealed(received))
     }
 
@@ -233,12 +234,6 @@ impl Filling {
         let sent = self.sealed.try_send(Box::new(chunk));
         debug_assert!(sent.is_ok(), "the caller saw a slot under the lock, and the worker's end is there");
     }
-
-    /// Takes a chunk back whose messages have left it, to use its memory again. `queue_bytes` is the limit of the
-    /// queue.
-    pub fn recycle(&mut self, chunk: Chunk, queue_bytes: usize) {
-        self.spare.put(chunk, SPARE_BYTES.min(queue_bytes / 4));
-    }
 }
 
 /// The reason why a chunk does not take a message.
@@ -251,10 +246,11 @@ pub(super) struct NoRoom {
 }
 
 /// Emptied chunks for the next messages, and the bytes that they can hold.
-#[derive(Debug, Default)]
-struct Spare {
+#[derive(Debug)]
+pub(super) struct Spare {
     chunks: Vec<Chunk>,
     bytes: usize,
+    most_bytes: usize,
 }
 
 impl Spare {
@@ -264,9 +260,10 @@ impl Spare {
         chunk
     }
 
-    fn put(&mut self, mut chunk: Chunk, most_bytes: usize) {
+    /// Takes a chunk whose messages have left it, unless there are enough.
+    pub fn put(&mut self, mut chunk: Chunk) {
         let capacity = chunk.capacity();
-        if self.chunks.len() < SPARE_CHUNKS && self.bytes.saturating_add(capacity) <= most_bytes {
+        if self.chunks.len() < SPARE_CHUNKS && self.bytes.saturating_add(capacity) <= self.most_bytes {
             chunk.reset();
             self.bytes += capacity;
             self.chunks.push(chunk);

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::chunk::Chunk;
@@ -16,7 +15,6 @@ use crate::partitioner::Partitioner;
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
 #[derive(Debug)]
 pub struct Queue {
-    pub(super) number: u32,
     pub(super) limits: Limits,
     pub(super) phase: Phase,
     pub(super) topics: Topics,
@@ -34,8 +32,10 @@ pub struct Queue {
     /// among them that are not due.
     pub(super) bytes: usize,
     pub(super) waiting_bytes: usize,
-    pub(super) worker: WorkerState,
-    pub(super) timer: TimerState,
+    /// The worker waits for its sockets, and must be woken for anything new.
+    pub(super) worker_sleeps: bool,
+    /// The timer waits for the moment at which the oldest message becomes due, or will look for a new one then.
+    pub(super) timer_armed: bool,
     /// For the fast path. A change that this does not allow for sets it to none, and the next `offer` counts anew.
     pub(super) like_last: LikeLast,
 }
@@ -100,28 +100,12 @@ pub(super) enum Target {
     Lanes { partitions: u32 },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WorkerState {
-    Awake,
-    /// The worker waits for its sockets, and must be woken for anything new.
-    Asleep,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimerState {
-    /// No message waits for it, or there is none.
-    Parked,
-    /// It waits for the moment at which the oldest message becomes due, or will look for a new one then.
-    Armed,
-}
-
 impl Queue {
     /// An empty queue that no thread serves yet, and the worker's end of its channel.
     #[must_use]
     pub fn new(limits: Limits) -> (Self, Sealed) {
         let (filling, sealed) = Filling::new(limits.batch_bytes, limits.messages, limits.bytes);
         let queue = Self {
-            number: next_number(),
             limits,
             phase: Phase::Idle,
             topics: Topics::default(),
@@ -134,8 +118,8 @@ impl Queue {
             due_chunks: 0,
             bytes: 0,
             waiting_bytes: 0,
-            worker: WorkerState::Awake,
-            timer: TimerState::Parked,
+            worker_sleeps: false,
+            timer_armed: false,
             like_last: LikeLast::default(),
         };
         (queue, sealed)
@@ -145,12 +129,6 @@ impl Queue {
     /// [told](Self::tell_partitions); before that the engine chooses.
     pub fn place_by(&mut self, partitioner: &Partitioner) {
         self.filling.partitioner = Some(partitioner.clone()).filter(|partitioner| !partitioner.is_custom());
-    }
-
-    /// A number that no other queue of this process has; never 0.
-    #[must_use]
-    pub fn number(&self) -> u32 {
-        self.number
     }
 
     /// `true` if messages are taken.
@@ -193,7 +171,7 @@ impl Queue {
 
     /// Takes a chunk back whose messages have left it, to use its memory again.
     pub fn recycle(&mut self, chunk: Chunk) {
-        self.filling.recycle(chunk, self.limits.bytes);
+        self.filling.spare.put(chunk);
     }
 
     /// The topic's index, which it gets if it has none.
@@ -282,16 +260,6 @@ impl Queue {
     #[inline]
     pub(super) fn chunk_messages(&self) -> usize {
         (self.limits.messages / 4).max(1)
-    }
-}
-
-fn next_number() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        if number != 0 {
-            return number;
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::message::{Topic, TopicRef};
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     all: Vec<Topic>,
-    /// The numbers of partitions by index; the last ones may be missing where they are not known.
+    /// The numbers of partitions by index; 0 where it is not known.
     partitions: Vec<u32>,
     /// The reasons why no message can be sent to a topic, for the topics where that is so.
     held_up: HashMap<TopicIndex, HeldUp>,
@@ -52,6 +52,7 @@ impl Topics {
     fn add(&mut self, topic: Topic) -> TopicIndex {
         let index = TopicIndex(self.all.len() as u32);
         self.all.push(topic.clone());
+        self.partitions.push(0);
         self.by_name.insert(topic, index);
         index
     }
@@ -59,14 +60,12 @@ impl Topics {
     /// The number of partitions that it has; 0 if that is not known.
     #[inline]
     pub fn partitions(&self, topic: TopicIndex) -> u32 {
-        self.partitions.get(topic.get()).copied().unwrap_or(0)
+        self.partitions[topic.get()]
     }
 
     /// Notes the number of partitions that it has.
     pub fn tell_partitions(&mut self, topic: TopicIndex, partitions: u32) {
-        let index = topic.get();
-        self.partitions.resize(self.partitions.len().max(index + 1), 0);
-        self.partitions[index] = partitions;
+        self.partitions[topic.get()] = partitions;
     }
 
     /// The reason why no message can be sent to it, while there are other topics to which messages can.

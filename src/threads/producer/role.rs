@@ -1,6 +1,7 @@
 //! Knows whether the user's code runs on a thread of its producer, so that this code does not wait for itself.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sync::thread_local;
 
@@ -11,6 +12,12 @@ pub(crate) enum Role {
     Worker,
     /// It calls the callback, and must not wait for a callback.
     Delivery,
+}
+
+/// A number for a gate, which no other one of this process has; never 0.
+pub(super) fn new_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
 }
 
 /// The role of this thread for the producer with this gate, so that it does not wait for itself: a callback, a

@@ -11,6 +11,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::role::new_number;
 use super::state::State;
 use super::{Role, role};
 use crate::config::{ProducerConfig, QueueConfig};
@@ -62,7 +63,7 @@ impl Gate {
         });
         queue.place_by(&producer.partitioner);
         Self {
-            number: queue.number(),
+            number: new_number(),
             max_message_bytes: producer.max_message_bytes,
             good_bytes: Prepared::good_bytes(producer.max_message_bytes),
             pid: AtomicU32::new(0),
@@ -74,7 +75,7 @@ impl Gate {
         }
     }
 
-    /// A number that no other gate has.
+    /// A number that no other gate of this process has; never 0.
     pub fn number(&self) -> u32 {
         self.number
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::iter;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -216,7 +217,11 @@ struct Looks {
 impl Drop for Looks {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.upgrade() {
-            self.locked.fetch_or(gate.state.try_lock().is_none(), Ordering::Relaxed);
+            // Another thread may have it for a moment; this one would have it for ever.
+            let until = clock::now() + SLEEP;
+            let free = || gate.state.lock_soon().is_some();
+            let locked = iter::repeat_with(free).take_while(|_| clock::now() < until).all(|free| !free);
+            self.locked.fetch_or(locked, Ordering::Relaxed);
         }
     }
 }
