@@ -20,7 +20,7 @@ use crate::error::{
 };
 use crate::message::Message;
 use crate::queue::chunk::Chunk;
-use crate::queue::{Full, Limits, Prepared, Queue, Refused, Sealed};
+use crate::queue::{Full, Limit, Limits, Prepared, Queue, Refused, Sealed};
 use crate::threads::clock;
 use crate::threads::driver::{Driver, new_seed};
 use crate::threads::producer::feed::Feed;
@@ -236,10 +236,13 @@ impl Producer {
     }
 
     fn overflow(&self, full: &Full) -> ProduceErrorKind {
-        let limit = if full.bytes { BufferLimit::BufferBytesize } else { BufferLimit::BufferSize };
+        let limit = match full.limit {
+            Limit::Messages(most) => BufferLimit::BufferSize(most),
+            Limit::Bytes(most) => BufferLimit::BufferBytesize(most),
+        };
         ProduceErrorKind::BufferOverflow(BufferOverflow {
             queued: full.queued,
-            limit: limit(full.limit),
+            limit,
             oldest_age: full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at)),
             last_error: self.running.as_ref().and_then(|running| running.driver.engine.last_error().cloned()),
         })

@@ -42,7 +42,7 @@ pub struct Chunk {
 struct Route {
     create_time: i64,
     topic: TopicIndex,
-    partition: Asked,
+    partition: AskedPartition,
     /// The start of the tail in the chunk's bytes.
     start: u32,
     end: u32,
@@ -50,9 +50,9 @@ struct Route {
 
 /// The partition that a message asks for, if it asks for one, in four bytes: `Option<PartitionId>` takes eight.
 #[derive(Clone, Copy, Debug)]
-struct Asked(i32);
+struct AskedPartition(i32);
 
-impl Asked {
+impl AskedPartition {
     const NOTHING: Self = Self(-1);
 
     fn new(partition: Option<PartitionId>) -> Self {
@@ -91,7 +91,7 @@ impl Chunk {
     ) -> Self {
         let mut chunk = Self { records, ..Self::default() };
         chunk.note(message, slot, cost);
-        chunk.route(to, message.partition, (message.record.create_time, message.record.tail_len));
+        chunk.route(to, message.partition, message.record.create_time, message.record.tail_len);
         chunk
     }
 
@@ -179,7 +179,7 @@ impl Chunk {
     pub(super) fn push(&mut self, plan: Plan, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>, to: To, cost: usize) {
         self.records.append_parts(plan, message.record.key, message.record.value, message.headers());
         self.note(message, slot, cost);
-        self.route(to, message.partition, (message.record.create_time, message.record.tail_len));
+        self.route(to, message.partition, message.record.create_time, message.record.tail_len);
     }
 
     /// Notes the extras of the message that was just appended.
@@ -204,7 +204,7 @@ impl Chunk {
         self.extras.push_copy(self.records.count(), entry.extra.as_ref());
         self.records.append(entry.create_time, entry.tail);
         self.cost += cost;
-        self.route(To { topic: entry.topic, placed }, entry.partition, (entry.create_time, entry.tail.len()));
+        self.route(To { topic: entry.topic, placed }, entry.partition, entry.create_time, entry.tail.len());
     }
 
     /// Gives every message of a run its route, so that it can be read by its index.
@@ -269,7 +269,8 @@ impl Chunk {
         &mut self,
         To { topic, placed }: To,
         partition: Option<PartitionId>,
-        (create_time, tail_len): (i64, usize),
+        create_time: i64,
+        tail_len: usize,
     ) {
         let before = self.len() - 1;
         if before == 0 && placed {
@@ -288,7 +289,7 @@ impl Chunk {
             // By a half, as the records do.
             self.routes.reserve_exact(LEAST_ROUTES.max(self.routes.len() / 2));
         }
-        self.routes.push(Route { create_time, topic, partition: Asked::new(partition), start, end });
+        self.routes.push(Route { create_time, topic, partition: AskedPartition::new(partition), start, end });
     }
 
     /// Gives the first `count` messages the route of a run.
@@ -299,7 +300,7 @@ impl Chunk {
             let (create_time, tail) = self.records.record_at(at);
             at = tail.end;
             let (start, end) = (tail.start as u32, tail.end as u32);
-            self.routes.push(Route { create_time, topic: self.topic, partition: Asked::NOTHING, start, end });
+            self.routes.push(Route { create_time, topic: self.topic, partition: AskedPartition::NOTHING, start, end });
         }
     }
 }

@@ -35,7 +35,7 @@ mod prepared;
 mod topics;
 
 pub use self::filling::Sealed;
-pub use self::offer::{Full, Refused};
+pub use self::offer::{Full, Limit, Refused};
 pub use self::places::{Limits, Phase, Queue};
 pub use self::prepared::{Prepared, only_borrows};
 

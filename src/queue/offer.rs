@@ -46,15 +46,22 @@ pub struct Full {
     /// Messages that hold a place.
     pub queued: usize,
     /// The limit that was reached.
-    pub limit: usize,
-    /// `true` if the limit counts bytes.
-    pub bytes: bool,
+    pub limit: Limit,
     /// The time at which the oldest message came, to the precision of a chunk.
     pub oldest: Option<Instant>,
     /// The topic, if the limit is that of [topics that are held up](Queue::held_up).
     pub held_up: Option<TopicIndex>,
     /// `true` if the worker must be woken.
     pub wake: bool,
+}
+
+/// A limit of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// This number of messages.
+    Messages(usize),
+    /// This number of their bytes.
+    Bytes(usize),
 }
 
 impl Queue {
@@ -87,7 +94,7 @@ impl Queue {
         chunk.push_behind(chunk_bytes, message, slot, cost)?;
         if let Target::Mixed = target {
             let to = To { topic, placed: self.limits.spreads && message.goes_anywhere() };
-            chunk.route(to, message.partition, (message.record.create_time, message.record.tail_len));
+            chunk.route(to, message.partition, message.record.create_time, message.record.tail_len);
         }
         let ticket = self.accepted;
         self.accepted += 1;
@@ -206,11 +213,11 @@ impl Queue {
     }
 
     #[inline]
-    fn limit_reached(&self, messages: usize, bytes: usize, cost: usize) -> Option<(usize, bool)> {
+    fn limit_reached(&self, messages: usize, bytes: usize, cost: usize) -> Option<Limit> {
         if self.held() >= messages {
-            Some((messages, false))
+            Some(Limit::Messages(messages))
         } else if self.held() > 0 && self.bytes.saturating_add(cost) > bytes {
-            Some((bytes, true))
+            Some(Limit::Bytes(bytes))
         } else {
             None
         }
@@ -218,13 +225,14 @@ impl Queue {
 
     /// A full queue is a reason to deliver, whichever of its bounds it reached.
     #[cold]
-    fn refuse(&mut self, (limit, bytes): (usize, bool), held_up: Option<TopicIndex>) -> Refused {
+    fn refuse(&mut self, limit: Limit, held_up: Option<TopicIndex>) -> Refused {
         // A topic that is held up makes others leave early only where too few are due for it to be heard again.
-        if held_up.is_none() || bytes || self.due_upto - self.released < limit as u64 {
+        let enough_due = matches!(limit, Limit::Messages(most) if self.due_upto - self.released >= most as u64);
+        if held_up.is_none() || !enough_due {
             self.all_due();
         }
         let (queued, oldest) = (self.held(), self.oldest());
-        Refused::Full(Full { queued, limit, bytes, oldest, held_up, wake: self.wake() })
+        Refused::Full(Full { queued, limit, oldest, held_up, wake: self.wake() })
     }
 }
 

@@ -15,6 +15,15 @@ pub struct ConnId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorrelationId(pub i32);
 
+/// A request on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// The connection.
+    pub conn: ConnId,
+    /// Its number there.
+    pub correlation: CorrelationId,
+}
+
 /// A request with its size in front: own bytes, with shared record bytes spliced in, so that no batch is copied.
 #[derive(Clone, Default)]
 pub struct Frame {

@@ -90,7 +90,7 @@ impl Unthreaded {
         let mut feed = Feed::new(Arc::clone(&client), producer, callback.is_some(), seed);
         let driver = Driver::over(Wires::default(), client, feed.new_engine());
         let never_by_itself = queue.delivery_threshold == 0 && queue.delivery_interval.is_zero();
-        let worker = Worker::new(Arc::clone(&gate), (driver, feed), outlet, never_by_itself);
+        let worker = Worker::new(Arc::clone(&gate), driver, feed, outlet, never_by_itself);
         gate.open(None, items.is_some());
         Self { gate, worker, items, callback, next_look: Deadline::NEVER, ended: false }
     }

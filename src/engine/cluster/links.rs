@@ -15,7 +15,7 @@ use crate::engine::action::Action;
 use crate::engine::backoff::Backoff;
 use crate::error::{Advertised, ConnectionError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::wire::Api;
-use crate::wire::frame::{ConnId, CorrelationId, Frame};
+use crate::wire::frame::{ConnId, CorrelationId, Frame, RequestId};
 
 /// Every broker that is known, and every bootstrap address.
 #[derive(Debug)]
@@ -140,11 +140,12 @@ impl Links {
     pub fn send(
         &mut self,
         peer: Peer,
-        (api, version): (Api, i16),
+        api: Api,
+        version: i16,
         now: Instant,
         write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
     ) -> Option<ConnId> {
-        let (conn, correlation) = self.next_correlation(peer, now)?;
+        let RequestId { conn, correlation } = self.next_correlation(peer, now)?;
         let frame = write(version, correlation, &self.client.client_id);
         let request =
             Request { correlation, version, api, partitions: Vec::new(), answer: Answer::Expected, bytes: frame.len() };
@@ -161,13 +162,13 @@ impl Links {
         write: impl FnOnce(i16, CorrelationId, &str) -> Frame,
     ) -> Option<ConnId> {
         let version = self.get(peer)?.ready()?.1.choose(api).ok()?;
-        self.send(peer, (api, version), now, write)
+        self.send(peer, api, version, now, write)
     }
 
     /// The connection, and the number for the next request on it; [`send_frame`](Self::send_frame) hands that over.
-    pub fn next_correlation(&mut self, peer: Peer, now: Instant) -> Option<(ConnId, CorrelationId)> {
+    pub fn next_correlation(&mut self, peer: Peer, now: Instant) -> Option<RequestId> {
         let live = self.links.get_mut(&peer)?.live_mut()?;
-        Some((live.conn, live.next_correlation(now)))
+        Some(RequestId { conn: live.conn, correlation: live.next_correlation(now) })
     }
 
     /// Hands a request to the connection for which its number was made.

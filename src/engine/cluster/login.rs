@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Cluster;
 use super::demand::Demand;
+use super::in_flight::Request;
 use super::link::{Link, Live, Peer, Stage};
 use super::sasl::exchange::Exchange;
 use super::sasl::logins::{Login, Step, TokenState};
@@ -130,7 +131,7 @@ impl Cluster {
         &mut self,
         peer: Peer,
         conn: ConnId,
-        (api, version): (Api, i16),
+        &Request { api, version, .. }: &Request,
         frame: &[u8],
         now: Instant,
     ) -> Result<(), ConnectionErrorKind> {
@@ -226,7 +227,7 @@ impl Cluster {
         let renews = login.renews;
         (login.step, login.begun) = (Step::Handshake(exchange), now);
         let (mechanism, within) = (self.mechanism(), self.links.timeouts().connect_timeout);
-        let _ = self.links.send(peer, (Api::SaslHandshake, version), now, |version, correlation, client_id| {
+        let _ = self.links.send(peer, Api::SaslHandshake, version, now, |version, correlation, client_id| {
             sasl_handshake::request(version, correlation, client_id, mechanism)
         });
         if let Some(live) = self.links.get_mut(peer).and_then(Link::live_mut).filter(|_| renews) {
@@ -239,7 +240,7 @@ impl Cluster {
         let Some(login) = self.links.get_mut(peer).and_then(Link::live_mut).and_then(Live::login_mut) else { return };
         let Ok(version) = login.versions.choose(Api::SaslAuthenticate) else { return };
         login.step = Step::Answer(exchange);
-        let _ = self.links.send(peer, (Api::SaslAuthenticate, version), now, |version, correlation, client_id| {
+        let _ = self.links.send(peer, Api::SaslAuthenticate, version, now, |version, correlation, client_id| {
             sasl_authenticate::request(version, correlation, client_id, message.bytes())
         });
     }

@@ -49,7 +49,7 @@ use crate::engine::backoff::Backoff;
 use crate::error::{BrokerError, ConnectionError, ConnectionErrorKind, DeliveryErrorKind, ErrorCode};
 use crate::wire::api::api_versions::Versions;
 use crate::wire::api::{Api, api_versions, metadata as metadata_api};
-use crate::wire::frame::{ConnId, CorrelationId, Frame};
+use crate::wire::frame::{ConnId, CorrelationId, Frame, RequestId};
 
 /// The cluster as one engine knows it, and its connections.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ impl Cluster {
     }
 
     /// The connection, and the number for the next request on it; [`send`](Self::send) hands that over.
-    pub fn next_correlation(&mut self, peer: Peer, now: Instant) -> Option<(ConnId, CorrelationId)> {
+    pub fn next_correlation(&mut self, peer: Peer, now: Instant) -> Option<RequestId> {
         self.links.next_correlation(peer, now)
     }
 
@@ -302,16 +302,14 @@ impl Cluster {
             Api::ApiVersions => self.take_api_versions(peer, conn, request.version, frame, now),
             Api::Metadata => match metadata_api::decode(request.version, frame) {
                 Ok(answer) => {
-                    self.answered(peer, (Api::Metadata, request.version), answer.throttle, now);
+                    self.answered(peer, Api::Metadata, request.version, answer.throttle, now);
                     self.take_metadata(peer, answer, demand, now);
                     Ok(())
                 }
                 Err(error) => Err(error.in_response_to(Api::Metadata)),
             },
             #[cfg(feature = "sasl")]
-            Api::SaslHandshake | Api::SaslAuthenticate => {
-                self.take_login(peer, conn, (request.api, request.version), frame, now)
-            }
+            Api::SaslHandshake | Api::SaslAuthenticate => self.take_login(peer, conn, &request, frame, now),
             _ => return Some(Answered { peer, conn, request }),
         };
         if let Err(why) = taken {
@@ -321,14 +319,14 @@ impl Cluster {
     }
 
     /// A broker answered anything but the handshake, and asks for this much silence.
-    pub fn answered(&mut self, peer: Peer, from: (Api, i16), throttle: Duration, now: Instant) {
+    pub fn answered(&mut self, peer: Peer, api: Api, version: i16, throttle: Duration, now: Instant) {
         if let Some(link) = self.links.get_mut(peer) {
             if link.is_failing() {
                 log::info!("broker {}: answers again", link.name);
             }
             link.answered();
         }
-        self.throttled(peer, from, throttle, now);
+        self.throttled(peer, api, version, throttle, now);
     }
 
     /// Notes bytes that came through to a broker.
@@ -449,7 +447,7 @@ impl Cluster {
             Handshake::Done(versions) if self.logins.are_needed() => self.begin_login(peer, versions, now)?,
             Handshake::Done(versions) => self.greeted(peer, conn, versions),
         }
-        self.throttled(peer, (Api::ApiVersions, version), throttle, now);
+        self.throttled(peer, Api::ApiVersions, version, throttle, now);
         Ok(())
     }
 
@@ -463,11 +461,11 @@ impl Cluster {
     }
 
     fn send_api_versions(&mut self, peer: Peer, version: i16, now: Instant) {
-        let _ = self.links.send(peer, (Api::ApiVersions, version), now, api_versions::request);
+        let _ = self.links.send(peer, Api::ApiVersions, version, now, api_versions::request);
     }
 
     /// KIP-219: the broker asks for silence. Before that it held the answer back, and the silence is over.
-    fn throttled(&mut self, peer: Peer, (api, version): (Api, i16), throttle: Duration, now: Instant) {
+    fn throttled(&mut self, peer: Peer, api: Api, version: i16, throttle: Duration, now: Instant) {
         let Some(link) = self.links.get_mut(peer) else { return };
         if throttle.is_zero() {
             if !self.causes.is_empty() && !link.is_throttled() {

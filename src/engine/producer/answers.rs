@@ -18,31 +18,32 @@ use crate::error::{BrokerError, ConnectionErrorKind, DeliveryErrorKind};
 use crate::ids::{PartitionId, TopicPartition};
 use crate::wire::api::produce::{self, PartitionResult, ProduceResponse};
 use crate::wire::api::{Api, init_producer_id};
-use crate::wire::frame::{ConnId, CorrelationId};
+use crate::wire::frame::{ConnId, RequestId};
 
 impl ProducerEngine {
     /// Takes in the answer to a request of its own.
     pub(super) fn answer(&mut self, answered: Answered, frame: &[u8], now: Instant) -> Result<(), ConnectionErrorKind> {
         let Answered { peer, conn, request } = answered;
         let (version, sent) = (request.version, &request.partitions);
+        let id = RequestId { conn, correlation: request.correlation };
         match request.api {
             Api::InitProducerId => {
                 let answer = init_producer_id::decode(version, frame)
                     .map_err(|error| error.in_response_to(Api::InitProducerId))?;
-                self.cluster.answered(peer, (Api::InitProducerId, version), answer.throttle, now);
-                self.identity_answer((peer, conn), &answer, now);
+                self.cluster.answered(peer, Api::InitProducerId, version, answer.throttle, now);
+                self.identity_answer(peer, conn, &answer, now);
             }
             Api::Produce => match produce::decode(version, frame) {
                 Ok(answer) => {
-                    self.cluster.answered(peer, (Api::Produce, version), answer.throttle, now);
+                    self.cluster.answered(peer, Api::Produce, version, answer.throttle, now);
                     self.cluster.carried(peer, request.bytes);
-                    self.produce_answer(peer, (conn, request.correlation), sent, answer, now);
+                    self.produce_answer(peer, id, sent, answer, now);
                 }
                 Err(error) => {
                     let kind = error.in_response_to(Api::Produce);
                     let why = self.cluster.connection_error(peer, kind.clone());
                     // The connection ends, and has its own pause.
-                    self.unanswered(sent, (conn, request.correlation), &why, (None, now));
+                    self.unanswered(sent, id, &why, None, now);
                     return Err(kind);
                 }
             },
@@ -54,10 +55,11 @@ impl ProducerEngine {
 
     /// With acks 0 nobody answers: a batch is delivered when its last byte is written.
     pub(super) fn delivered_unanswered(&mut self, conn: ConnId, request: Request, now: Instant) {
+        let answered = RequestId { conn, correlation: request.correlation };
         for id in request.partitions {
             let ack = Ack { partition: id.partition, base_offset: None, log_append_time: None };
             self.with_partition(id, now, |partition, out| {
-                if let Some(index) = partition.find(conn, request.correlation) {
+                if let Some(index) = partition.find(answered) {
                     partition.delivered(index, ack, out);
                 }
             });
@@ -67,7 +69,7 @@ impl ProducerEngine {
     fn produce_answer(
         &mut self,
         peer: Peer,
-        number: (ConnId, CorrelationId),
+        request: RequestId,
         sent: &[TopicPartition],
         answer: ProduceResponse,
         now: Instant,
@@ -78,6 +80,7 @@ impl ProducerEngine {
         self.heed_news(now);
         // One for all: partitions that are refused together try again together, in one request.
         let random = self.random.u64(..);
+        let from = Answering { peer, request, random, now };
         let mut answered = vec![false; sent.len()];
         let mut refused = 0;
         for topic in answer.topics {
@@ -92,7 +95,7 @@ impl ProducerEngine {
                 if std::mem::replace(&mut answered[place], true) {
                     continue;
                 }
-                if let Some(why) = self.judge((peer, random), id, number, result, now) {
+                if let Some(why) = self.judge(from, id, result) {
                     refused += 1;
                     // Partitions that are refused together are one incident.
                     let tell = if refused == 1 { LogPolicy::AtOnce } else { LogPolicy::Never };
@@ -106,7 +109,7 @@ impl ProducerEngine {
         // A topic that was made anew since may have fewer partitions.
         let mut awaited = |id: TopicPartition| {
             let partition = self.topics.get_mut(id.topic.get()).and_then(|topic| topic.partition(id.partition));
-            partition.is_some_and(|partition| partition.find(number.0, number.1).is_some())
+            partition.is_some_and(|partition| partition.find(request).is_some())
         };
         let mut missing: Vec<TopicPartition> =
             sent.iter().zip(answered).filter(|(_, answered)| !answered).map(|(sent, _)| *sent).collect();
@@ -116,44 +119,41 @@ impl ProducerEngine {
             let kind = ConnectionErrorKind::BadResponse { api: Api::Produce.name(), what };
             let why = self.cluster.connection_error(peer, kind);
             self.cluster.note(Subject::Broker(peer), Arc::clone(&why), now, LogPolicy::AtOnce);
-            self.unanswered(&missing, number, &why, (Some(random), now));
+            self.unanswered(&missing, request, &why, Some(random), now);
         }
     }
 
-    /// Judges the answer for one partition; returns the error if it was refused. `random` is for the pause.
+    /// Judges the answer for one partition; returns the error if it was refused.
     fn judge(
         &mut self,
-        (peer, random): (Peer, u64),
+        from: Answering,
         id: TopicPartition,
-        request: (ConnId, CorrelationId),
         result: PartitionResult,
-        now: Instant,
     ) -> Option<Arc<DeliveryErrorKind>> {
         let verdict = Verdict::of(result.error);
         if verdict.action != Reaction::Delivered {
-            return self.refused((peer, random), id, request, (result, verdict), now);
+            return self.refused(from, id, &result, verdict);
         }
         let state = self.topics.get_mut(id.topic.get())?;
         let partition = state.partition(id.partition)?;
-        let index = partition.find(request.0, request.1)?;
+        let index = partition.find(from.request)?;
         let len = partition.batch(index).map_or(0, Batch::len);
         let told = (result.log_append_time >= 0).then_some(result.log_append_time);
         let log_append_time = state.stored_time(id.partition, index, told);
         let base_offset = (result.base_offset >= 0).then_some(result.base_offset);
-        state.took_size(len, self.rules.max_batch_bytes, now);
+        state.took_size(len, self.rules.max_batch_bytes, from.now);
         let ack = Ack { partition: id.partition, base_offset, log_append_time };
-        self.with_partition(id, now, |partition, out| partition.delivered(index, ack, out));
+        self.with_partition(id, from.now, |partition, out| partition.delivered(index, ack, out));
         None
     }
 
     /// Acts on a refusal. Returns it, unless it was expected or only makes batches smaller.
     fn refused(
         &mut self,
-        (peer, random): (Peer, u64),
+        Answering { peer, request, random, now }: Answering,
         id: TopicPartition,
-        (conn, correlation): (ConnId, CorrelationId),
-        (result, verdict): (PartitionResult, Verdict),
-        now: Instant,
+        result: &PartitionResult,
+        verdict: Verdict,
     ) -> Option<Arc<DeliveryErrorKind>> {
         let name = self.topics.get(id.topic.get())?.name.clone();
         let address = self.cluster.address(peer);
@@ -173,7 +173,7 @@ impl ProducerEngine {
         let retry = self.retry;
         let pause = |failures| Deadline::after(now, retry.pause(failures, random));
         let partition = self.topics.get_mut(id.topic.get())?.partition(id.partition)?;
-        let index = partition.find(conn, correlation)?;
+        let index = partition.find(request)?;
         let batch = partition.batch(index)?;
         let (count, len, doubtful) = (batch.count(), batch.len(), batch.doubt != Doubt::None || batch.ghost);
         if verdict.action == Reaction::Split && count > 1 {
@@ -212,7 +212,7 @@ impl ProducerEngine {
                     partition.split(index, out);
                 }
                 Reaction::Records if !doubtful => {
-                    refuse_records(partition, index, (&result, doubt), &broker_error, out);
+                    refuse_records(partition, index, result, doubt, &broker_error, out);
                 }
                 Reaction::NextEpoch => {
                     let until = partition.pause_after(index, pause);
@@ -237,21 +237,31 @@ impl ProducerEngine {
     fn unanswered(
         &mut self,
         sent: &[TopicPartition],
-        number: (ConnId, CorrelationId),
+        request: RequestId,
         why: &Arc<DeliveryErrorKind>,
-        (random, now): (Option<u64>, Instant),
+        random: Option<u64>,
+        now: Instant,
     ) {
         let retry = self.retry;
         for &id in sent {
             self.with_partition(id, now, |partition, out| {
-                let pause =
-                    random.zip(partition.find(number.0, number.1)).map_or(Deadline::NEVER, |(random, index)| {
-                        partition.pause_after(index, |failures| Deadline::after(now, retry.pause(failures, random)))
-                    });
-                partition.lost(number, true, (why, pause), out);
+                let pause = random.zip(partition.find(request)).map_or(Deadline::NEVER, |(random, index)| {
+                    partition.pause_after(index, |failures| Deadline::after(now, retry.pause(failures, random)))
+                });
+                partition.lost(request, true, why, pause, out);
             });
         }
     }
+}
+
+/// A broker that answers a request.
+#[derive(Clone, Copy)]
+struct Answering {
+    peer: Peer,
+    request: RequestId,
+    /// For the pause before the next attempt.
+    random: u64,
+    now: Instant,
 }
 
 /// The broker refuses records of the batch at `index`: these fail alone, unless they are all or none. `error` makes the
@@ -259,7 +269,8 @@ impl ProducerEngine {
 fn refuse_records(
     partition: &mut Partition,
     index: usize,
-    (result, doubt): (&PartitionResult, Doubt),
+    result: &PartitionResult,
+    doubt: Doubt,
     error: &impl Fn(Option<&str>) -> Arc<DeliveryErrorKind>,
     out: &mut Departures,
 ) {

@@ -12,7 +12,7 @@ use crate::queue::entry::Entry;
 use crate::queue::extras::Extras;
 use crate::record::batch::{BatchBuilder, HEADER_LEN, Records, Stamp};
 use crate::record::tail;
-use crate::wire::frame::{ConnId, CorrelationId};
+use crate::wire::frame::RequestId;
 
 /// A batch, from its first message to its fate.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub enum BatchState {
     /// It waits for its turn.
     Waiting,
     /// It was handed to this connection with this request.
-    InFlight(ConnId, CorrelationId),
+    InFlight(RequestId),
 }
 
 #[derive(Debug)]

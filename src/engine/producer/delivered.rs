@@ -46,7 +46,8 @@ impl DeliveredBatch {
     pub(super) fn new(
         topic: Topic,
         ack: Ack,
-        (records, extras): (Records, Extras),
+        records: Records,
+        extras: Extras,
         held: Amount,
     ) -> (Self, Option<Vec<u8>>) {
         if !records.times().is_complete() {
@@ -140,7 +141,7 @@ mod tests {
         times.iter().for_each(|time| batch.append(*time, &tail));
         let ack = Ack { partition: PartitionId(0), base_offset, log_append_time: None };
         let topic = Topic::new("orders").expect("a good name");
-        let fate = BatchFate::new(topic, Some(ack.partition), (batch.finish(), Extras::default()), Ok(ack));
+        let fate = BatchFate::new(topic, Some(ack.partition), batch.finish(), Extras::default(), Ok(ack));
         fate.into_delivered().expect("it was delivered")
     }
 

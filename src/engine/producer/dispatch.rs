@@ -101,7 +101,7 @@ impl ProducerEngine {
     }
 
     fn send_produce(&mut self, peer: Peer, version: i16, partitions: Vec<(TopicPartition, Pick)>, now: Instant) {
-        let Some((conn, correlation)) = self.cluster.next_correlation(peer, now) else { return };
+        let Some(request) = self.cluster.next_correlation(peer, now) else { return };
         let current = self.identity.current().ok().flatten();
         let mut sent = Vec::with_capacity(partitions.len());
         let mut parts = Vec::with_capacity(partitions.len());
@@ -109,7 +109,7 @@ impl ProducerEngine {
             let Some(partition) = self.topics[id.topic.get()].partition(id.partition) else { continue };
             // A partition that has more to send goes behind the others.
             self.send_queue.unlist(&mut partition.place);
-            if let Some((header, records)) = partition.send(pick, current, conn, correlation) {
+            if let Some((header, records)) = partition.send(pick, current, request) {
                 sent.push(id);
                 parts.push((header, records));
             }
@@ -123,7 +123,7 @@ impl ProducerEngine {
                 ProduceBatch { topic: state.name.name(), topic_id, partition: id.partition.0, header, records }
             })
             .collect();
-        let acks = self.config.required_acks.code();
+        let (correlation, acks) = (request.correlation, self.config.required_acks.code());
         let timeout_ms = i32::try_from(self.config.ack_timeout.as_millis()).unwrap_or(i32::MAX);
         let client_id = &self.client.client_id;
         let frame = ProduceRequest { version, correlation, client_id, acks, timeout_ms, batches: &batches }.frame();

@@ -14,7 +14,7 @@ use crate::engine::cluster::news::{Lost, News};
 use crate::engine::{Action, Engine};
 use crate::error::ConnectionErrorKind;
 use crate::ids::{Destination, PartitionId, TopicIndex, TopicPartition};
-use crate::wire::frame::ConnId;
+use crate::wire::frame::{ConnId, RequestId};
 
 impl Engine for ProducerEngine {
     fn connected(&mut self, conn: ConnId, now: Instant) {
@@ -33,7 +33,7 @@ impl Engine for ProducerEngine {
             for id in &request.partitions {
                 if let Some(partition) = topics.get_mut(id.topic.get()).and_then(|topic| topic.partition(id.partition))
                 {
-                    let queued = partition.started(conn, request.correlation);
+                    let queued = partition.started(RequestId { conn, correlation: request.correlation });
                     released.messages += queued.messages;
                     released.bytes += queued.bytes;
                 }
@@ -137,8 +137,8 @@ impl ProducerEngine {
             for id in request.partitions {
                 self.with_partition(id, now, |partition, out| {
                     // The link has its own pause before it is used again.
-                    let why = (&lost.error, Deadline::NEVER);
-                    partition.lost((conn, request.correlation), started, why, out);
+                    let request = RequestId { conn, correlation: request.correlation };
+                    partition.lost(request, started, &lost.error, Deadline::NEVER, out);
                 });
             }
         }

@@ -33,7 +33,8 @@ impl BatchFate {
     pub(super) fn new(
         topic: Topic,
         partition: Option<PartitionId>,
-        (records, extras): (Records, Extras),
+        records: Records,
+        extras: Extras,
         outcome: Outcome,
     ) -> Self {
         Self { topic, partition, records, extras, outcome }
@@ -113,7 +114,7 @@ impl BatchFate {
     pub fn into_delivered(self) -> Result<(DeliveredBatch, Option<Vec<u8>>), Self> {
         let held = self.held();
         match self.outcome {
-            Ok(ack) => Ok(DeliveredBatch::new(self.topic, ack, (self.records, self.extras), held)),
+            Ok(ack) => Ok(DeliveredBatch::new(self.topic, ack, self.records, self.extras, held)),
             Err(_) => Err(self),
         }
     }
@@ -129,8 +130,9 @@ impl BatchFate {
         };
         let mut spans = (0u32..).zip(self.records.create_times().zip(self.records.tails()));
         self.extras.tell(|index, extra, slot| {
-            let Some((_, span)) = spans.find(|(at, _)| *at == index) else { return false };
-            let error = failure((&self.topic, self.partition), (&self.records, span), Some(extra), why);
+            let Some((_, (create_time, tail))) = spans.find(|(at, _)| *at == index) else { return false };
+            let failed = Next { create_time, tail, extra: Some(*extra) };
+            let error = failure(&self.topic, self.partition, &self.records, failed, why);
             // The handle may have gone meanwhile.
             slot.fail(error).is_ok()
         });
@@ -188,8 +190,8 @@ impl FailedMessages {
             batch.append(0, &tail);
         }
         let topic = Topic::new("orders").expect("a good name");
-        let parts = (batch.finish(), Extras::default());
-        BatchFate::new(topic, None, parts, Err((Arc::new(kind), persistence))).into_errors()
+        let outcome = Err((Arc::new(kind), persistence));
+        BatchFate::new(topic, None, batch.finish(), Extras::default(), outcome).into_errors()
     }
 
     /// The reason why the messages were not delivered.
@@ -251,18 +253,18 @@ impl Cursor {
     }
 
     fn next_of(&mut self, fate: &BatchFate) -> Option<DeliveryError> {
-        let Next { create_time, tail, extra } = self.next(fate)?;
+        let failed = self.next(fate)?;
         let why = fate.outcome.as_ref().err()?;
-        let record = (&fate.records, (create_time, tail));
-        Some(failure((&fate.topic, fate.partition), record, extra.as_ref(), why))
+        Some(failure(&fate.topic, fate.partition, &fate.records, failed, why))
     }
 }
 
 /// A message of a batch that failed.
 fn failure(
-    (topic, partition): (&Topic, Option<PartitionId>),
-    (records, (create_time, tail)): (&Records, (i64, Range<usize>)),
-    extra: Option<&Extra<'_>>,
+    topic: &Topic,
+    partition: Option<PartitionId>,
+    records: &Records,
+    Next { create_time, tail, extra }: Next<'_>,
     (kind, persistence): &(Arc<DeliveryErrorKind>, Persistence),
 ) -> DeliveryError {
     let Tail { key, value, headers } = Tail::read(&records.bytes()[tail]).expect("append wrote every record whole");
@@ -292,8 +294,8 @@ mod tests {
             let mut batch = BatchBuilder::new(Vec::new());
             (0..).zip(tails).for_each(|(time, tail)| batch.append(time, tail));
             let outcome = Err((Arc::new(DeliveryErrorKind::Purged), Persistence::No));
-            let parts = (batch.finish(), Extras::default());
-            BatchFate::new(Topic::new("orders").unwrap(), Some(PartitionId(0)), parts, outcome).into_errors()
+            let topic = Topic::new("orders").unwrap();
+            BatchFate::new(topic, Some(PartitionId(0)), batch.finish(), Extras::default(), outcome).into_errors()
         };
         let mut some = errors(&[unreadable, unreadable, good]);
         assert_eq!((some.drop_first(2), some.len()), (2, 1));

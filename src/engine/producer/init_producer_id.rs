@@ -37,7 +37,8 @@ impl ProducerEngine {
 
     pub(super) fn identity_answer(
         &mut self,
-        (peer, conn): (Peer, ConnId),
+        peer: Peer,
+        conn: ConnId,
         answer: &init_producer_id::InitProducerIdResponse,
         now: Instant,
     ) {

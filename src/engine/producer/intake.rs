@@ -38,7 +38,7 @@ impl ProducerEngine {
                 let entry = chunk.entry(chunk.taken, &mut row);
                 let arrival = NewMessage { ticket: chunk.ticket(chunk.taken), due: now, queued: entry.cost() };
                 self.unfinished += 1;
-                self.place(&entry, arrival, (chunk.lane, anywhere));
+                self.place(&entry, arrival, chunk.lane, anywhere);
                 chunk.taken += 1;
             }
         }
@@ -108,8 +108,8 @@ impl ProducerEngine {
         for (mut chunk, due) in std::mem::take(&mut self.topics[topic.get()].parked) {
             self.released.bytes += BATCH;
             if !self.append_run(&mut chunk, due) {
-                let to = (chunk.lane, false);
-                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival, to));
+                let lane = chunk.lane;
+                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival, lane, false));
             }
             // Nobody fills it again.
             chunk.into_buffer().into_iter().for_each(|buffer| self.buffers.put(buffer));
@@ -161,7 +161,8 @@ impl ProducerEngine {
     /// Gives messages that are in no batch, to one partition or to none, their fate.
     fn fail_group(&mut self, to: Destination, batch: Batch, why: &Arc<DeliveryErrorKind>) {
         let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
-        self.departures.settled.push_back(Settled { to, parts: batch.into_parts(), outcome, queued });
+        let (records, extras) = batch.into_parts();
+        self.departures.settled.push_back(Settled { to, records, extras, outcome, queued });
         self.settle();
         if self.topics.get(to.topic().get()).is_some_and(|state| state.held_up.is_some()) {
             self.tell_held_up(to.topic());
@@ -172,7 +173,7 @@ impl ProducerEngine {
     /// already chosen the partition, and the message stays with that if the number of partitions has changed since: in
     /// another partition it would come behind later ones that were in another lane.
     #[inline]
-    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage, (lane, anywhere): (Option<PartitionId>, bool)) {
+    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage, lane: Option<PartitionId>, anywhere: bool) {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index.get()) else {
             debug_assert!(false, "{index:?} was not told");
@@ -187,7 +188,7 @@ impl ProducerEngine {
                 self.cluster.want_metadata_for(topic.last_error.is_none());
                 self.send_queue.fresh(Destination::Topic(index));
             }
-            let began = park(topic, self.rules, entry, arrival, (lane, anywhere));
+            let began = park(topic, self.rules, entry, arrival, lane, anywhere);
             self.released.charged += if began { BATCH } else { 0 };
             return;
         }
@@ -317,7 +318,8 @@ fn park(
     rules: PartitionRules,
     entry: &Entry<'_>,
     arrival: NewMessage,
-    (lane, anywhere): (Option<PartitionId>, bool),
+    lane: Option<PartitionId>,
+    anywhere: bool,
 ) -> bool {
     let joins = |(chunk, due): &(Chunk, Instant)| {
         let len = chunk.records.len_with(entry.create_time, entry.tail.len());

@@ -368,7 +368,7 @@ impl ProducerEngine {
         // They are of one partition.
         let mut delivered = None;
         while let Some(settled) = self.departures.settled.pop_front() {
-            let count = settled.parts.0.count() as usize;
+            let count = settled.records.count() as usize;
             self.unfinished -= count;
             self.released.messages += settled.queued.messages;
             self.released.bytes += settled.queued.bytes;
@@ -438,5 +438,5 @@ const NEEDED_WITHOUT_ID: &[Api] = &[Api::Metadata, Api::Produce];
 
 fn fate_of(topics: &[TopicState], settled: Settled) -> BatchFate {
     let name = topics[settled.to.topic().get()].name.clone();
-    BatchFate::new(name, settled.to.partition(), settled.parts, settled.outcome)
+    BatchFate::new(name, settled.to.partition(), settled.records, settled.extras, settled.outcome)
 }

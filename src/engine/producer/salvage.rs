@@ -46,7 +46,8 @@ impl ProducerEngine {
                     let outcome = Err((Arc::clone(&why), Persistence::Possibly));
                     salvage.released.messages += batch.queued.messages;
                     salvage.released.bytes += batch.queued.bytes;
-                    salvage.fates.push(BatchFate::new(name.clone(), Some(id.partition), batch.into_parts(), outcome));
+                    let (records, extras) = batch.into_parts();
+                    salvage.fates.push(BatchFate::new(name.clone(), Some(id.partition), records, extras, outcome));
                 }
                 for mut batch in unsent {
                     let queued = std::mem::take(&mut batch.queued);

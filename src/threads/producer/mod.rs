@@ -64,7 +64,7 @@ pub(crate) fn start(
     let (callbacks, items) = if has_callback { Some(unbounded()).unzip() } else { (None, None) };
     let outlet = Outlet::new(callbacks, queue.max_queue_size, queue.max_queue_bytesize);
     let never_by_itself = queue.delivery_threshold == 0 && queue.delivery_interval.is_zero();
-    let worker = Worker::new(Arc::clone(gate), (driver, feed), outlet, never_by_itself);
+    let worker = Worker::new(Arc::clone(gate), driver, feed, outlet, never_by_itself);
 
     // Each thread waits for `go`: if one cannot start, dropping it ends the others before they did anything.
     let (go, wait) = bounded::<()>(3);

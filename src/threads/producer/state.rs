@@ -10,7 +10,7 @@ use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, P
 use crate::ids::TopicIndex;
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
-use crate::queue::{Full, Phase, Queue};
+use crate::queue::{Full, Limit, Phase, Queue};
 use crate::sync::Waker;
 use crate::threads::clock;
 
@@ -217,11 +217,11 @@ impl State {
 
     pub fn overflow(&self, full: &Full) -> ProduceErrorKind {
         let oldest_age = full.oldest.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
-        let limit = match (full.held_up.is_some(), full.bytes) {
-            (false, false) => BufferLimit::QueueSize(full.limit),
-            (false, true) => BufferLimit::QueueBytesize(full.limit),
-            (true, false) => BufferLimit::HalfOfQueueSize(full.limit),
-            (true, true) => BufferLimit::HalfOfQueueBytesize(full.limit),
+        let limit = match (full.limit, full.held_up) {
+            (Limit::Messages(most), None) => BufferLimit::QueueSize(most),
+            (Limit::Bytes(most), None) => BufferLimit::QueueBytesize(most),
+            (Limit::Messages(most), Some(_)) => BufferLimit::HalfOfQueueSize(most),
+            (Limit::Bytes(most), Some(_)) => BufferLimit::HalfOfQueueBytesize(most),
         };
         ProduceErrorKind::BufferOverflow(BufferOverflow {
             queued: full.queued,

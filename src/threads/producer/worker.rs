@@ -85,7 +85,8 @@ impl<N: Network> Worker<N> {
     /// `never_by_itself` says that neither a threshold nor an interval makes messages leave.
     pub fn new(
         gate: Arc<Gate>,
-        (driver, feed): (Driver<ProducerEngine, N>, Feed),
+        driver: Driver<ProducerEngine, N>,
+        feed: Feed,
         outlet: Outlet,
         never_by_itself: bool,
     ) -> Self {

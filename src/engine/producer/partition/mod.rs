@@ -34,7 +34,7 @@ use crate::error::{DeliveryErrorKind, Persistence};
 use crate::ids::{Destination, TopicPartition};
 use crate::queue::extras::Extras;
 use crate::record::batch::{Records, Stamp};
-use crate::wire::frame::{ConnId, CorrelationId};
+use crate::wire::frame::RequestId;
 
 /// The state of one partition.
 #[derive(Debug)]
@@ -96,7 +96,9 @@ pub struct Settled {
     /// Their partition, or their topic if they have no partition.
     pub to: Destination,
     /// The messages.
-    pub parts: (Records, Extras),
+    pub records: Records,
+    /// What some of them have beside their records.
+    pub extras: Extras,
     /// Their end.
     pub outcome: Outcome,
     /// Queue places that they still held.
@@ -208,13 +210,7 @@ impl Partition {
     /// Marks the picked batch as handed to a connection, and gives its header and records.
     ///
     /// `current` is the producer's id and epoch; the partition adopts it with the first batch it sends.
-    pub fn send(
-        &mut self,
-        pick: Pick,
-        current: Option<Epoch>,
-        conn: ConnId,
-        correlation: CorrelationId,
-    ) -> Option<([u8; 61], Arc<Vec<u8>>)> {
+    pub fn send(&mut self, pick: Pick, current: Option<Epoch>, request: RequestId) -> Option<([u8; 61], Arc<Vec<u8>>)> {
         let index = match pick {
             Pick::Again(index) => index,
             Pick::Unsent => {
@@ -236,7 +232,7 @@ impl Partition {
             }
             _ => Stamp::NONE,
         };
-        batch.state = BatchState::InFlight(conn, correlation);
+        batch.state = BatchState::InFlight(request);
         batch.sent_to = self.leader;
         batch.attempts += 1;
         let header = batch.header(stamp);
@@ -244,8 +240,8 @@ impl Partition {
     }
 
     /// Notes that the first byte of this request was accepted by the socket; returns the queue places it let go.
-    pub fn started(&mut self, conn: ConnId, correlation: CorrelationId) -> Queued {
-        match self.find(conn, correlation).and_then(|index| self.flight.get_mut(index)) {
+    pub fn started(&mut self, request: RequestId) -> Queued {
+        match self.find(request).and_then(|index| self.flight.get_mut(index)) {
             Some(batch) => {
                 batch.written = true;
                 std::mem::take(&mut batch.queued)
@@ -256,8 +252,8 @@ impl Partition {
 
     /// The index of the batch in flight that waits for the answer to this request.
     #[must_use]
-    pub fn find(&self, conn: ConnId, correlation: CorrelationId) -> Option<usize> {
-        self.flight.iter().position(|batch| batch.state == BatchState::InFlight(conn, correlation))
+    pub fn find(&self, request: RequestId) -> Option<usize> {
+        self.flight.iter().position(|batch| batch.state == BatchState::InFlight(request))
     }
 
     /// The batch at this place in flight.
@@ -352,12 +348,13 @@ impl Partition {
     /// again, not before `retry_at`.
     pub fn lost(
         &mut self,
-        (conn, correlation): (ConnId, CorrelationId),
+        request: RequestId,
         started: bool,
-        (why, retry_at): (&Arc<DeliveryErrorKind>, Deadline),
+        why: &Arc<DeliveryErrorKind>,
+        retry_at: Deadline,
         out: &mut Departures,
     ) {
-        if let Some(index) = self.find(conn, correlation) {
+        if let Some(index) = self.find(request) {
             let doubt = if started { Doubt::Any } else { Doubt::None };
             self.retry(index, doubt, Arc::clone(why), retry_at, out);
         }
@@ -371,10 +368,10 @@ impl Partition {
         let unknown = in_flight || (batch.doubt != Doubt::None && (!batch.restamp || unknown_gap));
         let persistence = batch.persistence(unknown);
         if !batch.ghost {
-            let parts = batch.report();
+            let (records, extras) = batch.report();
             let queued = std::mem::take(&mut batch.queued);
             let outcome = Err((Arc::clone(why), persistence));
-            out.settled.push_back(Settled { to: Destination::Partition(self.id), parts, outcome, queued });
+            out.settled.push_back(Settled { to: Destination::Partition(self.id), records, extras, outcome, queued });
             batch.ghost = true;
         }
         if in_flight || (unknown && self.rules.idempotent && !batch.restamp) {
@@ -391,11 +388,11 @@ impl Partition {
         batch.doubt = batch.doubt.max(doubt);
         let unproven = batch.doubt != Doubt::None;
         if !batch.ghost {
-            let parts = batch.report();
+            let (records, extras) = batch.report();
             let persistence = batch.persistence(unproven);
             let queued = std::mem::take(&mut batch.queued);
             let outcome = Err((Arc::clone(why), persistence));
-            out.settled.push_back(Settled { to: Destination::Partition(self.id), parts, outcome, queued });
+            out.settled.push_back(Settled { to: Destination::Partition(self.id), records, extras, outcome, queued });
         }
         self.leave(index, if unproven { Gap::Unknown } else { Gap::Clean }, out);
     }
@@ -627,7 +624,8 @@ fn holds(batch: &Batch) -> Amount {
 /// The end of a batch.
 pub(super) fn settled(id: TopicPartition, mut batch: Batch, outcome: Outcome) -> Settled {
     let queued = std::mem::take(&mut batch.queued);
-    Settled { to: Destination::Partition(id), parts: batch.into_parts(), outcome, queued }
+    let (records, extras) = batch.into_parts();
+    Settled { to: Destination::Partition(id), records, extras, outcome, queued }
 }
 
 #[cfg(test)]

@@ -4,6 +4,11 @@ use super::*;
 use crate::ids::{PartitionId, TopicIndex};
 use crate::queue::entry::Entry;
 use crate::record::tail;
+use crate::wire::frame::{ConnId, CorrelationId};
+
+fn on_conn(correlation: CorrelationId) -> RequestId {
+    RequestId { conn: CONN, correlation }
+}
 
 const CONN: ConnId = ConnId(1);
 const FIRST: Epoch = Epoch { producer_id: 7, epoch: 0 };
@@ -59,8 +64,8 @@ impl Bench {
         while let Some(pick) = self.partition.pick(self.now) {
             let correlation = CorrelationId(self.correlation);
             self.correlation += 1;
-            assert!(self.partition.send(pick, Some(FIRST), CONN, correlation).is_some());
-            self.partition.started(CONN, correlation);
+            assert!(self.partition.send(pick, Some(FIRST), on_conn(correlation)).is_some());
+            self.partition.started(on_conn(correlation));
             sent.push(correlation);
         }
         sent
@@ -76,7 +81,7 @@ impl Bench {
     }
 
     fn at(&self, request: CorrelationId) -> usize {
-        self.partition.find(CONN, request).expect("in flight")
+        self.partition.find(on_conn(request)).expect("in flight")
     }
 
     fn ack(&mut self, request: CorrelationId) {
@@ -97,7 +102,7 @@ impl Bench {
     }
 
     fn lose(&mut self, request: CorrelationId) {
-        self.partition.lost((CONN, request), true, (&why(), Deadline::NEVER), &mut self.out);
+        self.partition.lost(on_conn(request), true, &why(), Deadline::NEVER, &mut self.out);
         self.reschedule();
     }
 
@@ -133,7 +138,7 @@ impl Bench {
                 Err((_, Persistence::No)) => '-',
                 Err((_, Persistence::Possibly)) => '?',
             };
-            for record in settled.parts.0.iter() {
+            for record in settled.records.iter() {
                 let value = record.value.and_then(|value| value.try_into().ok()).expect("a number");
                 fates.push((u64::from_be_bytes(value), fate));
             }
@@ -460,7 +465,7 @@ fn a_purge_leaves_what_was_written_under_the_epoch_before() {
     let mut bench = Bench::new();
     bench.append(2);
     let sent = bench.send();
-    let index = bench.partition.find(CONN, sent[0]).unwrap();
+    let index = bench.partition.find(on_conn(sent[0])).unwrap();
     let why = Arc::new(DeliveryErrorKind::Purged);
     bench.partition.out_of_order(index, Doubt::None, &why, Deadline::NEVER, &mut bench.out);
     assert!(bench.partition.needs_epoch(&mut bench.out));
