@@ -310,7 +310,8 @@ impl fmt::Display for ConnectionErrorKind {
             ),
             Self::ClosedUnanswered { api } if api.starts_with("Sasl") => write!(
                 f,
-                "the broker closed the connection instead of answering {api}; if that repeats, read the broker's log"
+                "the broker closed the connection instead of answering {api}; if that repeats, check the user and the \
+                 secret, and read the broker's log"
             ),
             Self::ClosedUnanswered { api } => write!(
                 f,
@@ -500,8 +501,8 @@ mod tests {
             ),
             (
                 Kind::ClosedUnanswered { api: "SaslAuthenticate" },
-                "the broker closed the connection instead of answering SaslAuthenticate; if that repeats, read the \
-                 broker's log",
+                "the broker closed the connection instead of answering SaslAuthenticate; if that repeats, check the \
+                 user and the secret, and read the broker's log",
             ),
             (
                 Kind::UnsupportedMechanism { mechanism: "PLAIN", offered: "SCRAM-SHA-256, OAUTHBEARER".into() },

@@ -2,7 +2,7 @@
 //
 // Prints the brokers' addresses in the first line. Each line of the input, `TOPIC COUNT`, is answered with so many
 // records of that topic, from its beginning, and an empty line. Ends with its input. Topics are made with the first
-// message, with three partitions.
+// message, with three partitions. With the argument `sasl` the brokers let in admin with the password secret only.
 //
 // A record is `partition offset timestamp key value header=value header=value ...`. Bytes are hexadecimal with an x in
 // front, so that null is the empty word and nothing is x.
@@ -19,10 +19,20 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 )
 
 func main() {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.DefaultNumPartitions(3), kfake.AllowAutoTopicCreation())
+	options := []kfake.Opt{kfake.NumBrokers(3), kfake.DefaultNumPartitions(3), kfake.AllowAutoTopicCreation()}
+	reader := []kgo.Opt{}
+	if len(os.Args) > 1 && os.Args[1] == "sasl" {
+		options = append(options, kfake.EnableSASL())
+		for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
+			options = append(options, kfake.Superuser(mechanism, "admin", "secret"))
+		}
+		reader = append(reader, kgo.SASL(plain.Auth{User: "admin", Pass: "secret"}.AsMechanism()))
+	}
+	cluster, err := kfake.NewCluster(options...)
 	check(err)
 	defer cluster.Close()
 	fmt.Println(strings.Join(cluster.ListenAddrs(), ","))
@@ -32,14 +42,14 @@ func main() {
 		var count int
 		_, err := fmt.Sscan(input.Text(), &topic, &count)
 		check(err)
-		read(cluster.ListenAddrs(), topic, count)
+		read(reader, cluster.ListenAddrs(), topic, count)
 	}
 }
 
 // Prints exactly count records, or fails: none may be missing, none too many.
-func read(addresses []string, topic string, count int) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(addresses...), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+func read(options []kgo.Opt, addresses []string, topic string, count int) {
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(addresses...), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	check(err)
 	defer client.Close()
 	output := bufio.NewWriter(os.Stdout)

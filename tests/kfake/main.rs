@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use ottla::{Client, Delivered, DeliveryHandle, Message, RequiredAcks, Timestamp, Topic};
+use ottla::{Client, Delivered, DeliveryHandle, Message, RequiredAcks, Sasl, Timestamp, Topic};
 
 #[test]
 fn every_kind_of_message_reads_back_as_it_was_produced() {
@@ -98,6 +98,30 @@ fn all_acks_deliver_without_idempotence() {
     }
 }
 
+#[test]
+fn logins_by_password_are_let_in_and_wrong_ones_are_refused() {
+    const COUNT: usize = 1_000;
+    let mut kfake = Kfake::start_with(&["sasl"]);
+    for (topic, login) in
+        [("plain", Sasl::plain as fn(_, _) -> Sasl), ("256", Sasl::scram_sha_256), ("512", Sasl::scram_sha_512)]
+    {
+        let client = |password: &str| {
+            let builder = Client::builder(&kfake.bootstrap).sasl(login("admin".to_owned(), password.to_owned()));
+            builder.sasl_over_ssl(false).build().expect("options that fit together")
+        };
+        // It closes the connection then, without a word.
+        let error = client("wrong").check(Duration::from_secs(2)).expect_err("it is refused").to_string();
+        assert!(error.contains("SaslAuthenticate; if that repeats, check the user"), "{topic}: {error}");
+        let producer = client("secret").async_producer().streaming().build().expect("options that fit together");
+        for number in 0..COUNT {
+            let message = Message::new(topic, number.to_string());
+            producer.produce_timeout(message, Duration::from_secs(60)).expect("there is room in time");
+        }
+        assert_eq!(producer.shutdown().expect("shut down").delivered, COUNT as u64);
+        assert_eq!(kfake.read(topic, COUNT).len(), COUNT);
+    }
+}
+
 /// A record as the consumer saw it.
 struct Record {
     timestamp: i64,
@@ -116,9 +140,14 @@ struct Kfake {
 
 impl Kfake {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let _ = env_logger::builder().is_test(true).try_init();
-        let mut process =
-            Command::new(program()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built above");
+        let mut kfake = Command::new(program());
+        kfake.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = kfake.spawn().expect("it was built above");
         let commands = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().expect("piped above"));
         let mut kfake = Self { process, commands, answers, bootstrap: Vec::new() };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::SaslAuthenticateResponse;
 use ottla::testing::{Api, Fault, Logins};
-use ottla::{ConnectionErrorKind, DeliveryErrorKind, ErrorCode, Message, Sasl, Token};
+use ottla::{ConnectionErrorKind, DeliveryErrorKind, ErrorCode, Message, Persistence, Sasl, Token};
 
 use crate::bench::{Bench, Twist};
 
@@ -140,6 +140,27 @@ fn a_session_that_is_over_ends_the_connection_and_what_was_in_flight_goes_again(
     bench.arrive();
     bench.pass(secs(5));
     assert_eq!((bench.delivered.len(), bench.failed.len(), bench.connects), (2, 0, 2));
+}
+
+#[test]
+fn what_meets_a_session_that_is_over_is_possibly_written_if_it_is_not_sent_again() {
+    let mut bench = Bench::tuned(
+        1,
+        |cluster| cluster.topic("a", 1).sasl(ann().session_lifetime(secs(10))),
+        |client, config| {
+            (client.sasl, client.sasl_over_ssl) = (Some(scram()), false);
+            (config.idempotent, config.max_retries) = (false, Some(0));
+        },
+    );
+    bench.append(&Message::new("a", "0"));
+    bench.pass(secs(7));
+    bench.far.insert(1);
+    bench.send(&Message::new("a", "arrives too late"));
+    bench.pass(secs(5));
+    bench.arrive();
+    bench.pass(secs(5));
+    let said: Vec<_> = bench.failed.iter().map(|error| error.persistence()).collect();
+    assert_eq!((bench.delivered.len(), said), (1, vec![Persistence::Possibly]));
 }
 
 #[test]
