@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{BrokerAddress, ClientConfig};
+#[cfg(feature = "_tls")]
+use crate::config::Tls;
+use crate::config::{BrokerAddress, ClientConfig, Security};
 use crate::error::{CheckError, ClusterInfo, ConfigError, ConfigProblem};
 use crate::producer::{AsyncProducerBuilder, ProducerBuilder};
 
@@ -36,7 +38,7 @@ impl Client {
     /// Starts with the seeds: the brokers that are asked first for all others; two or three are enough.
     ///
     /// An item is an address, or several with commas between: `kafka-1`, `kafka-1:9092`, `[::1]:9092`,
-    /// `kafka://kafka-1:9092`, `a:9092,b:9092`. The default port is 9092. Spaces around an address, empty parts and
+    /// `kafka://kafka-1:9092`, `a:9092,b:9092`. The default port is 9092. Behind `ssl://` it needs TLS to be set up. Spaces around an address, empty parts and
     /// repeats are ignored. [`ClientBuilder::build`] reports each part that is not an address.
     #[doc(alias = "seed_brokers")]
     #[doc(alias = "bootstrap_servers")]
@@ -48,13 +50,18 @@ impl Client {
         I::Item: AsRef<str>,
     {
         let mut addresses: Vec<BrokerAddress> = Vec::new();
+        let mut asked_for = Vec::new();
         let mut problems = Vec::new();
         for item in seeds {
             let parts = item.as_ref().split(',').map(str::trim);
             for part in parts.filter(|part| !part.is_empty()) {
-                match part.parse() {
-                    Ok(address) if addresses.contains(&address) => {}
-                    Ok(address) => addresses.push(address),
+                match BrokerAddress::with_security(part) {
+                    Ok((address, security)) => {
+                        asked_for.extend(security.map(|security| (part.to_owned(), security)));
+                        if !addresses.contains(&address) {
+                            addresses.push(address);
+                        }
+                    }
                     Err(error) => problems.push(ConfigProblem::new(&["seeds"], error.to_string())),
                 }
             }
@@ -63,7 +70,13 @@ impl Client {
             let text = "seeds has no address: name at least one broker as host:port";
             problems.push(ConfigProblem::new(&["seeds"], text));
         }
-        ClientBuilder { config: ClientConfig::new(addresses), seed_problems: problems }
+        ClientBuilder {
+            config: ClientConfig::new(addresses),
+            asked_for,
+            seed_problems: problems,
+            #[cfg(feature = "_tls")]
+            tls: None,
+        }
     }
 
     /// Starts to configure a producer that works on the caller's own thread.
@@ -111,7 +124,11 @@ impl Client {
 #[must_use = "a builder does nothing until `build`"]
 pub struct ClientBuilder {
     config: ClientConfig,
+    /// The seeds whose scheme asks for TLS, or for none.
+    asked_for: Vec<(String, Security)>,
     seed_problems: Vec<ConfigProblem>,
+    #[cfg(feature = "_tls")]
+    tls: Option<Tls>,
 }
 
 impl ClientBuilder {
@@ -218,6 +235,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Encrypts the connections to all brokers, with these options.
+    ///
+    /// Default: none, so everything is sent in the clear. A seed that begins with `ssl://` or `kafka+ssl://` needs it,
+    /// and one that begins with `plaintext://` contradicts it.
+    #[cfg(feature = "_tls")]
+    #[doc(alias = "security.protocol")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Logs in to every broker, before anything else is asked there.
     ///
     /// Default: no login. A login that is refused is tried again after a pause, 16 times as long as after other
@@ -258,11 +286,47 @@ impl ClientBuilder {
     /// # Errors
     /// [`ConfigError`] lists everything that is wrong: seeds that are not addresses or are missing, and
     /// options outside their limits or that contradict each other.
-    pub fn build(self) -> Result<Client, ConfigError> {
-        let mut problems = self.seed_problems;
+    pub fn build(mut self) -> Result<Client, ConfigError> {
+        let mut problems = std::mem::take(&mut self.seed_problems);
         self.config.check(&mut problems);
+        #[cfg(feature = "sasl")]
+        self.config.check_login(self.is_encrypted(), &mut problems);
+        self.check_schemes(&mut problems);
+        #[cfg(feature = "_tls")]
+        if let Some(tls) = &self.tls {
+            self.config.encryption = tls.encryption(&mut problems);
+        }
         ConfigError::unless_empty(problems)?;
         Ok(Client { config: Arc::new(self.config) })
+    }
+
+    #[cfg(feature = "_tls")]
+    fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Nothing in this build encrypts.
+    #[cfg(not(feature = "_tls"))]
+    fn is_encrypted(&self) -> bool {
+        false
+    }
+
+    /// A seed that asks for TLS is never connected to without, nor the other way round.
+    fn check_schemes(&self, problems: &mut Vec<ConfigProblem>) {
+        let is_on = self.is_encrypted();
+        let cure = if cfg!(feature = "_tls") { "set tls up" } else { "turn on ottla's feature tls, and set it up" };
+        for (seed, security) in &self.asked_for {
+            let text = match security {
+                Security::Tls if !is_on => {
+                    format!("the seed {seed:?} asks for TLS: {cure}, or use a plaintext listener as kafka://host:port")
+                }
+                Security::Plaintext if is_on => {
+                    format!("the seed {seed:?} asks for plaintext, and tls is set up: leave one of them out")
+                }
+                _ => continue,
+            };
+            problems.push(ConfigProblem::new(&["seeds", "tls"], text));
+        }
     }
 }
 
@@ -305,6 +369,34 @@ mod tests {
         assert_eq!(options(&error), [["seeds"], ["seeds"]]);
         let text = error.to_string();
         assert!(text.contains("\"a:0\"") && text.contains("\"http://c\""), "{text}");
+    }
+
+    #[test]
+    fn a_seed_that_asks_for_tls_needs_it() {
+        for seed in ["ssl://a:9093", "kafka+ssl://a", "SSL://[::1]:9093"] {
+            let error = Client::builder([seed, "b"]).build().unwrap_err();
+            assert_eq!(options(&error), [["seeds", "tls"]]);
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("the seed {seed:?} asks for TLS: ")), "{text}");
+        }
+        assert!(Client::builder(["plaintext://a"]).build().is_ok());
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn tls_is_for_seeds_that_do_not_ask_for_plaintext() {
+        let tls = || Tls::new().dangerous_accept_any_certificate();
+        let error = Client::builder(["plaintext://a:9093", "b"]).tls(tls()).build().unwrap_err();
+        assert_eq!(options(&error), [["seeds", "tls"]]);
+        assert_eq!(
+            error.to_string(),
+            "the seed \"plaintext://a:9093\" asks for plaintext, and tls is set up: leave one of them out"
+        );
+        for seed in ["a", "kafka://a", "ssl://a", "kafka+ssl://a:9093/"] {
+            let client = Client::builder([seed]).tls(tls()).build().unwrap();
+            assert!(client.config.encryption.is_some(), "{seed}");
+        }
+        assert!(Client::builder(["a"]).build().unwrap().config.encryption.is_none());
     }
 
     #[test]

@@ -66,13 +66,17 @@
 //!
 //! | feature | gives |
 //! |---|---|
+//! | `tls` | encrypted connections, [`ClientBuilder`]`::tls`, without C. Needs Rust 1.89, and an x86-64 or AArch64 processor of about 2014 or later |
+//! | `tls-ring` | the same with ring's cryptography, for other processors or an older Rust; needs a C compiler |
+//! | `tls-encrypted-keys` | reads encrypted private keys (PKCS#8) |
 //! | `sasl` | logins: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (`Sasl`) |
 //! | `testing` | `ottla::testing`, an in-process Kafka cluster for the tests of your program |
 //! | `real-kafka` | ottla's own tests against Apache Kafka; nothing for users |
 //! | `kfake` | ottla's own tests against kfake, franz-go's fake Kafka; nothing for users |
+//! | `_tls` | what all of TLS shares; nothing for users |
 //! | `_internal` | the inside, for ottla's own tests. No promises: never use it |
 //!
-//! None is on by default. TLS, compression, transactions, consumers and administration are not there yet.
+//! None is on by default. Compression, transactions, consumers and administration are not there yet.
 #![forbid(unsafe_code)]
 
 /// Compiles the examples of the README.
@@ -81,6 +85,8 @@
 struct ReadmeDoctests;
 
 mod client;
+#[cfg(feature = "_tls")]
+mod crypto;
 mod error;
 mod message;
 mod producer;
@@ -147,14 +153,21 @@ pub mod wire;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// Certificates for the unit tests, which make them themselves.
+#[cfg(all(test, feature = "tls", not(shuttle)))]
+#[path = "../tests/certificates/mod.rs"]
+mod certificates;
+
 pub use client::{Client, ClientBuilder};
 #[cfg(feature = "sasl")]
 pub use config::sasl::{Sasl, Token, TokenProvider};
 pub use config::{BrokerAddress, OnOverflow, RequiredAcks};
+#[cfg(feature = "_tls")]
+pub use config::{KeyExchangeGroup, Tls};
 pub use error::{
     Advertised, ApiRange, BrokerError, BrokerInfo, BufferLimit, BufferOverflow, CheckError, ClusterInfo, ConfigError,
     ConfigProblem, ConnectionError, ConnectionErrorKind, DeliveryError, DeliveryErrorKind, ErrorCode, FatalError,
-    InvalidAddress, InvalidTopic, Persistence, ProduceError, ProduceErrorKind, Speaks,
+    InvalidAddress, InvalidTopic, Persistence, ProduceError, ProduceErrorKind, Speaks, TlsAlert, TlsFault,
 };
 pub use fate::{Delivered, Fate};
 pub use message::{HeaderValue, Message, Payload, Timestamp, Topic, TopicRef};
@@ -195,12 +208,15 @@ mod tests {
             Advertised, ApiRange, AsyncProducer, BrokerAddress, BrokerInfo, BufferLimit, BufferOverflow, Client,
             ClientBuilder, ClusterInfo, ConfigProblem, ConnectionErrorKind, Delivered, ErrorCode, FlushReport,
             HeaderValue<'static>, Message<'static>, OnOverflow, PartitionInput<'static>, Partitioner, Payload<'static>,
-            Persistence, ProducerBuilder, RequiredAcks, Sasl, Speaks, Timestamp, Token, Topic, TopicRef<'static>,
+            Persistence, ProducerBuilder, RequiredAcks, Sasl, Speaks, Timestamp, TlsAlert, TlsFault, Token, Topic,
+            TopicRef<'static>,
         );
         let values = names!(value: DeliveryHandle, Fate, ShutdownReport, Undelivered);
         let sent = names!(sent: AsyncProducerBuilder, Producer);
-        let looked_at: BTreeSet<&str> =
-            errors.chain(shared).chain(values).chain(sent).chain(["Produce", "TokenProvider"]).collect();
+        #[cfg(feature = "_tls")]
+        let _ = names!(value: KeyExchangeGroup, Tls);
+        let others = ["Produce", "TokenProvider", "KeyExchangeGroup", "Tls"];
+        let looked_at: BTreeSet<&str> = errors.chain(shared).chain(values).chain(sent).chain(others).collect();
 
         let exports =
             include_str!("lib.rs").split("\npub use ").skip(1).map(|export| export.split(';').next().unwrap_or(export));

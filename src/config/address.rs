@@ -21,11 +21,23 @@ impl FromStr for BrokerAddress {
     /// Without a port it is 9092.
     ///
     /// # Errors
-    /// [`InvalidAddress`] with the text and what is wrong with it. `ssl://` and `kafka+ssl://` are refused,
-    /// never taken for plaintext.
+    /// [`InvalidAddress`] with the text and what is wrong with it. `ssl://` and `kafka+ssl://` are refused, never taken
+    /// for plaintext: an address has no place for them.
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        parse(text).map_err(|why| InvalidAddress::new(text, why))
+        let (address, asks_for) = Self::with_security(text)?;
+        if asks_for == Some(Security::Tls) {
+            let why = "it asks for TLS, which an address by itself cannot; write host:port, and set tls on the client";
+            return Err(InvalidAddress::new(text, why));
+        }
+        Ok(address)
     }
+}
+
+/// What the scheme of a seed asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Security {
+    Plaintext,
+    Tls,
 }
 
 impl fmt::Display for BrokerAddress {
@@ -39,6 +51,11 @@ impl fmt::Display for BrokerAddress {
 }
 
 impl BrokerAddress {
+    /// The address in a text, and what its scheme asks for, if anything.
+    pub(crate) fn with_security(text: &str) -> Result<(Self, Option<Security>), InvalidAddress> {
+        parse(text).map_err(|why| InvalidAddress::new(text, why))
+    }
+
     /// `true` if a host can have this name and port. An address from a user is sound; one from a broker may be
     /// anything.
     pub(crate) fn is_sound(&self) -> bool {
@@ -47,7 +64,7 @@ impl BrokerAddress {
     }
 }
 
-fn parse(text: &str) -> Result<BrokerAddress, String> {
+fn parse(text: &str) -> Result<(BrokerAddress, Option<Security>), String> {
     if text.is_empty() {
         return Err("it is empty; write host:port".into());
     }
@@ -57,7 +74,7 @@ fn parse(text: &str) -> Result<BrokerAddress, String> {
     if text.contains('@') {
         return Err("it names a user, which an address cannot; write host:port".into());
     }
-    let rest = without_scheme(text)?;
+    let (rest, security) = without_scheme(text)?;
     let (host, port) = if let Some(bracketed) = rest.strip_prefix('[') {
         let Some((host, port)) = bracketed.split_once(']') else {
             return Err("the bracket of the IPv6 address is not closed; write [::1]:9092".into());
@@ -79,22 +96,23 @@ fn parse(text: &str) -> Result<BrokerAddress, String> {
         check_name(host)?;
         (host, port)
     };
-    Ok(BrokerAddress { host: host.into(), port: port.map_or(Ok(DEFAULT_PORT), parse_port)? })
+    let port = port.map_or(Ok(DEFAULT_PORT), parse_port)?;
+    Ok((BrokerAddress { host: host.into(), port }, security))
 }
 
-/// The text behind a scheme that means plaintext; a scheme that means anything else is an error, because to ignore it,
-/// as ruby-kafka does, would send messages in the clear that were meant to be encrypted.
-fn without_scheme(text: &str) -> Result<&str, String> {
+/// The text behind the scheme, and what that asks for. It is never ignored, as by ruby-kafka, which would send messages in
+/// the clear that were meant to be encrypted.
+fn without_scheme(text: &str) -> Result<(&str, Option<Security>), String> {
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Ok(text);
+        return Ok((text, None));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "kafka" | "plaintext" => Ok(rest.strip_suffix('/').unwrap_or(rest)),
-        "ssl" | "kafka+ssl" => Err("it asks for TLS, which this build of ottla does not have; \
-             use a plaintext listener of the broker, as kafka://host:port"
-            .into()),
-        _ => Err("its scheme is not kafka:// or plaintext://; write host:port".into()),
-    }
+    let security = match scheme.to_ascii_lowercase().as_str() {
+        "kafka" => None,
+        "plaintext" => Some(Security::Plaintext),
+        "ssl" | "kafka+ssl" => Some(Security::Tls),
+        _ => return Err("its scheme is not kafka://, plaintext:// or ssl://; write host:port".into()),
+    };
+    Ok((rest.strip_suffix('/').unwrap_or(rest), security))
 }
 
 fn check_ipv6(host: &str) -> Result<(), String> {

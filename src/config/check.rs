@@ -89,10 +89,14 @@ impl ClientConfig {
                      choose from {MIN_RESPONSE_BYTES} to {MAX_RESPONSE_BYTES} bytes"
             )
         });
-        #[cfg(feature = "sasl")]
+    }
+
+    /// Adds the faults of the login to `problems`.
+    #[cfg(feature = "sasl")]
+    pub(crate) fn check_login(&self, is_encrypted: bool, problems: &mut Vec<ConfigProblem>) {
         if let Some(sasl) = &self.sasl {
             sasl.check(problems);
-            require(!self.sasl_over_ssl, &["sasl", "sasl_over_ssl"], problems, || {
+            require(is_encrypted || !self.sasl_over_ssl, &["sasl", "sasl_over_ssl"], problems, || {
                 "sasl would go over a connection without encryption, where others can read it or what comes behind: \
                  use TLS, or set sasl_over_ssl(false) if the network is trusted"
                     .into()

@@ -1,12 +1,14 @@
 //! Options as plain data: parsed and checked once by the builders, read by every layer.
 //!
-//! This file has the fields and their defaults, `check` the limits and contradictions; `address` reads addresses. The
-//! builders, which document each option for users, are in `client` and `producer`.
+//! This file has the fields and their defaults, `check` the limits and contradictions; `address` reads addresses, and
+//! `tls` makes of its options what encrypts connections. The builders, which document each option for users, are in `client` and `producer`.
 
 mod address;
 mod check;
 #[cfg(feature = "sasl")]
 pub mod sasl;
+#[cfg(feature = "_tls")]
+pub mod tls;
 
 use std::fmt;
 use std::io;
@@ -14,7 +16,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use address::Security;
 pub(crate) use check::resolve_idempotence;
+#[cfg(feature = "_tls")]
+pub use tls::{KeyExchangeGroup, Tls};
 
 /// The address of a broker: a host and a port, read from text such as `kafka-1.example.org:9092`.
 ///
@@ -35,6 +40,15 @@ pub struct BrokerAddress {
     /// TCP port.
     pub port: u16,
 }
+
+/// What encrypts connections.
+#[cfg(feature = "_tls")]
+pub type Encryption = Arc<rustls::ClientConfig>;
+
+/// Nothing encrypts connections in this build.
+#[cfg(not(feature = "_tls"))]
+#[derive(Clone, Debug)]
+pub enum Encryption {}
 
 /// Looks up host names: the system, unless something stands in for it.
 #[derive(Clone, Default)]
@@ -74,6 +88,8 @@ pub struct ClientConfig {
     pub resolve_all_addresses: bool,
     /// Bound of a response, in bytes.
     pub max_response_bytes: usize,
+    /// Encrypts connections; `None` for plaintext.
+    pub encryption: Option<Encryption>,
     /// Looks up host names.
     pub resolver: Resolver,
     /// How it logs in, if it does.
@@ -100,6 +116,7 @@ impl ClientConfig {
             metadata_min_age: Duration::from_millis(250),
             resolve_all_addresses: true,
             max_response_bytes: 16 * 1024 * 1024,
+            encryption: None,
             resolver: Resolver::default(),
             #[cfg(feature = "sasl")]
             sasl: None,

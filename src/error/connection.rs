@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ErrorCode, OneLine, advice, is_out_of_descriptors};
+use super::{ErrorCode, OneLine, TlsAlert, TlsFault, advice, is_out_of_descriptors};
 use crate::message::Topic;
 
 /// A connection to a broker that could not be made or was lost: the address, and why.
@@ -62,6 +62,14 @@ pub enum ConnectionErrorKind {
     GivenUp(&'static str),
     /// The connection broke.
     Io(Arc<io::Error>),
+    /// No encrypted connection came about: the broker's certificate was refused, or the handshake did not end.
+    Tls(TlsFault),
+    /// The broker ended TLS with an alert before it answered anything: often it refuses the client's certificate, which
+    /// with TLS 1.3 is told only after the handshake.
+    TlsRefused {
+        /// The alert.
+        alert: TlsAlert,
+    },
     /// Something other than Kafka answers there.
     NotKafka(Speaks),
     /// A KRaft controller listens there: it speaks Kafka's protocol, and is no broker.
@@ -163,6 +171,7 @@ impl ConnectionErrorKind {
     /// `true` if a new attempt cannot help unless somebody changes the listener there.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
+            Self::Tls(fault) => !matches!(fault, TlsFault::ClosedInHandshake | TlsFault::ClosedAtOnce),
             Self::NotKafka(_) | Self::Controller | Self::UnsupportedApi { .. } | Self::Refused { .. } => true,
             Self::NoCredentials { .. } => false,
             other => other.is_about_login(),
@@ -175,6 +184,7 @@ impl ConnectionErrorKind {
             self,
             Self::UnsupportedMechanism { .. }
                 | Self::NoLogin
+                | Self::TlsRefused { .. }
                 | Self::AuthenticationFailed { .. }
                 | Self::UntrustedBroker { .. }
                 | Self::NoCredentials { .. }
@@ -305,8 +315,8 @@ impl fmt::Display for ConnectionErrorKind {
                 )
             }
             Self::Closed => f.write_str(
-                "the broker closed the connection; if that repeats, check that the port is a \
-                 plaintext listener and read the broker's log",
+                "the broker closed the connection; if that repeats, check that its listener is of the kind that is \
+                 set up here, plaintext or TLS, and read the broker's log",
             ),
             Self::ClosedUnanswered { api } if api.starts_with("Sasl") => write!(
                 f,
@@ -328,6 +338,10 @@ impl fmt::Display for ConnectionErrorKind {
                 "the connection broke ({error}); if that repeats, check the network and the \
                  broker's log"
             ),
+            Self::Tls(fault) => fmt::Display::fmt(fault, f),
+            Self::TlsRefused { alert } => {
+                write!(f, "the broker refused TLS with the alert {alert}; {}", alert.advice())
+            }
             Self::NotKafka(speaks) => fmt::Display::fmt(speaks, f),
             Self::Controller => f.write_str(
                 "a KRaft controller listens there, which takes no messages; use the address of a broker, as its \
@@ -400,7 +414,7 @@ impl fmt::Display for Speaks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http => "an HTTP server answers there, not Kafka; check the port",
-            Self::Tls => "a TLS listener answers there; use the port of a plaintext listener",
+            Self::Tls => "a TLS listener answers there; set tls up (ottla's feature tls), or use the port of a plaintext listener",
             Self::Ssh => "an SSH server answers there, not Kafka; check the port",
             Self::Unknown => "what answers there is not Kafka; check the address and the port",
         })
@@ -481,8 +495,8 @@ mod tests {
             ),
             (
                 Kind::Closed,
-                "the broker closed the connection; if that repeats, check that the port is a \
-                 plaintext listener and read the broker's log",
+                "the broker closed the connection; if that repeats, check that its listener is of the kind that is \
+                 set up here, plaintext or TLS, and read the broker's log",
             ),
             (
                 Kind::Io(io("reset")),
@@ -490,7 +504,10 @@ mod tests {
                  broker's log",
             ),
             (Kind::NotKafka(Speaks::Http), "an HTTP server answers there, not Kafka; check the port"),
-            (Kind::NotKafka(Speaks::Tls), "a TLS listener answers there; use the port of a plaintext listener"),
+            (
+                Kind::NotKafka(Speaks::Tls),
+                "a TLS listener answers there; set tls up (ottla's feature tls), or use the port of a plaintext listener",
+            ),
             (Kind::NotKafka(Speaks::Ssh), "an SSH server answers there, not Kafka; check the port"),
             (Kind::NotKafka(Speaks::Unknown), "what answers there is not Kafka; check the address and the port"),
             (

@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod delivery;
 mod produce;
+mod tls;
 mod topic;
 
 pub use check::{BrokerInfo, CheckError, ClusterInfo};
@@ -19,6 +20,7 @@ pub use config::{ConfigError, ConfigProblem, InvalidAddress};
 pub use connection::{Advertised, ApiRange, BrokerError, ConnectionError, ConnectionErrorKind, Speaks};
 pub use delivery::{DeliveryError, DeliveryErrorKind, FatalError, Persistence};
 pub use produce::{BufferLimit, BufferOverflow, ProduceError, ProduceErrorKind};
+pub use tls::{TlsAlert, TlsFault};
 pub use topic::InvalidTopic;
 
 /// The advice for an error of the system: [`DESCRIPTORS`] if no descriptors are left, else `otherwise`.
@@ -86,7 +88,7 @@ pub(crate) mod tests {
 
     #[test]
     fn texts_name_only_options_and_methods_that_there_are() {
-        let public = source("src/client.rs") + &source("src/message") + &source("src/producer");
+        let public = ["src/client.rs", "src/config/tls/mod.rs", "src/message", "src/producer"].map(source).concat();
         let mut seen = 0;
         for folder in [
             "src/client.rs",

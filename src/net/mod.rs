@@ -1,4 +1,4 @@
-//! Sockets without blocking: framing, connecting, name look-ups. Owns the sockets of all connections and the one place
+//! Sockets without blocking: framing, connecting, encrypting, name look-ups. Owns the sockets of all connections and the one place
 //! to wait for them. Never decides when to connect, to send or to give up on an answer: the engine does.
 #![expect(clippy::disallowed_methods, reason = "connecting has a deadline, and a look-up needs a thread of its own")]
 
@@ -13,7 +13,7 @@ use mio::{Poll, Token, Waker};
 use self::connection::Connection;
 use self::dial::Dial;
 use self::resolve::{LookUps, Resolve};
-use crate::config::BrokerAddress;
+use crate::config::{BrokerAddress, Encryption};
 use crate::error::ConnectionErrorKind;
 use crate::wire::frame::{ConnId, Frame};
 
@@ -24,6 +24,13 @@ pub(crate) mod model;
 pub mod receive_buffer;
 pub mod resolve;
 pub mod send_buffer;
+mod socket;
+#[cfg(feature = "_tls")]
+mod tls;
+#[cfg(not(feature = "_tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+mod transport;
 
 /// All connections of one client, and the place to wait for them.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub struct Net {
     found: mio::Events,
     waker: Arc<Waker>,
     look_ups: LookUps,
+    /// Encrypts all connections; `None` for plaintext.
+    encryption: Option<Encryption>,
     /// Connections in the making.
     dials: BTreeMap<ConnId, Dial>,
     open: BTreeMap<ConnId, (Token, Connection)>,
@@ -85,6 +94,7 @@ impl Net {
             found: mio::Events::with_capacity(FOUND_AT_ONCE),
             look_ups: LookUps::new(resolver, Arc::clone(&waker)),
             waker,
+            encryption: None,
             dials: BTreeMap::new(),
             open: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -92,6 +102,12 @@ impl Net {
             readable: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
         })
+    }
+
+    /// Encrypts the connections that are begun from now on.
+    #[must_use]
+    pub fn encrypted(self, encryption: Option<Encryption>) -> Self {
+        Self { encryption, ..self }
     }
 
     /// Wakes `poll` from any thread.
@@ -115,7 +131,8 @@ impl Net {
         self.close(conn);
         let token = self.new_token();
         self.tokens.insert(token, conn);
-        let dial = Dial::new(token, address, within, all_addresses, now, self.poll.registry());
+        let (encryption, registry) = (self.encryption.as_ref(), self.poll.registry());
+        let dial = Dial::new(token, address, encryption, within, all_addresses, now, registry);
         if let Some(host) = dial.host_to_look_up() {
             self.look_ups.ask(host);
         }
@@ -147,7 +164,8 @@ impl Net {
             self.tokens.remove(&token);
             self.readable.retain(|readable| *readable != conn);
             // Closing the descriptor is what counts; this only spares the poll an entry on some systems.
-            let _ = self.poll.registry().deregister(connection.stream());
+            let _ = self.poll.registry().deregister(connection.socket());
+            connection.end();
         } else if let Some(dial) = self.dials.remove(&conn) {
             self.tokens.remove(&dial.token);
         }
@@ -289,10 +307,8 @@ impl Net {
         let Some(dial) = self.dials.remove(&conn) else { return };
         let token = dial.token;
         match dial.finish() {
-            Ok((stream, receive_buffer, send_buffer)) => {
-                // Without it a connection is only slower; if the socket is broken, the next read says so.
-                let _ = stream.set_nodelay(true);
-                self.open.insert(conn, (token, Connection::new(stream, receive_buffer, send_buffer)));
+            Ok((transport, receive_buffer, send_buffer)) => {
+                self.open.insert(conn, (token, Connection::new(transport, receive_buffer, send_buffer)));
                 self.readable.push(conn);
                 writable.push(conn);
                 events.push(Event::Connected(conn));

@@ -23,6 +23,14 @@ pub struct Progress {
     pub finished: usize,
 }
 
+impl Progress {
+    /// Counts more.
+    pub fn add(&mut self, more: Self) {
+        self.started += more.started;
+        self.finished += more.finished;
+    }
+}
+
 impl SendBuffer {
     /// Queues a frame behind the others.
     pub fn push(&mut self, frame: Frame) {

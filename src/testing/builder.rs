@@ -16,6 +16,8 @@ pub struct ClusterBuilder {
     pub(super) brokers: i32,
     pub(super) topics: Vec<NewTopic>,
     pub(super) settings: Settings,
+    #[cfg(feature = "_tls")]
+    pub(super) tls: Option<super::BrokerTls>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ impl ClusterBuilder {
         Self {
             brokers: 1,
             topics: Vec::new(),
+            #[cfg(feature = "_tls")]
+            tls: None,
             settings: Settings {
                 auto_create: true,
                 default_partitions: 3,
@@ -137,6 +141,24 @@ impl ClusterBuilder {
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_message_bytes = bytes;
         self
+    }
+
+    /// Has the brokers take encrypted connections only. Default: plaintext.
+    #[cfg(feature = "_tls")]
+    pub fn tls(mut self, tls: super::BrokerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// What makes encrypted connections of sockets, if they are to be.
+    #[cfg(feature = "_tls")]
+    pub(super) fn encryption(&self) -> Result<Option<super::tls::Encryption>, String> {
+        self.tls.as_ref().map(super::BrokerTls::encryption).transpose()
+    }
+
+    #[cfg(not(feature = "_tls"))]
+    pub(super) fn encryption(&self) -> Result<Option<super::tls::Encryption>, String> {
+        Ok(None)
     }
 
     /// Offers this API in these versions, both included, in place of all that the cluster knows. A version that it does

@@ -196,15 +196,16 @@ impl ClusterBuilder {
     ///
     /// # Errors
     /// - [`io::ErrorKind::InvalidInput`]: no brokers, a topic name that Kafka does not allow, that comes twice or that
-    ///   collides with another, or no partitions;
+    ///   collides with another, no partitions, or certificates and keys that cannot be used;
     /// - any other error of opening a port or starting a thread.
     pub fn start(self) -> io::Result<Cluster> {
         let listeners = (0..self.brokers).map(|_| server::bind_any(random())).collect::<io::Result<Vec<_>>>()?;
         let ports = listeners.iter().map(|listener| listener.local_addr().map(|address| address.port()));
         let ports = ports.collect::<io::Result<Vec<_>>>()?;
         let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        let encryption = self.encryption().map_err(invalid)?;
         let state = ClusterState::new(self, &ports).map_err(invalid)?;
-        let shared = Arc::new(Shared::new(state));
+        let shared = Arc::new(Shared::new(state, encryption));
         let mut brokers = Vec::new();
         for ((node, listener), port) in (1..).zip(listeners).zip(ports) {
             let listening = Listening::start(Arc::clone(&shared), listener, node, 1)?;

@@ -17,7 +17,7 @@
 //! It answers the requests that [`Api`] lists, checks batches, checksums and sequences as a broker does, and misbehaves
 //! on demand: brokers [stop](Cluster::stop_broker) and [come back](Cluster::restart_broker), leaders
 //! [move](Cluster::move_leader), and a [`Fault`] refuses, delays or cuts any answer. It keeps everything in memory,
-//! does not replicate, knows no groups, no transactions, no encryption and no permissions, and refuses compressed batches.
+//! does not replicate, knows no groups, no transactions and no permissions, and refuses compressed batches.
 //!
 //! Its answers are those of Kafka 4.3.1, even odd ones, because programs rely on them: the first answer about a topic
 //! that is made on demand says that there is none; of a partition that stands twice in one request only the last batch
@@ -65,6 +65,11 @@ mod sessions;
 pub mod state;
 #[cfg(not(feature = "_internal"))]
 mod state;
+#[cfg(feature = "_tls")]
+mod tls;
+#[cfg(not(feature = "_tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod topic;
 
 pub use builder::ClusterBuilder;
@@ -74,5 +79,7 @@ pub use guard::{FaultGuard, Timeout};
 #[cfg(feature = "sasl")]
 pub use logins::Logins;
 pub use message::{SeenRequest, StoredMessage};
+#[cfg(feature = "_tls")]
+pub use tls::BrokerTls;
 
 pub use crate::wire::Api;

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::requests::{Reply, Then};
 use super::state::ClusterState;
+use super::tls::{self, Encryption};
 use crate::message::Timestamp;
 
 /// The cluster's state, shared by the connections' threads and the test's.
@@ -23,11 +24,13 @@ pub(super) struct Shared {
     state: Mutex<ClusterState>,
     changed: Condvar,
     clock: Clock,
+    /// Encrypts all connections; `None` for plaintext.
+    encryption: Option<Encryption>,
 }
 
 impl Shared {
-    pub fn new(state: ClusterState) -> Self {
-        Self { state: Mutex::new(state), changed: Condvar::new(), clock: Clock::start() }
+    pub fn new(state: ClusterState, encryption: Option<Encryption>) -> Self {
+        Self { state: Mutex::new(state), changed: Condvar::new(), clock: Clock::start(), encryption }
     }
 
     pub fn look<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
@@ -279,7 +282,13 @@ impl Accept {
         let serve = move || {
             // Dropped last, also by a panic, so that the client sees the end.
             let _open = open;
-            match serve(&shared, node, start, &stream) {
+            let served = match &shared.encryption {
+                None => serve(&shared, node, start, &*stream),
+                Some(encryption) => {
+                    tls::accept(encryption, &stream).and_then(|stream| serve(&shared, node, start, stream))
+                }
+            };
+            match served {
                 Ok(()) => debug!("broker {node}: a connection ended"),
                 Err(error) => debug!("broker {node}: a connection ended: {error}"),
             }
@@ -321,9 +330,8 @@ impl Drop for Session<'_> {
 }
 
 // A broker serves one request per connection at a time, so the answers are in order.
-fn serve(shared: &Shared, node: i32, start: u64, stream: &TcpStream) -> io::Result<()> {
+fn serve(shared: &Shared, node: i32, start: u64, stream: impl Read + Write) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
-    let mut writer = stream;
     #[cfg(feature = "sasl")]
     let session = Session::new(shared);
     #[cfg(feature = "sasl")]
@@ -337,7 +345,8 @@ fn serve(shared: &Shared, node: i32, start: u64, stream: &TcpStream) -> io::Resu
         let Some((bytes, then)) = shared.answer(connection, (node, start), &frame) else {
             return Ok(());
         };
-        writer.write_all(&bytes)?;
+        reader.get_mut().write_all(&bytes)?;
+        reader.get_mut().flush()?;
         let goes_on = match then {
             Then::Continue => true,
             Then::Close => false,

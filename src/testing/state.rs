@@ -63,7 +63,7 @@ impl ClusterState {
     /// # Errors
     /// The fault of the description, in words.
     pub fn new(builder: ClusterBuilder, ports: &[u16]) -> Result<Self, String> {
-        let ClusterBuilder { brokers, topics, settings } = builder;
+        let ClusterBuilder { brokers, topics, settings, .. } = builder;
         if brokers < 1 || settings.default_partitions < 1 {
             return Err("a cluster needs at least one broker, and topics at least one partition".to_owned());
         }

@@ -338,13 +338,14 @@ impl<E: std::fmt::Debug, N> std::fmt::Debug for Driver<E, N> {
 }
 
 fn new_net(client: &ClientConfig) -> io::Result<Net> {
-    match &client.resolver.0 {
+    let net = match &client.resolver.0 {
         None => Net::new(),
         Some(look_up) => {
             let look_up = Arc::clone(look_up);
             Net::with_resolver(Arc::new(move |host: &str| look_up(host)))
         }
-    }
+    };
+    Ok(net?.encrypted(client.encryption.clone()))
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn a_server_that_hangs_up_is_an_error() {
     let server = Stranger::hanging_up();
     let (kind, text) = server.fate();
     assert!(matches!(kind, ConnectionErrorKind::Closed | ConnectionErrorKind::Io(_)), "{text}");
-    assert!(text.contains("plaintext listener") || text.contains("check the network"), "{text}");
+    assert!(text.contains("plaintext or TLS") || text.contains("check the network"), "{text}");
     server.check_fails();
 }
 

@@ -12,6 +12,8 @@ mod connecting;
 mod ending;
 mod looking_up;
 mod reading;
+#[cfg(feature = "tls")]
+mod tls;
 mod watching;
 mod writing;
 
