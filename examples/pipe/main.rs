@@ -19,6 +19,7 @@ mod login;
 mod options;
 mod pump;
 mod stop;
+mod tls;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -74,7 +75,8 @@ fn main() -> ExitCode {
 
 /// The producer that the options describe. Its callback owns every failure, so that none is only a number.
 fn producer(options: &Options, account: &Account) -> Result<AsyncProducer, Box<dyn Error>> {
-    let client = options.login.apply(Client::builder([&options.bootstrap]).client_id("ottla-pipe"))?.build()?;
+    let client = options.tls.apply(Client::builder([&options.bootstrap]).client_id("ottla-pipe"))?;
+    let client = options.login.apply(client)?.build()?;
     let mut builder = client
         .async_producer()
         .streaming()

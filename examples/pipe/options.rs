@@ -11,6 +11,7 @@ use lexopt::{Error, Parser};
 use ottla::{Partitioner, RequiredAcks};
 
 use crate::login::{Login, sasl_usage};
+use crate::tls::{TlsOptions, tls_usage};
 
 pub const USAGE: &str = concat!(
     "\
@@ -39,6 +40,7 @@ usage: pipe --bootstrap HOST:PORT[,HOST:PORT...] --topic T [options]
   --undelivered FILE            append every line that was not delivered to FILE, so that it can be
                                 piped in again
 ",
+    tls_usage!(),
     sasl_usage!(),
     "\
   --help                        this text
@@ -80,6 +82,7 @@ pub struct Options {
     pub partitioner: Option<Partitioner>,
     pub undelivered: Option<PathBuf>,
     pub login: Login,
+    pub tls: TlsOptions,
 }
 
 /// What happens to a line that finds the queue full.
@@ -109,6 +112,7 @@ impl Options {
             partitioner: None,
             undelivered: None,
             login: Login::default(),
+            tls: TlsOptions::default(),
         };
         let mut parser = Parser::from_args(arguments.into_iter().collect::<Vec<_>>());
         while let Some(argument) = parser.next()? {
@@ -161,6 +165,7 @@ impl Options {
             // The name of a file need not be text.
             "undelivered" => self.undelivered = Some(PathBuf::from(parser.value()?)),
             _ if self.login.set(name, parser)? => {}
+            _ if self.tls.set(name, parser)? => {}
             _ => return Err(format!("there is no option --{name}").into()),
         }
         Ok(())

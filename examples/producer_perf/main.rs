@@ -13,6 +13,8 @@ mod login;
 mod measure;
 mod messages;
 mod options;
+#[path = "../pipe/tls.rs"]
+mod tls;
 mod watch;
 
 use std::collections::VecDeque;
@@ -76,7 +78,8 @@ fn run(options: &Options) -> Result<u64, Box<dyn Error>> {
         (None, Some(cluster)) => cluster.bootstrap(),
         (None, None) => unreachable!("without an address there is a cluster"),
     };
-    let client = options.login.apply(Client::builder([bootstrap]))?.build()?;
+    let client = options.tls.apply(Client::builder([bootstrap]))?;
+    let client = options.login.apply(client)?.build()?;
     // Fails with a reason if nothing there speaks Kafka; producing would go on trying.
     client.check(Duration::from_secs(10))?;
 

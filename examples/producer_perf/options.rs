@@ -10,6 +10,7 @@ use lexopt::{Error, Parser};
 use ottla::RequiredAcks;
 
 use crate::login::{Login, sasl_usage};
+use crate::tls::{TlsOptions, tls_usage};
 
 pub const USAGE: &str = concat!(
     "\
@@ -40,6 +41,7 @@ usage: producer_perf [options]
   --latency                    one message at a time, the next when it is acknowledged
   --sync                       with the producer that works on the caller's thread
 ",
+    tls_usage!(),
     sasl_usage!(),
     "\
   --help                       this text
@@ -78,6 +80,7 @@ pub struct Options {
     pub told_by: ToldBy,
     pub latency: bool,
     pub sync: bool,
+    pub tls: TlsOptions,
 }
 
 /// How the program learns of each message's fate.
@@ -116,6 +119,7 @@ impl Options {
             told_by: ToldBy::Report,
             latency: false,
             sync: false,
+            tls: TlsOptions::default(),
         };
         while let Some(argument) = parser.next()? {
             match argument {
@@ -163,6 +167,7 @@ impl Options {
             "latency" => self.latency = true,
             "sync" => self.sync = true,
             _ if self.login.set(name, parser)? => {}
+            _ if self.tls.set(name, parser)? => {}
             _ => return Err(format!("there is no option --{name}").into()),
         }
         Ok(())

@@ -4,6 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "these tests wait for processes")]
 #![cfg(unix)]
 
+#[cfg(feature = "tls")]
+#[path = "../certificates/mod.rs"]
+#[expect(dead_code, reason = "the unit tests use all of it")]
+mod certificates;
 mod pipe;
 mod run;
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,51 @@ fn keys_and_values_arrive_in_order() {
         let of_user = messages.iter().filter(|message| message.key_str() == Some(&key));
         let numbers: Vec<usize> = of_user.filter_map(|message| message.value_str()?.parse().ok()).collect();
         assert!(numbers.iter().copied().eq((user..5_000).step_by(10)), "{numbers:?}");
+    }
+}
+
+/// What it said on standard error.
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+#[cfg(not(feature = "_tls"))]
+fn a_build_without_tls_says_so() {
+    let output = pipe("127.0.0.1:9", "lines", &["--tls"], b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("--features tls"), "{}", said(&output));
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn lines_arrive_over_tls_with_a_client_certificate() {
+    use crate::certificates::{Authority, Leaf};
+    use ottla::testing::BrokerTls;
+
+    let authority = Authority::new("root");
+    let broker = authority.issue(&Leaf::default());
+    let tls = BrokerTls::new(&broker.certificates, &broker.key).client_ca(authority.pem());
+    let cluster = Cluster::builder().tls(tls).start().expect("it starts");
+    let own = authority.issue(&Leaf { for_servers: false, ..Leaf::default() });
+    let files = [("ca", authority.pem()), ("cert", own.certificates), ("key", own.key)].map(|(name, pem)| {
+        let file = fresh_file(name);
+        fs::write(&file, pem).expect("it can be written");
+        (format!("--{name}-file"), text(&file).to_owned())
+    });
+    let arguments: Vec<&str> = files.iter().flat_map(|(option, file)| [&**option, &**file]).collect();
+    let input: String = (0..5_000).map(|number| format!("{number}\n")).collect();
+    let output = pipe(&cluster.bootstrap(), "lines", &arguments, input.as_bytes());
+    assert_eq!(account(&output), [5_000, 5_000, 5_000, 0, 0, 0], "{}", said(&output));
+    for (option, file) in &files {
+        fs::remove_file(file).expect("it is there");
+        let output = pipe(&cluster.bootstrap(), "lines", &arguments, b"");
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        assert!(said(&output).contains(file.as_str()), "{}", said(&output));
+        fs::write(file, "").expect("it can be written");
+    }
+    for (_, file) in &files {
+        fs::remove_file(file).expect("it is there");
     }
 }
 

@@ -73,6 +73,7 @@ pub fn example(name: &str) -> PathBuf {
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
             .arg("--target-dir")
             .arg(target)
+            .args(if cfg!(feature = "tls") { &["--features", "tls"][..] } else { &[] })
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the examples do not build");
