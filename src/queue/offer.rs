@@ -9,7 +9,7 @@ use super::prepared::Prepared;
 use crate::error::InvalidTopic;
 use crate::fate::slot::Slot;
 use crate::ids::TopicIndex;
-use crate::message::{Topic, TopicRef};
+use crate::message::Topic;
 use crate::record::batch::BatchBuilder;
 
 /// A message was accepted.
@@ -73,7 +73,7 @@ impl Queue {
     #[inline(always)]
     pub fn append_like_last(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         let LikeLast { messages, topic, number, target, chunk_bytes } = self.like_last;
-        if messages == 0 || message.topic.checked()?.number() != number {
+        if messages == 0 || message.topic?.number() != number {
             return None;
         }
         let cost = message.cost(slot);
@@ -118,7 +118,7 @@ impl Queue {
         clock: impl FnOnce() -> Option<Instant>,
     ) -> Result<Accepted, Refused> {
         let cost = message.cost(slot);
-        let topic = self.admit(message.topic, cost)?;
+        let topic = self.admit(message, cost)?;
         if message.is_large() && large.is_none() {
             return Err(Refused::Unencoded);
         }
@@ -161,7 +161,7 @@ impl Queue {
     }
 
     /// The index of the topic, if there is a place for a message of this cost to it.
-    fn admit(&mut self, topic: &TopicRef<'_>, cost: usize) -> Result<TopicIndex, Refused> {
+    fn admit(&mut self, message: &Prepared<'_, '_>, cost: usize) -> Result<TopicIndex, Refused> {
         match self.phase {
             Phase::Idle => return Err(Refused::Idle),
             Phase::Running => {}
@@ -170,7 +170,7 @@ impl Queue {
         if let Some(limit) = self.limit_reached(self.limits.messages, self.limits.bytes, cost) {
             return Err(self.refuse(limit, None));
         }
-        let topic = self.topics.seat(topic).map_err(Refused::InvalidTopic)?;
+        let topic = self.topics.seat(message.topic_name, message.topic).map_err(Refused::InvalidTopic)?;
         if self.held_up(topic).is_some() && !self.topics.lets_pass(topic) {
             if let Some(limit) = self.limit_reached((self.limits.messages / 2).max(1), self.limits.bytes / 2, cost) {
                 return Err(self.refuse(limit, Some(topic)));
@@ -180,10 +180,10 @@ impl Queue {
     }
 
     /// Counts the messages like the last one that can follow with nothing else to do for them.
-    fn count_like_last(&mut self, topic: TopicIndex, name: &TopicRef<'_>) {
+    fn count_like_last(&mut self, topic: TopicIndex, checked: Option<&Topic>) {
         self.like_last = LikeLast::default();
         let armed = self.is_armed() || self.limits.interval.is_zero();
-        let Some(number) = name.checked().map(Topic::number) else { return };
+        let Some(number) = checked.map(Topic::number) else { return };
         if !armed || self.filling.first().is_none() || self.topics.held_up(topic).is_some() {
             return;
         }

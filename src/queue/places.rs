@@ -9,7 +9,7 @@ use super::filling::{Filling, Sealed};
 use super::topics::Topics;
 use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::ids::TopicIndex;
-use crate::message::{Topic, TopicRef};
+use crate::message::Topic;
 use crate::partitioner::Partitioner;
 
 /// Messages in the order in which they were accepted; the n-th accepted has ticket n, counted from 0.
@@ -179,7 +179,7 @@ impl Queue {
     /// # Errors
     /// The name is not allowed.
     pub fn topic(&mut self, name: &str) -> Result<TopicIndex, InvalidTopic> {
-        self.topics.seat(&TopicRef::from(name))
+        self.topics.seat(name, None)
     }
 
     /// Notes the number of partitions of a topic; 0 if it is not known any more.

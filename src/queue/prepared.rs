@@ -7,13 +7,15 @@ use super::extras::Extra;
 use crate::error::ProduceErrorKind;
 use crate::fate::slot::Slot;
 use crate::ids::PartitionId;
-use crate::message::{Header, Message, Timestamp, TopicRef};
+use crate::message::{Header, Message, Timestamp, Topic};
 use crate::record::batch::{self, BatchBuilder, Draft, MOST_AROUND};
 
 /// A message that can be queued, with all that can be computed without the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared<'m, 'd> {
-    pub(super) topic: &'m TopicRef<'d>,
+    /// Its topic, if that was checked before, and the name in any case.
+    pub(super) topic: Option<&'m Topic>,
+    pub(super) topic_name: &'m str,
     pub(super) record: Draft<'m>,
     pub(super) headers: &'m [Header<'d>],
     pub(super) partition: Option<PartitionId>,
@@ -44,7 +46,8 @@ impl<'m, 'd> Prepared<'m, 'd> {
     #[inline]
     pub fn of(message: &'m Message<'d>, now: Timestamp) -> Self {
         Self {
-            topic: &message.topic,
+            topic: message.topic.checked(),
+            topic_name: message.topic.name(),
             record: Draft::new(
                 message.create_time.unwrap_or(now).as_millis(),
                 message.key(),
@@ -58,13 +61,19 @@ impl<'m, 'd> Prepared<'m, 'd> {
         }
     }
 
-    /// As [`of`](Self::of), for a message that [has only](Message::has_only_key_and_value) this key and this value: the
-    /// compiler knows which parts it lacks, and makes a shorter way for it.
+    /// As [`of`](Self::of), for a message that has only these parts: the compiler knows which ones it lacks, and makes a
+    /// shorter way for it.
     #[inline]
-    pub fn of_key_and_value(message: &'m Message<'d>, key: Option<&'m [u8]>, value: &'m [u8], now: Timestamp) -> Self {
-        let create_time = message.create_time.unwrap_or(now).as_millis();
-        let record = Draft::new(create_time, key, Some(value), iter::empty());
-        Self { topic: &message.topic, record, headers: &[], partition: None, partition_key: None, tag: message.tag }
+    pub fn of_key_and_value(
+        topic: &'m Topic,
+        key: Option<&'m [u8]>,
+        value: &'m [u8],
+        create_time: Timestamp,
+        tag: u64,
+    ) -> Self {
+        let record = Draft::new(create_time.as_millis(), key, Some(value), iter::empty());
+        let (topic_name, topic) = (topic.name(), Some(topic));
+        Self { topic, topic_name, record, headers: &[], partition: None, partition_key: None, tag }
     }
 
     /// Bytes of a tail, and of a partition key, that certainly may be sent.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{DeliveryErrorKind, InvalidTopic};
 use crate::ids::TopicIndex;
-use crate::message::{Topic, TopicRef};
+use crate::message::Topic;
 
 /// The topics that messages went to; only ever grows, so an index stays true.
 #[derive(Debug, Default)]
@@ -29,12 +29,13 @@ impl Topics {
         &self.all
     }
 
-    /// The topic's index, which it gets if it has none.
-    pub fn seat(&mut self, topic: &TopicRef<'_>) -> Result<TopicIndex, InvalidTopic> {
-        let Some(checked) = topic.checked() else { return self.seat_of(topic.name(), None) };
+    /// The index of the topic with this name, which it gets if it has none; `checked` is the topic, if it was checked
+    /// before.
+    pub fn seat(&mut self, name: &str, checked: Option<&Topic>) -> Result<TopicIndex, InvalidTopic> {
+        let Some(checked) = checked else { return self.seat_of(name, None) };
         let place = checked.number() as usize % SEEN_TOPICS;
         if self.seen[place].0 != checked.number() {
-            self.seen[place] = (checked.number(), self.seat_of(checked.name(), Some(checked))?);
+            self.seen[place] = (checked.number(), self.seat_of(name, Some(checked))?);
         }
         Ok(self.seen[place].1)
     }
