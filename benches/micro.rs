@@ -90,14 +90,14 @@ struct Round {
 
 impl Round {
     fn new() -> Self {
-        let (mut queue, sealed) = Queue::new(Limits {
+        let limits = Limits {
             messages: 100_000,
             bytes: 64 << 20,
             threshold: 0,
             interval: Duration::ZERO,
             batch_bytes: BATCH_BYTES,
-            spreads: true,
-        });
+        };
+        let (mut queue, sealed) = Queue::new(limits, &Partitioner::crc32());
         queue.start();
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let now = Instant::now();

@@ -87,9 +87,8 @@ impl<'a> Script<'a> {
         let (client, config) = (Arc::new(client), Arc::new(config));
         let engine = ProducerEngine::new(Arc::clone(&client), Arc::clone(&config), 7).with_callbacks(callbacks);
         let (interval, batch_bytes) = (Duration::ZERO, config.max_batch_bytes);
-        let limits = Limits { messages: 30, bytes: 3000, threshold: 3, interval, batch_bytes, spreads: true };
-        let (mut queue, sealed) = Queue::new(limits);
-        queue.place_by(&config.partitioner);
+        let limits = Limits { messages: 30, bytes: 3000, threshold: 3, interval, batch_bytes };
+        let (mut queue, sealed) = Queue::new(limits, &config.partitioner);
         queue.start();
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();

@@ -62,14 +62,14 @@ impl ProducerBuilder {
 
 impl Producer {
     pub(crate) fn new(client: Arc<ClientConfig>, producer: Arc<ProducerConfig>) -> Self {
-        let (queue, sealed) = Queue::new(Limits {
+        let limits = Limits {
             messages: producer.max_buffer_size.unwrap_or(usize::MAX),
             bytes: producer.max_buffer_bytesize,
             threshold: 0,
             interval: Duration::ZERO,
             batch_bytes: producer.max_batch_bytes,
-            spreads: !producer.partitioner.is_custom(),
-        });
+        };
+        let (queue, sealed) = Queue::new(limits, &producer.partitioner);
         let unbounded = ProducerConfig { delivery_timeout: Duration::MAX, max_retries: None, ..(*producer).clone() };
         let without_timeout = Arc::new(unbounded);
         let taken = VecDeque::new();

@@ -27,8 +27,9 @@ pub struct Sealed(pub(super) Receiver<Box<Chunk>>);
 pub(super) struct Filling {
     /// Bytes of a batch.
     batch_bytes: usize,
-    /// Chooses the partition of messages with keys already here, where the number of partitions is known.
-    pub partitioner: Option<Partitioner>,
+    /// Chooses the partition of messages with keys already here, where the number of partitions is known, and leaves
+    /// those without a key to any partition; not if it is a user's.
+    pub partitioner: Partitioner,
     pub open: Chunk,
     pub lanes: Lanes,
     /// To the worker. Boxed, so that a slot takes little memory.
@@ -78,14 +79,15 @@ impl Way {
 impl Filling {
     /// Chunks for batches of this size, and for at most this number of messages and bytes at a time; and the worker's
     /// end of the channel.
-    pub fn new(batch_bytes: usize, messages: usize, bytes: usize) -> (Self, Sealed) {
+    pub fn new(batch_bytes: usize, messages: usize, bytes: usize, partitioner: &Partitioner) -> (Self, Sealed) {
         // Each chunk has a message, so a queue of few messages never has more chunks. Full chunks of all the bytes have
         // a slot each: a chunk that grew would take its memory twice when its messages become batches.
         let capacity = messages.min((bytes / CHUNK_BYTES).clamp(LEAST_SLOTS, MOST_SLOTS));
         let (sealed, received) = bounded(capacity + KEPT_CAPACITY);
         let spare = Spare { chunks: Vec::new(), bytes: 0, most_bytes: SPARE_BYTES.min(bytes / 4) };
         let (open, lanes) = (Chunk::default(), Lanes::default());
-        (Self { batch_bytes, partitioner: None, open, lanes, sealed, capacity, spare }, Sealed(received))
+        let partitioner = partitioner.clone();
+        (Self { batch_bytes, partitioner, open, lanes, sealed, capacity, spare }, Sealed(received))
     }
 
     /// Ticket of the first message in the open chunk or the lanes.
@@ -99,7 +101,7 @@ impl Filling {
     #[inline]
     pub fn place(&self, key: Option<&[u8]>, partitions: u32) -> Option<PartitionId> {
         let key = key.filter(|key| key.len() <= HASHED_HERE)?;
-        self.partitioner.as_ref()?.keyed(key, partitions as i32).map(PartitionId)
+        self.partitioner.keyed(key, partitions as i32).map(PartitionId)
     }
 
     /// The way of the message. `anywhere` says that any partition will do; `partitions` is the number of partitions of

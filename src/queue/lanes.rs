@@ -155,9 +155,9 @@ mod tests {
         #[test]
         fn each_message_leaves_once_in_the_lane_of_its_key_and_in_the_order_of_its_partition(steps in steps()) {
             let (interval, batch_bytes) = (Duration::ZERO, 1500);
-            let limits = Limits { messages: 400, bytes: usize::MAX, threshold: 0, interval, batch_bytes, spreads: true };
-            let (mut queue, murmur2) = (Both::new(limits), Partitioner::murmur2());
-            queue.place_by(&murmur2);
+            let limits = Limits { messages: 400, bytes: usize::MAX, threshold: 0, interval, batch_bytes };
+            let murmur2 = Partitioner::murmur2();
+            let mut queue = Both::placed_by(limits, &murmur2);
             queue.start();
             let topics = ["orders", "parcels"].map(|name| Topic::new(name).expect("a good name"));
             for topic in &topics {
@@ -211,8 +211,7 @@ mod tests {
         let lanes = |partitions: u32, spare: Option<Chunk>| {
             let interval = Duration::ZERO;
             let (messages, bytes, batch_bytes) = (1000, usize::MAX, usize::MAX);
-            let mut queue = Both::new(Limits { messages, bytes, threshold: 0, interval, batch_bytes, spreads: true });
-            queue.place_by(&Partitioner::crc32());
+            let mut queue = Both::new(Limits { messages, bytes, threshold: 0, interval, batch_bytes });
             queue.start();
             spare.into_iter().for_each(|chunk| queue.recycle(chunk));
             let topic = Topic::new("orders").expect("a good name");
@@ -243,8 +242,7 @@ mod tests {
     fn they_begin_when_what_came_before_the_number_of_partitions_was_known_fills_its_chunk() {
         let (bytes, batch_bytes) = (usize::MAX, usize::MAX);
         let (messages, threshold, interval) = (100_000, 0, Duration::ZERO);
-        let mut queue = Both::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
-        queue.place_by(&Partitioner::crc32());
+        let mut queue = Both::new(Limits { messages, bytes, threshold, interval, batch_bytes });
         queue.start();
         let topic = Topic::new("orders").expect("a good name");
         for ticket in 0..5000 {

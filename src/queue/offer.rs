@@ -93,7 +93,7 @@ impl Queue {
         };
         chunk.push_behind(chunk_bytes, message, slot, cost)?;
         if let Target::Mixed = target {
-            let to = To { topic, placed: self.limits.spreads && message.goes_anywhere() };
+            let to = To { topic, placed: !self.filling.partitioner.is_custom() && message.goes_anywhere() };
             chunk.route(to, message.partition, message.record.create_time, message.record.tail_len);
         }
         let ticket = self.accepted;
@@ -122,7 +122,7 @@ impl Queue {
         if message.is_large() && large.is_none() {
             return Err(Refused::Unencoded);
         }
-        let anywhere = self.limits.spreads && message.goes_anywhere();
+        let anywhere = !self.filling.partitioner.is_custom() && message.goes_anywhere();
         let partitions = self.topics.partitions(topic);
         let incoming = Incoming { message, slot, topic, cost, large: large.take() };
         let mut way = self.filling.way(&incoming, partitions, anywhere);

@@ -54,8 +54,6 @@ pub struct Limits {
     /// Bytes of a batch: a run of messages that fills a batch becomes due, and so do messages of that many bytes in
     /// all.
     pub batch_bytes: usize,
-    /// `true` if a message without a key may go to any partition.
-    pub spreads: bool,
 }
 
 /// The state of a queue towards new messages.
@@ -101,10 +99,12 @@ pub(super) enum Target {
 }
 
 impl Queue {
-    /// An empty queue that no thread serves yet, and the worker's end of its channel.
+    /// An empty queue that no thread serves yet, and the worker's end of its channel. Messages with keys are placed by
+    /// the partitioner as soon as the number of partitions is [told](Self::tell_partitions), unless it is a user's;
+    /// before that the engine places them.
     #[must_use]
-    pub fn new(limits: Limits) -> (Self, Sealed) {
-        let (filling, sealed) = Filling::new(limits.batch_bytes, limits.messages, limits.bytes);
+    pub fn new(limits: Limits, partitioner: &Partitioner) -> (Self, Sealed) {
+        let (filling, sealed) = Filling::new(limits.batch_bytes, limits.messages, limits.bytes, partitioner);
         let queue = Self {
             limits,
             phase: Phase::Idle,
@@ -123,12 +123,6 @@ impl Queue {
             like_last: LikeLast::default(),
         };
         (queue, sealed)
-    }
-
-    /// Chooses partitions of messages with keys by this from now on, as soon as the number of partitions is
-    /// [told](Self::tell_partitions); before that the engine chooses.
-    pub fn place_by(&mut self, partitioner: &Partitioner) {
-        self.filling.partitioner = Some(partitioner.clone()).filter(|partitioner| !partitioner.is_custom());
     }
 
     /// `true` if messages are taken.

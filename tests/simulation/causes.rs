@@ -9,7 +9,7 @@ use std::time::Duration;
 use kafka_protocol::messages::ProduceResponse;
 use ottla::queue::{Limits, Prepared, Queue, Refused, Sealed};
 use ottla::testing::{Api, Fault};
-use ottla::{DeliveryErrorKind, ErrorCode, Message, Persistence, Timestamp};
+use ottla::{DeliveryErrorKind, ErrorCode, Message, Partitioner, Persistence, Timestamp};
 
 use crate::bench::{Bench, Twist};
 
@@ -235,8 +235,8 @@ fn a_bad_topic_beside_a_good_one_does_not_use_up_the_queue() {
         }
         let interval = Duration::ZERO;
         let (messages, bytes, batch_bytes) = (100, 1_000_000, 1_000_000);
-        let limits = Limits { messages, bytes, threshold: 0, interval, batch_bytes, spreads: true };
-        let mut queue = Queue::new(limits);
+        let limits = Limits { messages, bytes, threshold: 0, interval, batch_bytes };
+        let mut queue = Queue::new(limits, &Partitioner::crc32());
         queue.0.start();
         let (mut accepted, mut refused) = (0, 0);
         let bad = queue.0.topic("a").expect("a good name");

@@ -425,9 +425,8 @@ mod tests {
             }
             let (messages, bytes, batch_bytes) = (1000, 1_000_000, 1_000_000);
             let (threshold, interval) = (0, Duration::ZERO);
-            let (mut queue, sealed) =
-                Queue::new(Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true });
-            queue.place_by(&Partitioner::crc32());
+            let limits = Limits { messages, bytes, threshold, interval, batch_bytes };
+            let (mut queue, sealed) = Queue::new(limits, &Partitioner::crc32());
             queue.start();
             queue.topic("orders").unwrap();
             queue.tell_partitions(TopicIndex(0), callers_knew);

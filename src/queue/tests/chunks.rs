@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::partitioner::Partitioner;
 use crate::queue::entry;
 use crate::queue::filling::{BEHIND, SUMMED_TOGETHER};
 use crate::record::batch::BatchBuilder;
@@ -29,7 +28,6 @@ fn a_channel_without_a_slot_left_costs_no_place_and_no_order() {
     const MESSAGES: usize = 5000;
     for kind in 0..4 {
         let mut queue = Both::new(Limits { batch_bytes: 75, ..limits(MESSAGES, 1 << 26) });
-        queue.place_by(&Partitioner::crc32());
         queue.start();
         let topic = Topic::new("orders").expect("a good name");
         queue.topic(topic.name()).expect("a good name");
@@ -79,7 +77,6 @@ fn times_from_end_to_end_cost_no_chunk_for_each_message() {
     const MESSAGES: usize = 5000;
     for keys in [false, true] {
         let mut queue = queue(MESSAGES, 1 << 26);
-        queue.place_by(&Partitioner::crc32());
         let topic = Topic::new("orders").expect("a good name");
         queue.topic(topic.name()).expect("a good name");
         queue.tell_partitions(TopicIndex(0), 3);
@@ -229,7 +226,7 @@ fn what_names_a_key_or_a_partition_or_another_topic_ends_a_run_and_no_chunk() {
 
 #[test]
 fn with_a_partitioner_of_the_users_nothing_is_a_run() {
-    let mut queue = Both::new(Limits { spreads: false, ..limits(100, 1_000_000) });
+    let mut queue = Both::placed_by(limits(100, 1_000_000), &Partitioner::custom(|_| 0));
     queue.start();
     offer(&mut queue, "orders", 1).expect("accepted");
     assert!(!queue.deliver(), "it was never asleep");

@@ -11,6 +11,7 @@ use super::*;
 use crate::fate::slot::{Awaited, Slot, testing};
 use crate::ids::TopicIndex;
 use crate::message::{Message, Timestamp, Topic};
+use crate::partitioner::Partitioner;
 
 mod bounds;
 mod chunks;
@@ -24,7 +25,7 @@ fn queue(messages: usize, bytes: usize) -> Both {
 
 fn limits(messages: usize, bytes: usize) -> Limits {
     let (threshold, interval, batch_bytes) = (0, Duration::ZERO, usize::MAX);
-    Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true }
+    Limits { messages, bytes, threshold, interval, batch_bytes }
 }
 
 /// A queue, and the worker's end of its channel.
@@ -35,7 +36,11 @@ pub(super) struct Both {
 
 impl Both {
     pub fn new(limits: Limits) -> Self {
-        let (queue, sealed) = Queue::new(limits);
+        Self::placed_by(limits, &Partitioner::crc32())
+    }
+
+    pub fn placed_by(limits: Limits, partitioner: &Partitioner) -> Self {
+        let (queue, sealed) = Queue::new(limits, partitioner);
         Self { queue, sealed }
     }
 

@@ -185,7 +185,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     (1usize..60, 60usize..9000, prop_oneof![Just(0usize), 1usize..20], 30usize..2000).prop_map(
         |(messages, bytes, threshold, batch_bytes)| {
             let interval = Duration::from_secs(1);
-            Limits { messages, bytes, threshold, interval, batch_bytes, spreads: true }
+            Limits { messages, bytes, threshold, interval, batch_bytes }
         },
     )
 }

@@ -1,4 +1,4 @@
-//! The end of a producer: callers close the queue, wait for the threads, and take the messages that are left.
+//! The end of a producer: callers close the queue, have messages given up, and wait for the threads.
 
 use super::super::state::{Abandon, Ended, Totals};
 use super::Gate;

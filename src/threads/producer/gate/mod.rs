@@ -53,15 +53,14 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(config: &QueueConfig, producer: &ProducerConfig) -> Self {
-        let (mut queue, sealed) = Queue::new(Limits {
+        let limits = Limits {
             messages: config.max_queue_size,
             bytes: config.max_queue_bytesize,
             threshold: config.delivery_threshold,
             interval: config.delivery_interval,
             batch_bytes: producer.max_batch_bytes,
-            spreads: !producer.partitioner.is_custom(),
-        });
-        queue.place_by(&producer.partitioner);
+        };
+        let (queue, sealed) = Queue::new(limits, &producer.partitioner);
         Self {
             number: new_number(),
             max_message_bytes: producer.max_message_bytes,
