@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ottla::config::{ClientConfig, ProducerConfig};
 use ottla::engine::Engine;
 use ottla::engine::producer::batch::BATCH;
-use ottla::engine::producer::{Amount, BatchFate, ProducerEngine, Released};
+use ottla::engine::producer::{Amount, BatchFate, ProducerEngine, Released, Salvage};
 use ottla::fate::slot::{Awaited, Owner, await_fate};
 use ottla::queue::chunk::Chunk;
 use ottla::queue::extras;
@@ -241,15 +241,16 @@ impl<'a> Script<'a> {
         for topic in self.queue.topics().iter().take(self.told_topics) {
             fresh.add_topic(topic.clone());
         }
-        let salvage = std::mem::replace(&mut self.engine, fresh).salvage("the fuzzer");
+        let mut salvage = Salvage::default();
+        std::mem::replace(&mut self.engine, fresh).salvage("the fuzzer", &mut salvage);
         self.salvaged = true;
         self.wires.clear();
         self.called.clear();
         self.release(salvage.released);
-        for fate in salvage.fates {
+        for fate in std::mem::take(&mut salvage.fates) {
             self.note(fate, false);
         }
-        for mut chunk in salvage.chunks {
+        for mut chunk in salvage.take_chunks() {
             self.append(&mut chunk);
         }
     }

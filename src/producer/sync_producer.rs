@@ -269,7 +269,11 @@ impl Producer {
                 Ok(Step::Done) => break driver.engine.last_error().cloned(),
                 Err(fault) => {
                     log::error!("a fault inside ottla, please report it: {fault}");
-                    feed.recover(driver, &fault).into_iter().for_each(|fate| drop(self.settle(fate, failed)));
+                    feed.replace(driver);
+                    feed.salvage(&fault, driver.now());
+                    while let Some(fate) = feed.next_fate() {
+                        let _ = self.settle(fate, failed);
+                    }
                     faults += 1;
                     if faults == FAULTS_IN_A_CALL {
                         break Some(Arc::new(DeliveryErrorKind::Internal(fault)));

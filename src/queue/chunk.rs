@@ -116,7 +116,7 @@ impl Chunk {
     }
 
     /// Breaks message `index`, so that whoever reads it panics, and returns what [`mend`](Self::mend) puts back.
-    #[cfg(feature = "_internal")]
+    #[cfg(any(test, feature = "_internal"))]
     pub fn break_at(&mut self, index: usize) -> u32 {
         self.expand_routes();
         std::mem::replace(&mut self.routes[index].start, u32::MAX)
@@ -212,6 +212,12 @@ impl Chunk {
         if self.routes.is_empty() && !self.is_empty() {
             self.route_run(self.len());
         }
+    }
+
+    /// The topic of message `index`.
+    #[must_use]
+    pub fn topic(&self, index: usize) -> TopicIndex {
+        self.routes.get(index).map_or(self.topic, |route| route.topic)
     }
 
     /// Message `index` of a chunk whose routes are spelled out; `row` is where to look for its extra, as for

@@ -296,6 +296,12 @@ impl Records {
         HEADER_LEN + self.bytes.len()
     }
 
+    /// As many records, of which no byte is left: whoever reads them panics.
+    #[cfg(test)]
+    pub fn broken(&self) -> Self {
+        Self { bytes: Arc::default(), ..self.clone() }
+    }
+
     /// Bytes of memory that it takes.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -349,7 +349,7 @@ fn new_net(client: &ClientConfig) -> io::Result<Net> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::producer::ProducerEngine;
 
@@ -411,7 +411,7 @@ mod tests {
     }
 
     /// No network.
-    struct Nowhere;
+    pub struct Nowhere;
 
     impl Network for Nowhere {
         fn connect(&mut self, _: ConnId, _: &BrokerAddress, _: Duration, _: bool, _: Instant) {}

@@ -205,6 +205,12 @@ impl Batch {
         }
     }
 
+    /// Makes its records unreadable, for tests of what a panic costs.
+    #[cfg(test)]
+    pub fn break_records(&mut self) {
+        self.body = Body::Sealed(self.seal().broken());
+    }
+
     /// `true` if it has no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {

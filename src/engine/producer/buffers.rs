@@ -63,6 +63,12 @@ impl Buffers {
         self.lent.push_back(loan);
     }
 
+    /// Makes the next loan panic, for tests of what a panic costs.
+    #[cfg(test)]
+    pub fn break_account(&mut self) {
+        self.unused = usize::MAX;
+    }
+
     /// The oldest loan while too much is unused: its batch should be asked whether it needs its buffer, if it is still
     /// there.
     pub fn call_in(&mut self) -> Option<Lease> {

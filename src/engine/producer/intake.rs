@@ -2,7 +2,7 @@
 //! into the open batch of their partition.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,25 +24,29 @@ use crate::record::tail;
 impl ProducerEngine {
     /// Takes every message of the chunk from `chunk.taken` on; they are due since `now`.
     ///
-    /// `taken` moves after a message is safe, so that after a panic (in a partitioner that ignores its catch, or in
-    /// this engine) exactly one message is in doubt. The caller resets the chunk.
+    /// `taken` moves right behind the place that takes a message, and what follows from that comes later. So after a
+    /// panic, in the user's partitioner or in this engine, the message at the cursor is in no other place, and those
+    /// before it are. The caller resets the chunk.
     pub fn append(&mut self, chunk: &mut Chunk, now: Instant) {
-        let count = chunk.len();
-        if self.append_run(chunk, now) || self.park_run(chunk, now) {
-            self.unfinished += count;
-        } else {
+        self.unfinished += chunk.len() - chunk.taken;
+        if !self.append_run(chunk, now) && !self.park_run(chunk, now) {
             let anywhere = chunk.run().is_some();
-            chunk.expand_routes();
-            let mut row = 0;
-            while chunk.taken < chunk.len() {
-                let entry = chunk.entry(chunk.taken, &mut row);
-                let arrival = NewMessage { ticket: chunk.ticket(chunk.taken), due: now, queued: entry.cost() };
-                self.unfinished += 1;
-                self.place(&entry, arrival, chunk.lane, anywhere);
-                chunk.taken += 1;
-            }
+            self.append_each(chunk, now, anywhere, Chunk::ticket);
         }
         self.reschedule_fresh(now);
+    }
+
+    /// Takes the messages of the chunk one by one. `ticket` gives that of each.
+    fn append_each(&mut self, chunk: &mut Chunk, due: Instant, anywhere: bool, ticket: impl Fn(&Chunk, usize) -> u64) {
+        chunk.expand_routes();
+        let mut row = 0;
+        while chunk.taken < chunk.len() {
+            let entry = chunk.entry(chunk.taken, &mut row);
+            let arrival = NewMessage { ticket: ticket(chunk, chunk.taken), due, queued: entry.cost() };
+            let taker = self.place(&entry, arrival, chunk.lane, anywhere);
+            chunk.taken += 1;
+            self.follow(taker);
+        }
     }
 
     /// Makes a batch of the chunk as it is, if it is a run to a known topic, and if its partition, or the partition
@@ -88,29 +92,22 @@ impl ProducerEngine {
         true
     }
 
-    /// Gives the message at the chunk's cursor the fate `Internal`, not written, and moves the cursor behind it: the
-    /// engine before this one broke on it.
-    pub fn fail_next(&mut self, chunk: &mut Chunk, what: &str, now: Instant) {
-        chunk.expand_routes();
-        let index = chunk.taken;
-        if index >= chunk.len() {
-            return;
-        }
-        let entry = chunk.entry(index, &mut 0);
-        let arrival = NewMessage { ticket: chunk.ticket(index), due: now, queued: entry.cost() };
-        self.unfinished += 1;
-        self.fail_one(&entry, arrival, Arc::new(DeliveryErrorKind::Internal(what.to_owned())));
-        chunk.taken += 1;
-    }
-
     /// Appends the messages that waited for the metadata of a topic that is known now.
     pub(super) fn unpark(&mut self, topic: TopicIndex, now: Instant) {
-        for (mut chunk, due) in std::mem::take(&mut self.topics[topic.get()].parked) {
-            self.released.bytes += BATCH;
-            if !self.append_run(&mut chunk, due) {
-                let lane = chunk.lane;
-                each(&mut chunk, due, |entry, arrival| self.place(entry, arrival, lane, false));
+        while let Some((mut chunk, due)) = self.topics[topic.get()].parked.pop_front() {
+            let appended = catch_unwind(AssertUnwindSafe(|| {
+                if !self.append_run(&mut chunk, due) {
+                    // Tickets in it may have gaps, so each message counts as old as the oldest.
+                    self.append_each(&mut chunk, due, false, |chunk, _| chunk.first);
+                }
+            }));
+            if let Err(panic) = appended {
+                // What has no other place yet is found where it was.
+                self.topics[topic.get()].parked.push_front((chunk, due));
+                self.broke_on = Some(topic);
+                resume_unwind(panic);
             }
+            self.released.bytes += BATCH;
             // Nobody fills it again.
             chunk.into_buffer().into_iter().for_each(|buffer| self.buffers.put(buffer));
         }
@@ -160,24 +157,34 @@ impl ProducerEngine {
 
     /// Gives messages that are in no batch, to one partition or to none, their fate.
     fn fail_group(&mut self, to: Destination, batch: Batch, why: &Arc<DeliveryErrorKind>) {
+        self.fail_unplaced(to, batch, why);
+        self.settle_unplaced(to.topic());
+    }
+
+    fn fail_unplaced(&mut self, to: Destination, batch: Batch, why: &Arc<DeliveryErrorKind>) {
         let (queued, outcome) = (batch.queued, Err((Arc::clone(why), Persistence::No)));
         let (records, extras) = batch.into_parts();
         self.departures.settled.push_back(Settled { to, records, extras, outcome, queued });
+    }
+
+    /// Gives messages that are in no batch their fates.
+    fn settle_unplaced(&mut self, topic: TopicIndex) {
         self.settle();
-        if self.topics.get(to.topic().get()).is_some_and(|state| state.held_up.is_some()) {
-            self.tell_held_up(to.topic());
+        if self.topics.get(topic.get()).is_some_and(|state| state.held_up.is_some()) {
+            self.tell_held_up(topic);
         }
     }
 
-    /// Puts one message into a batch, the list of those that wait for metadata, or the fates. In a `lane` a key has
-    /// already chosen the partition, and the message stays with that if the number of partitions has changed since: in
-    /// another partition it would come behind later ones that were in another lane.
+    /// Puts one message into a batch, the list of those that wait for metadata, or the fates: once it is there, nothing
+    /// can panic before this returns. In a `lane` a key has already chosen the partition, and the message stays with
+    /// that if the number of partitions has changed since: in another partition it would come behind later ones that
+    /// were in another lane.
     #[inline]
-    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage, lane: Option<PartitionId>, anywhere: bool) {
+    fn place(&mut self, entry: &Entry<'_>, arrival: NewMessage, lane: Option<PartitionId>, anywhere: bool) -> Taker {
         let index = entry.topic;
         let Some(topic) = self.topics.get_mut(index.get()) else {
             debug_assert!(false, "{index:?} was not told");
-            return;
+            return Taker::Other;
         };
         if let Some(fatal) = &self.fatal {
             let why = Arc::new(DeliveryErrorKind::Fatal(Arc::clone(fatal)));
@@ -190,24 +197,33 @@ impl ProducerEngine {
             }
             let began = park(topic, self.rules, entry, arrival, lane, anywhere);
             self.released.charged += if began { BATCH } else { 0 };
-            return;
+            return Taker::Other;
         }
         match choose(&self.config.partitioner, topic, entry, lane, &mut self.random) {
             Ok(id) => {
                 topic.used = true;
-                if let Some(partition) = topic.partition(id) {
-                    let id = partition.id;
-                    if !partition.has_unsent() {
-                        self.send_queue.fresh(Destination::Partition(id));
-                    }
-                    let buffers = &mut self.buffers;
-                    if partition.append(entry, arrival, || buffers.take()) {
-                        self.released.charged += BATCH;
-                        self.lend_buffer(id);
-                    }
+                let Some(partition) = topic.partition(id) else { return Taker::Other };
+                let id = partition.id;
+                if !partition.has_unsent() {
+                    self.send_queue.fresh(Destination::Partition(id));
                 }
+                let buffers = &mut self.buffers;
+                if partition.append(entry, arrival, || buffers.take()) { Taker::NewBatch(id) } else { Taker::Other }
             }
             Err(why) => self.fail_one(entry, arrival, Arc::new(why)),
+        }
+    }
+
+    /// Does what follows from a message that was [placed](Self::place), once the cursor is behind it.
+    #[inline]
+    fn follow(&mut self, taker: Taker) {
+        match taker {
+            Taker::Other => {}
+            Taker::NewBatch(id) => {
+                self.released.charged += BATCH;
+                self.lend_buffer(id);
+            }
+            Taker::Fates(topic) => self.settle_unplaced(topic),
         }
     }
 
@@ -237,8 +253,9 @@ impl ProducerEngine {
     }
 
     /// Gives one message, which is in no batch, its fate.
-    fn fail_one(&mut self, entry: &Entry<'_>, arrival: NewMessage, why: Arc<DeliveryErrorKind>) {
-        self.fail_group(Destination::new(entry.topic, entry.partition), alone(entry, arrival), &why);
+    fn fail_one(&mut self, entry: &Entry<'_>, arrival: NewMessage, why: Arc<DeliveryErrorKind>) -> Taker {
+        self.fail_unplaced(Destination::new(entry.topic, entry.partition), alone(entry, arrival), &why);
+        Taker::Fates(entry.topic)
     }
 }
 
@@ -253,6 +270,15 @@ const PARKED_ALONE: usize = 16 * 1024;
 const MOST_SPARE: usize = 4;
 /// And one of fewer bytes, if its buffer is too large at all.
 const SOON_COPIED: usize = 16 * 1024;
+
+/// The place that took a message, if anything follows from it.
+enum Taker {
+    /// A new batch of this partition.
+    NewBatch(TopicPartition),
+    /// The fates, because no message to this topic can have another place.
+    Fates(TopicIndex),
+    Other,
+}
 
 /// The partition of a message.
 #[inline]
@@ -293,7 +319,7 @@ fn choose(
 }
 
 /// A batch of one message.
-fn alone(entry: &Entry<'_>, NewMessage { ticket, due, queued }: NewMessage) -> Batch {
+pub(super) fn alone(entry: &Entry<'_>, NewMessage { ticket, due, queued }: NewMessage) -> Batch {
     let mut batch = Batch::new(Vec::new(), ticket, due, Deadline::NEVER);
     let fits = batch.append(entry, queued, usize::MAX);
     debug_assert!(fits, "the first message always fits");
@@ -339,9 +365,9 @@ fn park(
 }
 
 /// The messages of a batch as a chunk, each bound to its partition.
-pub(super) fn chunk_of(id: TopicPartition, batch: Batch) -> Chunk {
+pub(super) fn chunk_of(id: TopicPartition, batch: &mut Batch) -> Chunk {
     let mut chunk = Chunk::from_ticket(batch.first_ticket);
-    let (records, extras) = batch.into_parts();
+    let (records, extras) = (batch.seal().clone(), &batch.extras);
     let (bytes, mut row) = (records.shared(), 0);
     for (index, (create_time, tail)) in (0u32..).zip(records.create_times().zip(records.tails())) {
         let extra = extras.of(index, &mut row);

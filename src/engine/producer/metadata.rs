@@ -355,6 +355,7 @@ mod tests {
     use super::*;
     use crate::config::{BrokerAddress, ClientConfig, ProducerConfig};
     use crate::engine::cluster::MOST_BROKERS;
+    use crate::engine::producer::Salvage;
     use crate::ids::NodeId;
     use crate::message::{Message, Timestamp};
     use crate::partitioner::Partitioner;
@@ -450,7 +451,9 @@ mod tests {
                     failed += 1;
                 }
             }
-            for mut chunk in engine.salvage("the test looks").chunks {
+            let mut saved = Salvage::default();
+            engine.salvage("the test looks", &mut saved);
+            for mut chunk in saved.take_chunks() {
                 for entry in chunk.entries() {
                     let key = crate::record::tail::key(entry.tail).unwrap();
                     assert_eq!(entry.partition.map(|it| it.0), Partitioner::crc32().keyed(key, callers_knew as i32));

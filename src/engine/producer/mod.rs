@@ -88,6 +88,8 @@ pub struct ProducerEngine {
     callbacks: bool,
     fatal: Option<Arc<FatalError>>,
     buffers: Buffers,
+    /// The topic of the message that a panic has come from, if that waited for metadata; for the salvage.
+    broke_on: Option<TopicIndex>,
 }
 
 /// A topic by its index, and the reason why no message can be sent to it; `None` if messages can be sent again. The
@@ -155,6 +157,7 @@ impl ProducerEngine {
             callbacks: false,
             fatal: None,
             buffers,
+            broke_on: None,
         }
     }
 
@@ -236,6 +239,11 @@ impl ProducerEngine {
     /// The same at the end, when no caller can come any more: all of them, whatever callbacks hold.
     pub fn take_last_released(&mut self) -> Released {
         std::mem::take(&mut self.released)
+    }
+
+    /// Callbacks for messages of an engine before this one hold this until [`callbacks_done`](Self::callbacks_done).
+    pub fn callbacks_hold(&mut self, held: Amount) {
+        self.send_queue.hold(held);
     }
 
     /// The callbacks for messages that held this (see [`BatchFate::held`]) have returned.
@@ -368,20 +376,21 @@ impl ProducerEngine {
         // They are of one partition.
         let mut delivered = None;
         while let Some(settled) = self.departures.settled.pop_front() {
-            let count = settled.records.count() as usize;
-            self.unfinished -= count;
-            self.released.messages += settled.queued.messages;
-            self.released.bytes += settled.queued.bytes;
             if let (Ok(_), Destination::Partition(id)) = (&settled.outcome, settled.to) {
                 delivered = Some(id);
             }
+            self.released.messages += settled.queued.messages;
+            self.released.bytes += settled.queued.bytes;
             let fate = fate_of(&self.topics, settled);
+            let (count, held) = (fate.count(), fate.held());
+            // Before the accounts: if they are wrong, the fate is not lost.
+            self.fates.push_back(fate);
+            self.unfinished -= count;
             if self.callbacks {
                 // Held until its callback has returned; the amount that it held before was freed when it left its
                 // partition.
-                self.send_queue.hold(fate.held());
+                self.send_queue.hold(held);
             }
-            self.fates.push_back(fate);
         }
         if let Some(id) = delivered {
             self.end_causes_of(id);

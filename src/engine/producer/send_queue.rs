@@ -60,8 +60,7 @@ impl SendQueue {
     }
 
     pub(super) fn free(&mut self, less: Amount) {
-        self.held.messages = self.held.messages.saturating_sub(less.messages);
-        self.held.bytes = self.held.bytes.saturating_sub(less.bytes);
+        self.held.subtract(less);
     }
 
     pub(super) fn held(&self) -> Amount {
@@ -99,5 +98,11 @@ impl Amount {
     pub fn add(&mut self, other: Self) {
         self.messages += other.messages;
         self.bytes += other.bytes;
+    }
+
+    /// Takes another away.
+    pub fn subtract(&mut self, other: Self) {
+        self.messages = self.messages.saturating_sub(other.messages);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
     }
 }

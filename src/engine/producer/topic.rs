@@ -192,11 +192,6 @@ impl TopicState {
         }
         self.missing_since = self.missing_since.map(|_| now);
     }
-
-    /// Takes the messages that wait for metadata.
-    pub fn take_parked(&mut self) -> impl Iterator<Item = Chunk> + use<> {
-        std::mem::take(&mut self.parked).into_iter().map(|(chunk, _)| chunk)
-    }
 }
 
 #[cfg(test)]

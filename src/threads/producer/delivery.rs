@@ -57,7 +57,16 @@ pub fn tell(gate: &Gate, item: Item, callback: &mut Callback) {
             batch.for_each(|delivered| call(callback, Ok(delivered)));
             buffer = batch.into_buffer();
         }
-        Item::Failed(fate) => fate.into_errors().for_each(|error| call(callback, Err(error))),
+        Item::Failed(fate) => {
+            let mut errors = fate.into_errors();
+            while errors.len() > 0 {
+                // A message that cannot be read costs no other.
+                match contain(|| errors.next().into_iter().for_each(|error| call(callback, Err(error)))) {
+                    Ok(()) => {}
+                    Err(fault) => _ = contain(|| log::error!("a message was lost to a fault inside ottla: {fault}")),
+                }
+            }
+        }
         Item::Finished(upto) => gate.finished(upto),
     }
     if held.messages > 0 {

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use fastrand::Rng;
 
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::engine::producer::{BatchFate, ProducerEngine, Released, Salvage};
+use crate::error::DeliveryErrorKind;
 use crate::message::Topic;
 use crate::queue::chunk::Chunk;
 use crate::threads::driver::{Driver, Network};
@@ -31,6 +31,10 @@ pub struct Feed {
     pub spent: Vec<Chunk>,
     /// Queue places that a broken engine left free.
     released: Released,
+    /// Engines that have broken, until all that is left of them is saved; with `true` if one broke on the message at
+    /// the cursor of the first chunk in hand.
+    broken: Vec<(ProducerEngine, bool)>,
+    saved: Salvage,
 }
 
 impl Feed {
@@ -45,6 +49,8 @@ impl Feed {
             hand: VecDeque::new(),
             spent: Vec::new(),
             released: Released::default(),
+            broken: Vec::new(),
+            saved: Salvage::default(),
         }
     }
 
@@ -90,24 +96,51 @@ impl Feed {
         mem::take(&mut self.released).and(engine.take_last_released())
     }
 
-    /// Puts a new engine and new connections in the place of those that `what` broke. Returns the fates that the old
-    /// engine still gives; the messages that it never wrote are in hand again.
-    pub fn recover<N: Network>(&mut self, driver: &mut Driver<ProducerEngine, N>, what: &str) -> Vec<BatchFate> {
-        let old = driver.replace(self.new_engine());
+    /// Puts a new engine and new connections in the place of broken ones. [`salvage`](Self::salvage) follows.
+    pub fn replace<N: Network>(&mut self, driver: &mut Driver<ProducerEngine, N>) {
+        let broken = driver.replace(self.new_engine());
         // Chunks stay in hand only while the engine takes them: the first one holds the message that broke it.
-        if let Some(chunk) = self.hand.front_mut() {
-            let now = driver.now();
-            driver.engine.fail_next(chunk, what, now);
+        self.broken.push((broken, !self.hand.is_empty()));
+    }
+
+    /// Saves what is left of the engines that `what` broke: the messages that they never wrote are in hand again, and
+    /// [`next_fate`](Self::next_fate) gives the fates of the others. After a second panic another call goes on.
+    pub fn salvage(&mut self, what: &str, now: Instant) {
+        while let Some((engine, at_cursor)) = self.broken.last_mut() {
+            if mem::take(at_cursor) {
+                self.fail_next(&Arc::new(DeliveryErrorKind::Internal(what.to_owned())), now);
+                continue;
+            }
+            engine.salvage(what, &mut self.saved);
+            self.broken.pop();
         }
-        let Ok(Salvage { fates, chunks, released }) = catch_unwind(AssertUnwindSafe(|| old.salvage(what))) else {
-            log::error!("the messages of a broken engine could not be saved");
-            return Vec::new();
-        };
-        self.released = self.released.and(released);
-        for chunk in chunks.into_iter().rev() {
+        self.released = self.released.and(mem::take(&mut self.saved.released));
+        for chunk in self.saved.take_chunks().into_iter().rev() {
             self.hand.push_front(chunk);
         }
-        fates
+    }
+
+    /// Gives every message in hand the fate `why`, without an engine.
+    pub fn fail_all(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
+        while let Some(chunk) = self.hand.front() {
+            if chunk.taken < chunk.len() {
+                self.fail_next(why, now);
+            } else {
+                self.hand.pop_front();
+            }
+        }
+        self.released = self.released.and(mem::take(&mut self.saved.released));
+    }
+
+    /// The next fate that broken engines have left.
+    pub fn next_fate(&mut self) -> Option<BatchFate> {
+        self.saved.fates.pop_front()
+    }
+
+    fn fail_next(&mut self, why: &Arc<DeliveryErrorKind>, now: Instant) {
+        let Some(chunk) = self.hand.front_mut() else { return };
+        let topics = &self.topics;
+        self.saved.fail_next((chunk, now), |topic| topics[topic.get()].clone(), why);
     }
 }
 

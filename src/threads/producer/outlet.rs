@@ -18,6 +18,8 @@ pub struct Outlet {
     /// For the delivery thread, once the gate has got back the places of these messages: a callback may produce. The
     /// amount of each is held until its callbacks have returned.
     ready: Vec<Item>,
+    /// The amount of the messages whose callbacks have not returned.
+    held: Amount,
     failures: Failures,
     undelivered: Vec<FailedMessages>,
     log: FailureLog,
@@ -55,6 +57,7 @@ impl Outlet {
         Self {
             callbacks,
             ready: Vec::new(),
+            held: Amount::default(),
             failures: Failures { kept: VecDeque::new(), messages: 0, bytes: 0, dropped: 0, max_messages, max_bytes },
             undelivered: Vec::new(),
             log: FailureLog::default(),
@@ -75,7 +78,8 @@ impl Outlet {
         let (messages, held) = (fate.count(), fate.held());
         // Failures whose handle was dropped go on as if they had none, because nobody would see them in the handle.
         if fate.has_slots() {
-            fate.tell_handles();
+            // After a fault the fate still goes where it belongs.
+            let _ = contain(|| fate.tell_handles());
         }
         let Some((kind, _)) = fate.error() else {
             report.totals.delivered += messages as u64;
@@ -97,7 +101,7 @@ impl Outlet {
         let called =
             matches!((failure, self.abandon), (FailureKind::Failed, _) | (FailureKind::GivenUp, Abandon::ToCallback));
         if called && self.callbacks.is_some() {
-            self.ready.push(Item::Failed(fate));
+            self.call(Item::Failed(fate));
             return Called::default();
         }
         let rest = fate.into_errors();
@@ -136,14 +140,29 @@ impl Outlet {
             Ok((batch, buffer)) => {
                 // The memory that goes on is held no more.
                 let held = Amount { messages: 0, bytes: held.bytes - batch.held().bytes };
-                self.ready.push(Item::Delivered(batch));
+                self.call(Item::Delivered(batch));
                 Called { held, buffers: buffer.into_iter().collect() }
             }
             Err(fate) => {
-                self.ready.push(Item::Failed(fate));
+                self.call(Item::Failed(fate));
                 Called::default()
             }
         }
+    }
+
+    fn call(&mut self, item: Item) {
+        self.held.add(item.held());
+        self.ready.push(item);
+    }
+
+    /// The amount of the messages whose callbacks have not returned.
+    pub fn held(&self) -> Amount {
+        self.held
+    }
+
+    /// The callbacks of messages that held this have returned.
+    pub fn callbacks_returned(&mut self, held: Amount) {
+        self.held.subtract(held);
     }
 
     /// Sends the delivery thread all fates that it is to tell. Returns what no callback holds.
@@ -154,6 +173,7 @@ impl Outlet {
             if self.callbacks.as_ref().is_none_or(|callbacks| callbacks.send(item).is_err()) {
                 // The delivery thread has ended before its time, which only a fault inside ottla can cause.
                 self.callbacks = None;
+                self.held.subtract(held);
                 called.held.add(held);
             }
         }

@@ -154,8 +154,12 @@ impl<N: Network> Worker<N> {
         self.faults += 1;
         // The fault may be the logger's.
         let _ = contain(|| log::error!("a fault inside ottla, please report it: {fault}"));
-        if contain(|| self.recover(&fault)).is_err() {
-            let _ = contain(|| log::error!("messages were lost to a fault inside ottla"));
+        match contain(|| self.feed.replace(&mut self.driver)) {
+            Ok(()) => self.save(&fault),
+            Err(second) => {
+                let _ =
+                    contain(|| log::error!("the engine goes on after that fault, because of another one: {second}"));
+            }
         }
         if self.faults < FAULTS_IN_A_ROW {
             return true;
@@ -184,8 +188,7 @@ impl<N: Network> Worker<N> {
         self.feed.hand.append(&mut self.orders.chunks);
         self.feed.append(&mut self.driver.engine, now);
         self.report.spent.append(&mut self.feed.spent);
-        let called = mem::take(&mut self.orders.asked.called);
-        self.called(called);
+        self.callbacks_returned();
         for (topic, known) in self.orders.asks.drain(..) {
             if self.driver.engine.partition_count(topic, now).is_some() {
                 // Callers were told when it became known.
@@ -248,6 +251,21 @@ impl<N: Network> Worker<N> {
         self.called(called);
     }
 
+    /// Sends the fates that broken engines have left to their receivers.
+    fn pass_on_saved(&mut self) {
+        while let Some(fate) = self.feed.next_fate() {
+            // No engine counts what callbacks do not hold.
+            let _ = self.outlet.dispatch(fate, &mut self.report, self.driver.now());
+        }
+    }
+
+    /// Callbacks have returned since the last exchange.
+    fn callbacks_returned(&mut self) {
+        let called = mem::take(&mut self.orders.asked.called);
+        self.outlet.callbacks_returned(called.held);
+        self.called(called);
+    }
+
     fn called(&mut self, called: Called) {
         if self.has_callbacks {
             self.driver.engine.callbacks_done(called.held);
@@ -287,11 +305,18 @@ impl<N: Network> Worker<N> {
         );
     }
 
-    fn recover(&mut self, fault: &str) {
-        for fate in self.feed.recover(&mut self.driver, fault) {
-            // The engine that counted these in its buffer is gone.
-            self.outlet.dispatch(fate, &mut self.report, self.driver.now());
+    /// Saves what broken engines have left. A second panic costs no more than the piece that it meets.
+    fn save(&mut self, fault: &str) {
+        for _ in 0..SECOND_FAULTS {
+            let Err(second) = contain(|| self.try_to_save(fault)) else { return };
+            let _ = contain(|| log::error!("a fault inside ottla after another one: {second}"));
         }
+    }
+
+    fn try_to_save(&mut self, fault: &str) {
+        self.feed.salvage(fault, self.driver.now());
+        self.pass_on_saved();
+        self.callbacks_returned();
         // The new engine has yet to learn of the topics.
         for topic in TopicIndex::below(self.feed.topic_count()) {
             self.report.partitions.push((topic, 0));
@@ -299,11 +324,13 @@ impl<N: Network> Worker<N> {
         }
         let waker = self.driver.waker();
         self.gate.with(|state| state.waker = waker);
+        // As the last step, because it must not be done twice.
+        self.driver.engine.callbacks_hold(self.outlet.held());
     }
 
     /// Ends the producer: the messages that are left fail, and so does every later call.
     fn give_up(&mut self, fault: String) {
-        let cause = DeliveryErrorKind::Internal(fault);
+        let cause = DeliveryErrorKind::Internal(fault.clone());
         let advice = "please report it; a new producer may work";
         self.report.fatal = Some(Arc::new(FatalError { cause, advice }));
         self.outlet.abandon_to(Abandon::ToCallback);
@@ -315,13 +342,39 @@ impl<N: Network> Worker<N> {
             self.collect();
         });
         if given_up.is_err() {
-            let _ = contain(|| log::error!("messages were lost to a fault inside ottla"));
+            self.give_up_without_engine(fault);
         }
     }
+
+    /// The same after a fault on that way, too.
+    fn give_up_without_engine(&mut self, fault: String) {
+        if contain(|| self.feed.replace(&mut self.driver)).is_ok() {
+            self.save(&fault);
+        }
+        self.feed.hand.append(&mut self.orders.chunks);
+        let last = Some(Arc::new(DeliveryErrorKind::Internal(fault)));
+        let why = Arc::new(DeliveryErrorKind::ShutDown { last });
+        for _ in 0..SECOND_FAULTS {
+            let failed = contain(|| {
+                self.feed.fail_all(&why, self.driver.now());
+                self.pass_on_saved();
+            });
+            if failed.is_ok() {
+                return;
+            }
+        }
+        let _ = contain(|| log::error!("messages were lost to a fault inside ottla"));
+    }
 }
+
+/// After a fault, so many others do not keep the worker from saving what is left.
+const SECOND_FAULTS: u32 = 8;
 
 /// The wait for the answer, the one for the caller's next message, and one for whatever comes between.
 const ATTENTION: u32 = 3;
 const IDLE_AFTER: Duration = Duration::from_secs(30);
 /// After this many faults in a row the next engine would not fare better.
 const FAULTS_IN_A_ROW: u32 = 8;
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;

@@ -138,10 +138,13 @@ impl Partition {
         self.flight.iter().any(|batch| batch.is_in_flight())
     }
 
-    /// Takes out the batches that were never written, and those that were, for a report after a panic.
-    pub fn dismantle(&mut self) -> (Vec<Batch>, Vec<Batch>) {
-        let all =
-            std::mem::take(&mut self.flight).into_iter().chain(std::mem::take(&mut self.unsent)).map(|batch| *batch);
-        all.filter(|batch| !batch.ghost && !batch.is_empty()).partition(|batch| batch.written || batch.is_in_flight())
+    /// Takes out the next batch whose messages have no fate, after a panic.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        loop {
+            let batch = self.flight.pop_front().or_else(|| self.unsent.pop_front())?;
+            if !batch.ghost && !batch.is_empty() {
+                return Some(*batch);
+            }
+        }
     }
 }
