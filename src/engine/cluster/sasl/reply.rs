@@ -9,7 +9,7 @@ use crate::config::sasl::Secret;
 pub enum Reply {
     /// Send this.
     Send(Secret),
-    /// Call [`Exchange::work`] until it gives a message.
+    /// Call `Exchange::work` until it gives a message.
     Work,
     /// The login is done.
     Done,
