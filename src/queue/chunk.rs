@@ -162,6 +162,8 @@ impl Chunk {
     /// Appends a message behind others within the first `room` bytes of the batch; `None` as for
     /// [`append_usual`](BatchBuilder::append_usual). If it does not go where all others go,
     /// [`route`](Self::route) follows.
+    // This and `note`, `Times::note` and `only_borrows` are always inlined: 362 instructions instead of 399, and 519 instead
+    // of 568 with keys.
     #[inline(always)]
     pub(super) fn push_behind(
         &mut self,

@@ -101,6 +101,8 @@ pub(super) struct Packed {
     len: u32,
 }
 
+// Its functions, and `Times::note`, are always inlined: 362 instructions for a message instead of 393, and 519 instead of
+// 561 with keys.
 impl Packed {
     pub const ZERO: Self = Self { bytes: 0, len: 1 };
     /// -1, the length of what is null.

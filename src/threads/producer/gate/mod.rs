@@ -165,6 +165,7 @@ impl Gate {
     }
 
     /// [The fast path](Queue::append_like_last), if the lock is free.
+    // Always inlined, as is `Times::note`: 362 instructions instead of 451, and 519 instead of 631 with keys.
     #[inline(always)]
     fn append_like_last(&self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         if !message.is_good(self.good_bytes) {
