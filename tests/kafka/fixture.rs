@@ -33,16 +33,24 @@ impl RealKafka {
 
     /// The same with more lines in every node's `server.properties`.
     pub fn start_with(count: usize, settings: &[&str]) -> Self {
-        Self::start_nodes(count, settings, false)
+        Self::start_nodes(count, settings, None)
     }
 
     /// A single node with more lines in its `server.properties` and one more listener, `sasl_address`, which lets in
     /// `ann` with [`PASSWORD`] by PLAIN and both SCRAMs, and whoever has a token that nobody signed.
     pub fn start_with_logins(settings: &[&str]) -> Self {
-        Self::start_nodes(1, settings, true)
+        Self::start_nodes(1, settings, Some("SASL_PLAINTEXT"))
     }
 
-    fn start_nodes(count: usize, settings: &[&str], logins: bool) -> Self {
+    /// A single node with more lines in its `server.properties`, which name its certificate, and one more listener,
+    /// `tls_address`.
+    #[cfg(feature = "tls")]
+    pub fn start_with_tls(settings: &[&str]) -> Self {
+        Self::start_nodes(1, settings, Some("SSL"))
+    }
+
+    /// `also` is the security protocol of one more listener.
+    fn start_nodes(count: usize, settings: &[&str], also: Option<&'static str>) -> Self {
         assert!(count == 1 || count == 3, "a quorum of 1 or 3 nodes, not {count}");
         // RUST_LOG=ottla=debug shows what the client saw of a failed test.
         let _ = env_logger::builder().is_test(true).try_init();
@@ -55,7 +63,7 @@ impl RealKafka {
         let nodes = (0..count)
             .map(|at| {
                 let mut node = Node::new(&folder, at + 1, broker_ports[at], controller_ports[at]);
-                node.sasl_port = logins.then(|| free_ports(1)[0]);
+                node.also = also.map(|protocol| (protocol, free_ports(1)[0]));
                 node.format(&(properties(&node, at + 1, &voters) + &settings.join("\n")), &cluster_id);
                 node
             })
@@ -99,7 +107,17 @@ impl RealKafka {
 
     /// The address of the listener of the first node that wants a login.
     pub fn sasl_address(&self) -> String {
-        format!("127.0.0.1:{}", self.nodes[0].sasl_port.expect("it was started with logins"))
+        self.also_address()
+    }
+
+    /// The address of the listener of the first node that is encrypted.
+    #[cfg(feature = "tls")]
+    pub fn tls_address(&self) -> String {
+        self.also_address()
+    }
+
+    fn also_address(&self) -> String {
+        format!("127.0.0.1:{}", self.nodes[0].also.expect("it was started with one more listener").1)
     }
 
     fn is_running(&self, node: usize) -> bool {
@@ -225,8 +243,8 @@ struct Node {
     folder: PathBuf,
     port: u16,
     controller_port: u16,
-    /// The port of the listener that wants a login, if there is one.
-    sasl_port: Option<u16>,
+    /// The security protocol and the port of one more listener, if there is one.
+    also: Option<(&'static str, u16)>,
     running: Option<Running>,
 }
 
@@ -239,14 +257,14 @@ struct Running {
 
 impl Node {
     fn new(run: &Path, id: usize, port: u16, controller_port: u16) -> Self {
-        Self { folder: run.join(format!("node-{id}")), port, controller_port, sasl_port: None, running: None }
+        Self { folder: run.join(format!("node-{id}")), port, controller_port, also: None, running: None }
     }
 
     fn format(&self, properties: &str, cluster_id: &str) {
         fs::create_dir_all(&self.folder).expect("the target folder can be written");
         fs::write(self.properties(), properties).expect("the target folder can be written");
         let users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|it| format!("{it}=[name=ann,password={PASSWORD}]"));
-        let users = users.iter().filter(|_| self.sasl_port.is_some());
+        let users = users.iter().filter(|_| self.also.is_some_and(|(protocol, _)| protocol.starts_with("SASL")));
         let output = tools::broker_java(&[])
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
             .arg(self.properties())
@@ -336,9 +354,11 @@ impl Drop for Node {
 
 fn properties(node: &Node, id: usize, voters: &[String]) -> String {
     let (port, controller_port) = (node.port, node.controller_port);
-    let (sasl, logins) = match node.sasl_port {
-        Some(port) => (format!(",SASL_PLAINTEXT://127.0.0.1:{port}"), LOGINS.replace("PASSWORD", PASSWORD)),
-        None => (String::new(), String::new()),
+    let also = node.also.map_or_else(String::new, |(protocol, port)| format!(",{protocol}://127.0.0.1:{port}"));
+    let security = match node.also {
+        Some(("SASL_PLAINTEXT", _)) => LOGINS.replace("PASSWORD", PASSWORD),
+        Some(_) => TLS.to_owned(),
+        None => String::new(),
     };
     let replicas = voters.len();
     let in_sync = if replicas == 1 { 1 } else { 2 };
@@ -346,8 +366,8 @@ fn properties(node: &Node, id: usize, voters: &[String]) -> String {
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port}{sasl},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}{sasl}
+listeners=PLAINTEXT://127.0.0.1:{port}{also},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{also}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
@@ -363,7 +383,7 @@ group.initial.rebalance.delay.ms=0
 # A killed node is noticed after 4 s, not 9, so that tests of it are short.
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
-{logins}",
+{security}",
         voters = voters.join(","),
         data = node.folder.join("data").display(),
     )
@@ -435,6 +455,8 @@ org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config=\
 org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
 ";
+
+const TLS: &str = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n";
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 

@@ -8,6 +8,10 @@
 
 mod anew;
 mod by_hand;
+#[cfg(feature = "tls")]
+#[path = "../certificates/mod.rs"]
+#[expect(dead_code, reason = "the unit tests use all of it")]
+mod certificates;
 mod conformance;
 mod delivery;
 mod failover;
@@ -22,5 +26,7 @@ mod pipe;
 mod refusals;
 #[path = "../examples/run.rs"]
 mod run;
+#[cfg(feature = "tls")]
+mod tls;
 mod tools;
 mod topics;
