@@ -14,7 +14,7 @@ use shuttle::rand::{Rng, thread_rng};
 
 use super::Event;
 use super::resolve::Resolve;
-use crate::config::BrokerAddress;
+use crate::config::{BrokerAddress, Encryption};
 use crate::error::ConnectionErrorKind;
 use crate::message::Timestamp;
 use crate::sync::model::{Time, time};
@@ -88,6 +88,11 @@ impl Net {
     /// Nothing is looked up here.
     pub fn with_resolver(_: Arc<dyn Resolve>) -> io::Result<Self> {
         Self::new()
+    }
+
+    /// Nothing is encrypted here.
+    pub fn encrypted(self, _: Option<Encryption>) -> Self {
+        self
     }
 
     pub fn waker(&self) -> Arc<Waker> {
