@@ -281,7 +281,7 @@ impl<'a> Script<'a> {
         }
         let mut counts = Vec::new();
         self.engine.take_counts(&mut counts);
-        counts.into_iter().for_each(|(topic, partitions)| self.queue.tell_partitions(topic, partitions));
+        counts.into_iter().for_each(|told| self.queue.tell_partitions(told.topic, told.partitions));
         while let Some(fate) = self.engine.next_fate() {
             self.note(fate, true);
         }
@@ -419,7 +419,7 @@ impl Owner for Nobody {
         false
     }
 
-    fn process(&self) -> u32 {
-        std::process::id()
+    fn process(&self) -> Option<u32> {
+        Some(std::process::id())
     }
 }

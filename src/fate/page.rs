@@ -22,8 +22,8 @@ pub trait Owner: Send + Sync {
     fn due(&self, ticket: u64);
     /// `true` on the thread that gives messages their fates, and that must not wait for one.
     fn works_here(&self) -> bool;
-    /// The process in which its threads run; 0 before they start.
-    fn process(&self) -> u32;
+    /// The process in which its threads run, once they were started.
+    fn process(&self) -> Option<u32>;
 }
 
 /// Places for the fates of some messages.
@@ -86,7 +86,7 @@ pub(super) fn next_place<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32)
 /// The first place of another page.
 #[inline(never)]
 fn turn_the_page<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
-    if owner.process() == 0 {
+    if owner.process().is_none() {
         // Its threads may yet start in a fork, which would inherit the page.
         return (Page::shared(owner), 0);
     }
@@ -103,10 +103,7 @@ fn turn_the_page<O: Owner + 'static>(owner: &Arc<O>) -> (Arc<Page>, u32) {
 
 impl Page {
     pub(super) fn shared<O: Owner + 'static>(owner: &Arc<O>) -> Arc<Self> {
-        let process = match owner.process() {
-            0 => process::id(),
-            process => process,
-        };
+        let process = owner.process().unwrap_or_else(process::id);
         let owner: Weak<O> = Arc::downgrade(owner);
         Arc::new(Self {
             owner: AssertUnwindSafe(owner),

@@ -248,8 +248,8 @@ pub(crate) mod testing {
             false
         }
 
-        fn process(&self) -> u32 {
-            std::process::id()
+        fn process(&self) -> Option<u32> {
+            Some(std::process::id())
         }
     }
 
@@ -396,8 +396,8 @@ mod tests {
                 false
             }
 
-            fn process(&self) -> u32 {
-                0
+            fn process(&self) -> Option<u32> {
+                None
             }
         }
         let idle = Arc::new(Idle);

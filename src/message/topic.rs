@@ -28,7 +28,7 @@ pub struct Topic(Arc<TopicInner>);
 struct TopicInner {
     name: Box<str>,
     /// Differs from one call of `new` to the next, so that a queue can tell a topic it has seen without its name.
-    number: u64,
+    serial: u64,
 }
 
 impl Topic {
@@ -46,7 +46,7 @@ impl Topic {
     /// A topic whose name is known to be good.
     pub(crate) fn trusted(name: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(Arc::new(TopicInner { name: name.into(), number: NEXT.fetch_add(1, Ordering::Relaxed) }))
+        Self(Arc::new(TopicInner { name: name.into(), serial: NEXT.fetch_add(1, Ordering::Relaxed) }))
     }
 
     /// The name.
@@ -57,8 +57,8 @@ impl Topic {
 
     /// A number that this topic shares with its clones and with nothing else in the process; never 0.
     #[inline]
-    pub(crate) fn number(&self) -> u64 {
-        self.0.number
+    pub(crate) fn serial(&self) -> u64 {
+        self.0.serial
     }
 }
 
@@ -262,8 +262,8 @@ mod tests {
         assert!(!topics.contains("parcels"));
         let topic = Topic::new("orders").unwrap();
         let clone = topic.clone();
-        assert_eq!(clone.number(), topic.number());
-        assert_ne!(clone.number(), Topic::new("orders").unwrap().number());
+        assert_eq!(clone.serial(), topic.serial());
+        assert_ne!(clone.serial(), Topic::new("orders").unwrap().serial());
         assert_eq!(format!("{topic} {topic:?}"), "orders \"orders\"");
     }
 }

@@ -316,7 +316,7 @@ impl Shared {
         if self.gate.forked() {
             return Err(after_fork);
         }
-        let refused = match threads::role(self.gate.number()) {
+        let refused = match threads::role(self.gate.id()) {
             Some(Role::Worker) => Some(on_worker),
             Some(Role::Delivery) => in_callback,
             None => None,
@@ -395,7 +395,7 @@ impl Drop for Shared {
         }
         let gate = &self.gate;
         gate.close();
-        if threads::role(gate.number()).is_some() {
+        if threads::role(gate.id()).is_some() {
             return;
         }
         let now = clock::now();

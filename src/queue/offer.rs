@@ -72,8 +72,8 @@ impl Queue {
     // instead of 637 with keys.
     #[inline(always)]
     pub fn append_like_last(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
-        let LikeLast { messages, topic, number, target, chunk_bytes } = self.like_last;
-        if messages == 0 || message.topic?.number() != number {
+        let LikeLast { messages, topic, serial, target, chunk_bytes } = self.like_last;
+        if messages == 0 || message.topic?.serial() != serial {
             return None;
         }
         let cost = message.cost(slot);
@@ -183,7 +183,7 @@ impl Queue {
     fn count_like_last(&mut self, topic: TopicIndex, checked: Option<&Topic>) {
         self.like_last = LikeLast::default();
         let armed = self.is_armed() || self.limits.interval.is_zero();
-        let Some(number) = checked.map(Topic::number) else { return };
+        let Some(serial) = checked.map(Topic::serial) else { return };
         if !armed || self.filling.first().is_none() || self.topics.held_up(topic).is_some() {
             return;
         }
@@ -204,7 +204,7 @@ impl Queue {
             Target::Mixed
         };
         let chunk_bytes = self.filling.until(topic, self.bytes);
-        self.like_last = LikeLast { messages, topic, number, target, chunk_bytes };
+        self.like_last = LikeLast { messages, topic, serial, target, chunk_bytes };
     }
 
     /// The next message is looked at in every respect.

@@ -78,9 +78,9 @@ pub(super) struct ChunkTime {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LikeLast {
     pub messages: usize,
-    /// To this topic: its index, and its number.
+    /// To this topic: its index, and its serial.
     pub topic: TopicIndex,
-    pub number: u64,
+    pub serial: u64,
     pub target: Target,
     /// Up to this number of bytes of a chunk.
     pub chunk_bytes: usize,

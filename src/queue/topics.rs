@@ -18,7 +18,7 @@ pub(super) struct Topics {
     by_name: HashMap<Topic, TopicIndex>,
     /// The index that was asked for last.
     last: TopicIndex,
-    /// Numbers and indexes of `Topic`s seen lately, each at the place that its number gives: no hash of a name for a
+    /// Serials and indexes of `Topic`s seen lately, each at the place that its serial gives: no hash of a name for a
     /// message that comes with its topic.
     seen: [(u64, TopicIndex); SEEN_TOPICS],
 }
@@ -33,9 +33,9 @@ impl Topics {
     /// before.
     pub fn seat(&mut self, name: &str, checked: Option<&Topic>) -> Result<TopicIndex, InvalidTopic> {
         let Some(checked) = checked else { return self.seat_of(name, None) };
-        let place = checked.number() as usize % SEEN_TOPICS;
-        if self.seen[place].0 != checked.number() {
-            self.seen[place] = (checked.number(), self.seat_of(name, Some(checked))?);
+        let place = checked.serial() as usize % SEEN_TOPICS;
+        if self.seen[place].0 != checked.serial() {
+            self.seen[place] = (checked.serial(), self.seat_of(name, Some(checked))?);
         }
         Ok(self.seen[place].1)
     }

@@ -187,7 +187,7 @@ fn offer(bench: &mut Bench, (queue, sealed): &mut (Queue, Sealed), topic: &str) 
     let released = bench.engine.take_released();
     queue.release(released.messages, released.bytes);
     bench.engine.take_held_up(&mut told);
-    told.into_iter().for_each(|(topic, why)| drop(queue.hold_up(topic, why)));
+    told.into_iter().for_each(|told| drop(queue.hold_up(told.topic, told.cause)));
     offered
 }
 
@@ -205,7 +205,7 @@ fn a_topic_that_is_held_up_is_spoken_of_again_when_its_last_message_has_failed()
         let words = |bench: &mut Bench| {
             let mut told = Vec::new();
             bench.engine.take_held_up(&mut told);
-            told.into_iter().map(|(_, why)| why.map(|why| Arc::as_ptr(&why))).collect::<Vec<_>>()
+            told.into_iter().map(|told| told.cause.map(|why| Arc::as_ptr(&why))).collect::<Vec<_>>()
         };
         bench.append(&Message::new("a", "v"));
         bench.pass(secs(4));

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ProducerEngine;
 use super::leadership::Leadership;
 use super::partition::{Departures, Partition, PartitionRules};
 use super::verdict::TopicVerdict;
+use super::{PartitionCount, ProducerEngine, TopicCause};
 use crate::deadline::Deadline;
 use crate::engine::cluster::causes::{LogPolicy, Subject};
 use crate::engine::cluster::link::Peer;
@@ -163,8 +163,8 @@ impl ProducerEngine {
         // The same reason once more says that none of its messages is left, so that the next one may find out.
         if is_news || (why.is_some() && !topic.has_messages()) {
             topic.held_up.clone_from(&why);
-            self.held_up.retain(|(topic, _)| *topic != index);
-            self.held_up.push((index, why));
+            self.held_up.retain(|told| told.topic != index);
+            self.held_up.push(TopicCause { topic: index, cause: why });
         }
     }
 
@@ -220,7 +220,7 @@ impl ProducerEngine {
         self.note_leaderless(index, now);
         if before == 0 {
             // Callers may have learned more from an engine before this one.
-            self.held_up.push((index, self.topics[index.get()].held_up.clone()));
+            self.held_up.push(TopicCause { topic: index, cause: self.topics[index.get()].held_up.clone() });
         }
         self.tell_held_up(index);
         if count != before {
@@ -327,8 +327,9 @@ impl ProducerEngine {
     /// Notes the number of partitions of a topic for callers. Only the last number of each topic is kept until it is
     /// taken.
     fn tell_count(&mut self, index: TopicIndex) {
-        self.counts.retain(|(topic, _)| *topic != index);
-        self.counts.push((index, self.topics[index.get()].partitions.len() as u32));
+        self.counts.retain(|told| told.topic != index);
+        let partitions = self.topics[index.get()].partitions.len() as u32;
+        self.counts.push(PartitionCount { topic: index, partitions });
     }
 }
 
@@ -419,7 +420,7 @@ mod tests {
                 tell(engine, answer(4, &[(0, 2), (1, 2), (2, 3)]), now);
                 let mut told = Vec::new();
                 engine.take_counts(&mut told);
-                assert_eq!(told, [(TopicIndex(0), 3)], "once");
+                assert_eq!(told, [PartitionCount { topic: TopicIndex(0), partitions: 3 }], "once");
             };
             if known_before {
                 learn(&mut engine);

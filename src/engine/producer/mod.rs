@@ -78,10 +78,10 @@ pub struct ProducerEngine {
     /// What has left a partition, until [`settle`](Self::settle) has done what follows.
     departures: Departures,
     /// Topics that got another number of partitions, with that number.
-    counts: Vec<(TopicIndex, u32)>,
+    counts: Vec<PartitionCount>,
     /// Topics to which no message can be sent any more, with the reason, and topics to which messages can be sent
     /// again.
-    held_up: Vec<HeldUp>,
+    held_up: Vec<TopicCause>,
     released: Released,
     unfinished: usize,
     /// `true` if delivered messages keep their buffer place until their callback has returned.
@@ -92,9 +92,23 @@ pub struct ProducerEngine {
     broke_on: Option<TopicIndex>,
 }
 
-/// A topic by its index, and the reason why no message can be sent to it; `None` if messages can be sent again. The
-/// same reason once more says that no message to it is left.
-pub type HeldUp = (TopicIndex, Option<Arc<DeliveryErrorKind>>);
+/// The reason why no message can be sent to a topic. The same reason once more says that no message to it is left.
+#[derive(Clone, Debug)]
+pub struct TopicCause {
+    /// The topic.
+    pub topic: TopicIndex,
+    /// The reason; none if messages can be sent again.
+    pub cause: Option<Arc<DeliveryErrorKind>>,
+}
+
+/// The number of partitions that a topic has now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionCount {
+    /// The topic.
+    pub topic: TopicIndex,
+    /// The number; 0 if the topic is gone, or nothing is known of it.
+    pub partitions: u32,
+}
 
 /// The queue places that became free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,13 +231,13 @@ impl ProducerEngine {
 
     /// Moves the topics that got another number of partitions since the last call to `out`, with that number; 0 if they
     /// are gone.
-    pub fn take_counts(&mut self, out: &mut Vec<(TopicIndex, u32)>) {
+    pub fn take_counts(&mut self, out: &mut Vec<PartitionCount>) {
         out.append(&mut self.counts);
     }
 
     /// Moves to `out` the topics to which no message can be sent since the last call, with the reason, and those to
     /// which messages can be sent again.
-    pub fn take_held_up(&mut self, out: &mut Vec<HeldUp>) {
+    pub fn take_held_up(&mut self, out: &mut Vec<TopicCause>) {
         out.append(&mut self.held_up);
     }
 

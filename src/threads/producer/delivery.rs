@@ -39,7 +39,7 @@ impl Item {
 /// The thread's whole life. Ends when the worker has, after the last callback.
 pub(super) fn run(gate: &Arc<Gate>, items: &Receiver<Item>, mut callback: Callback) {
     let _end = EndOfDelivery(gate);
-    serve(gate.number(), Role::Delivery);
+    serve(gate.id(), Role::Delivery);
     for item in items {
         tell(gate, item, &mut callback);
     }

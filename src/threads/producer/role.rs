@@ -14,26 +14,31 @@ pub(crate) enum Role {
     Delivery,
 }
 
-/// A number for a gate, which no other one of this process has; never 0.
-pub(super) fn new_number() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
+/// Tells a gate from all others of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GateId(u32);
+
+impl GateId {
+    pub fn next() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// The role of this thread for the producer with this gate, so that it does not wait for itself: a callback, a
 /// partitioner, a logger or a panic hook may call the producer.
-pub(crate) fn role(gate: u32) -> Option<Role> {
+pub(crate) fn role(gate: GateId) -> Option<Role> {
     // A thread that ends has no role any more.
-    let (served, role) = SERVED.try_with(Cell::get).ok()?;
+    let (served, role) = SERVED.try_with(Cell::get).ok()??;
     (served == gate).then_some(role)
 }
 
 /// Notes that this thread serves the producer with this gate.
-pub(super) fn serve(gate: u32, role: Role) {
-    SERVED.with(|served| served.set((gate, role)));
+pub(super) fn serve(gate: GateId, role: Role) {
+    SERVED.with(|served| served.set(Some((gate, role))));
 }
 
 thread_local! {
-    /// Number of the gate whose thread this is, 0 for threads of others.
-    static SERVED: Cell<(u32, Role)> = const { Cell::new((0, Role::Worker)) };
+    /// The gate whose thread this is, if it is one.
+    static SERVED: Cell<Option<(GateId, Role)>> = const { Cell::new(None) };
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::producer::{Amount, FailedMessages, HeldUp, Released};
+use crate::engine::producer::{Amount, FailedMessages, PartitionCount, Released, TopicCause};
 use crate::error::{BufferLimit, BufferOverflow, DeliveryErrorKind, FatalError, ProduceErrorKind};
 use crate::ids::TopicIndex;
 use crate::message::Topic;
@@ -112,11 +112,11 @@ pub struct WorkerUpdate {
     pub purges_done: Option<u64>,
     pub purged: Vec<FailedMessages>,
     /// The errors in the way of the numbers of partitions that callers ask for.
-    pub causes: Vec<HeldUp>,
-    /// Topics, and their numbers of partitions now.
-    pub partitions: Vec<(TopicIndex, u32)>,
+    pub causes: Vec<TopicCause>,
+    /// The numbers of partitions that have changed.
+    pub partitions: Vec<PartitionCount>,
     /// Topics to which no message can be sent, with the reason, and topics to which messages can be sent again.
-    pub held_up: Vec<HeldUp>,
+    pub held_up: Vec<TopicCause>,
     /// The engine's last error, if it has changed.
     pub last_error: Option<Option<Arc<DeliveryErrorKind>>>,
     pub fatal: Option<Arc<FatalError>>,
@@ -133,7 +133,7 @@ pub struct WorkerRequests {
     pub closed: bool,
     pub asked: Asked,
     /// Topics, and the errors in the way of an answer that callers know already.
-    pub asks: Vec<HeldUp>,
+    pub asks: Vec<TopicCause>,
     /// The time at which the oldest message came that nothing has made due yet.
     pub oldest_waiting: Option<Instant>,
 }
@@ -178,9 +178,9 @@ impl State {
         self.totals.add(mem::take(&mut report.totals));
         report.spent.drain(..).for_each(|chunk| self.queue.recycle(chunk));
         let mut awaited = !report.partitions.is_empty();
-        report.partitions.drain(..).for_each(|(topic, count)| self.queue.tell_partitions(topic, count));
-        report.held_up.iter_mut().for_each(|(topic, why)| *why = self.queue.hold_up(*topic, why.take()));
-        for (topic, cause) in &mut report.causes {
+        report.partitions.drain(..).for_each(|told| self.queue.tell_partitions(told.topic, told.partitions));
+        report.held_up.iter_mut().for_each(|told| told.cause = self.queue.hold_up(told.topic, told.cause.take()));
+        for TopicCause { topic, cause } in &mut report.causes {
             if let Some(ask) = self.asks.get_mut(topic) {
                 mem::swap(&mut ask.cause, cause);
             }
@@ -211,7 +211,7 @@ impl State {
         orders.asked = Asked { called: mem::take(&mut self.asked.called), ..self.asked };
         self.asked.awaited = false;
         let open = self.asks.iter().filter(|(topic, _)| self.queue.partitions(**topic).is_none());
-        orders.asks.extend(open.map(|(topic, ask)| (*topic, ask.cause.clone())));
+        orders.asks.extend(open.map(|(topic, ask)| TopicCause { topic: *topic, cause: ask.cause.clone() }));
         orders.oldest_waiting = self.queue.oldest_waiting();
     }
 

@@ -14,7 +14,7 @@ use super::outlet::Outlet;
 use super::role::serve;
 use super::state::{Abandon, Called, WorkerRequests, WorkerUpdate};
 use crate::deadline::Deadline;
-use crate::engine::producer::{BatchFate, ProducerEngine};
+use crate::engine::producer::{BatchFate, PartitionCount, ProducerEngine, TopicCause};
 use crate::error::{DeliveryErrorKind, FatalError};
 use crate::ids::TopicIndex;
 use crate::queue::Sealed;
@@ -52,7 +52,7 @@ pub struct Worker<N = Net> {
 impl Worker {
     /// The thread's whole life. Ends when the queue is closed and every message has its fate.
     pub fn run(mut self) {
-        serve(self.gate.number(), Role::Worker);
+        serve(self.gate.id(), Role::Worker);
         loop {
             let fault = match catch_unwind(AssertUnwindSafe(|| self.work())) {
                 Ok(Ok(())) => break,
@@ -189,14 +189,14 @@ impl<N: Network> Worker<N> {
         self.feed.append(&mut self.driver.engine, now);
         self.report.spent.append(&mut self.feed.spent);
         self.callbacks_returned();
-        for (topic, known) in self.orders.asks.drain(..) {
+        for TopicCause { topic, cause: known } in self.orders.asks.drain(..) {
             if self.driver.engine.partition_count(topic, now).is_some() {
                 // Callers were told when it became known.
                 continue;
             }
             let cause = self.driver.engine.cause_of_topic(topic);
             if cause.map(Arc::as_ptr) != known.as_ref().map(Arc::as_ptr) {
-                self.report.causes.push((topic, cause.cloned()));
+                self.report.causes.push(TopicCause { topic, cause: cause.cloned() });
             }
         }
         if self.orders.asked.purges > self.purges_done {
@@ -319,8 +319,8 @@ impl<N: Network> Worker<N> {
         self.callbacks_returned();
         // The new engine has yet to learn of the topics.
         for topic in TopicIndex::below(self.feed.topic_count()) {
-            self.report.partitions.push((topic, 0));
-            self.report.held_up.push((topic, None));
+            self.report.partitions.push(PartitionCount { topic, partitions: 0 });
+            self.report.held_up.push(TopicCause { topic, cause: None });
         }
         let waker = self.driver.waker();
         self.gate.with(|state| state.waker = waker);

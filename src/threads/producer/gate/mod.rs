@@ -11,7 +11,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::role::new_number;
+use super::role::GateId;
 use super::state::State;
 use super::{Role, role};
 use crate::config::{ProducerConfig, QueueConfig};
@@ -32,7 +32,7 @@ pub use self::ask::Unanswered;
 pub use self::serve::Next;
 
 pub struct Gate {
-    number: u32,
+    id: GateId,
     max_message_bytes: usize,
     /// See [`Prepared::is_good`].
     good_bytes: usize,
@@ -62,7 +62,7 @@ impl Gate {
         };
         let (queue, sealed) = Queue::new(limits, &producer.partitioner);
         Self {
-            number: new_number(),
+            id: GateId::next(),
             max_message_bytes: producer.max_message_bytes,
             good_bytes: Prepared::good_bytes(producer.max_message_bytes),
             pid: AtomicU32::new(0),
@@ -74,20 +74,25 @@ impl Gate {
         }
     }
 
-    /// A number that no other gate of this process has; never 0.
-    pub fn number(&self) -> u32 {
-        self.number
+    /// Tells it from all other gates of this process.
+    pub(crate) fn id(&self) -> GateId {
+        self.id
     }
 
     /// `true` if the threads run in another process, of which this is a fork. Never locks.
     pub fn forked(&self) -> bool {
-        let pid = self.pid.load(Ordering::Relaxed);
-        pid != 0 && pid != process::id()
+        self.pid().is_some_and(|pid| pid != process::id())
     }
 
     /// `true` if the threads were ever started. Never locks.
     pub fn started(&self) -> bool {
-        self.pid.load(Ordering::Relaxed) != 0
+        self.pid().is_some()
+    }
+
+    /// The process in which the threads run, once they were started.
+    fn pid(&self) -> Option<u32> {
+        let pid = self.pid.load(Ordering::Relaxed);
+        (pid != 0).then_some(pid)
     }
 
     /// The worker's end of the channel of sealed chunks.
@@ -186,7 +191,7 @@ impl Gate {
     ) -> Result<u64, ProduceErrorKind> {
         let message = Prepared::new(message, self.max_message_bytes, now)?;
         // Places become free only after the user's code on this thread has returned.
-        let wait = if role(self.number).is_some() { Duration::ZERO } else { wait };
+        let wait = if role(self.id).is_some() { Duration::ZERO } else { wait };
         let (mut large, mut until) = (None, None);
         let mut state = self.lock_unless_forked().ok_or(ProduceErrorKind::AfterFork)?;
         loop {
@@ -311,11 +316,11 @@ impl Owner for Gate {
     }
 
     fn works_here(&self) -> bool {
-        role(self.number) == Some(Role::Worker)
+        role(self.id) == Some(Role::Worker)
     }
 
-    fn process(&self) -> u32 {
-        self.pid.load(Ordering::Relaxed)
+    fn process(&self) -> Option<u32> {
+        self.pid()
     }
 }
 

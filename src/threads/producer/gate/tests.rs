@@ -10,7 +10,7 @@ use std::thread;
 
 use super::super::state::{Abandon, Remains, WorkerRequests, WorkerUpdate};
 use super::*;
-use crate::engine::producer::{Amount, FailedMessages};
+use crate::engine::producer::{Amount, FailedMessages, PartitionCount, TopicCause};
 use crate::error::{ConnectionError, ConnectionErrorKind, DeliveryErrorKind, FatalError, Persistence};
 use crate::ids::TopicIndex;
 use crate::message::Timestamp;
@@ -85,8 +85,12 @@ fn no_error_is_dropped_under_the_lock() {
     type News = fn(&mut WorkerUpdate, Option<Arc<DeliveryErrorKind>>);
     let news: [(&str, News); 4] = [
         ("the last error", |report, error| report.last_error = Some(error)),
-        ("a topic that is held up", |report, error| report.held_up.push((TopicIndex(1), error))),
-        ("the cause of no answer", |report, error| report.causes.push((TopicIndex(1), error))),
+        ("a topic that is held up", |report, error| {
+            report.held_up.push(TopicCause { topic: TopicIndex(1), cause: error });
+        }),
+        ("the cause of no answer", |report, error| {
+            report.causes.push(TopicCause { topic: TopicIndex(1), cause: error });
+        }),
         ("a fatal error", |report, error| {
             let cause = error.and_then(Arc::into_inner).unwrap_or(DeliveryErrorKind::Purged);
             report.fatal = Some(Arc::new(FatalError { cause, advice: "none" }));
@@ -120,17 +124,17 @@ fn who_waits_drops_no_error_under_the_lock() {
             gate.exchange(&gate.sealed(), report, orders, 2);
         };
         let (mut report, mut orders) = (WorkerUpdate::default(), WorkerRequests::default());
-        report.held_up.push((TopicIndex(1), Some(error(&gate, &locked))));
+        report.held_up.push(TopicCause { topic: TopicIndex(1), cause: Some(error(&gate, &locked)) });
         exchange(&mut report, &mut orders);
         scope(|scope| {
             let waiting = spawn(scope, || wait(&gate));
             while orders.asks.is_empty() && gate.state.lock().waiters == 0 {
                 exchange(&mut report, &mut orders);
             }
-            report.causes.push((TopicIndex(1), Some(error(&gate, &locked))));
+            report.causes.push(TopicCause { topic: TopicIndex(1), cause: Some(error(&gate, &locked)) });
             exchange(&mut report, &mut orders);
-            report.partitions.push((TopicIndex(1), 3));
-            report.held_up.push((TopicIndex(1), None));
+            report.partitions.push(PartitionCount { topic: TopicIndex(1), partitions: 3 });
+            report.held_up.push(TopicCause { topic: TopicIndex(1), cause: None });
             exchange(&mut report, &mut orders);
             waiting.join().expect("no panic");
         });
