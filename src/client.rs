@@ -38,8 +38,9 @@ impl Client {
     /// Starts with the seeds: the brokers that are asked first for all others; two or three are enough.
     ///
     /// An item is an address, or several with commas between: `kafka-1`, `kafka-1:9092`, `[::1]:9092`,
-    /// `kafka://kafka-1:9092`, `a:9092,b:9092`. The default port is 9092. Behind `ssl://` it needs TLS to be set up. Spaces around an address, empty parts and
-    /// repeats are ignored. [`ClientBuilder::build`] reports each part that is not an address.
+    /// `kafka://kafka-1:9092`, `a:9092,b:9092`. The default port is 9092. Behind `ssl://` it needs TLS to be set up.
+    /// Spaces around an address, empty parts and repeats are ignored. [`ClientBuilder::build`] reports each part that is
+    /// not an address.
     #[doc(alias = "seed_brokers")]
     #[doc(alias = "bootstrap_servers")]
     #[doc(alias = "bootstrap.servers")]

@@ -18,6 +18,8 @@ pub fn provider() -> Result<CryptoProvider, NoProvider> {
     if graviola::util::is_cpu_supported() {
         return Ok(rustls_graviola::default_provider());
     }
+    #[cfg(feature = "tls-aws-lc-rs")]
+    return Ok(rustls::crypto::aws_lc_rs::default_provider());
     #[cfg(feature = "tls-ring")]
     return Ok(rustls::crypto::ring::default_provider());
     Err(NoProvider)

@@ -68,6 +68,7 @@
 //! |---|---|
 //! | `tls` | encrypted connections, [`ClientBuilder`]`::tls`, without C. Needs Rust 1.89, and an x86-64 or AArch64 processor of about 2014 or later |
 //! | `tls-ring` | the same with ring's cryptography, for other processors or an older Rust; needs a C compiler |
+//! | `tls-aws-lc-rs` | the same with that of aws-lc-rs; needs a C compiler |
 //! | `tls-encrypted-keys` | reads encrypted private keys (PKCS#8) |
 //! | `sasl` | logins: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (`Sasl`) |
 //! | `testing` | `ottla::testing`, an in-process Kafka cluster for the tests of your program |

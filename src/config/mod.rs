@@ -1,7 +1,8 @@
 //! Options as plain data: parsed and checked once by the builders, read by every layer.
 //!
 //! This file has the fields and their defaults, `check` the limits and contradictions; `address` reads addresses, and
-//! `tls` makes of its options what encrypts connections. The builders, which document each option for users, are in `client` and `producer`.
+//! `tls` makes of its options what encrypts connections. The builders, which document each option for users, are in
+//! `client` and `producer`.
 
 mod address;
 mod check;

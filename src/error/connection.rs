@@ -414,7 +414,9 @@ impl fmt::Display for Speaks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http => "an HTTP server answers there, not Kafka; check the port",
-            Self::Tls => "a TLS listener answers there; set tls up (ottla's feature tls), or use the port of a plaintext listener",
+            Self::Tls => {
+                "a TLS listener answers there; set tls up (ottla's feature tls), or use the port of a plaintext listener"
+            }
             Self::Ssh => "an SSH server answers there, not Kafka; check the port",
             Self::Unknown => "what answers there is not Kafka; check the address and the port",
         })

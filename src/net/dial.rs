@@ -1,6 +1,6 @@
 //! A connection in the making: look-up, then one address after the other, each with its fair share of the time left,
-//! in which the handshake of TLS has its place. Holds the frames to send and the buffer to read into afterwards. Never waits; `Net` tells it the events and the
-//! time.
+//! in which the handshake of TLS has its place. Holds the frames to send and the buffer to read into afterwards. Never
+//! waits; `Net` tells it the events and the time.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

@@ -1,5 +1,5 @@
-//! Sockets without blocking: framing, connecting, encrypting, name look-ups. Owns the sockets of all connections and the one place
-//! to wait for them. Never decides when to connect, to send or to give up on an answer: the engine does.
+//! Sockets without blocking: framing, connecting, encrypting, name look-ups. Owns the sockets of all connections and the
+//! one place to wait for them. Never decides when to connect, to send or to give up on an answer: the engine does.
 #![expect(clippy::disallowed_methods, reason = "connecting has a deadline, and a look-up needs a thread of its own")]
 
 use std::collections::BTreeMap;
