@@ -92,9 +92,15 @@ impl ProducerEngine {
         true
     }
 
-    /// Appends the messages that waited for the metadata of a topic that is known now.
+    /// Appends the messages that waited for the metadata of a topic. If it has no partition yet, they wait on.
     pub(super) fn unpark(&mut self, topic: TopicIndex, now: Instant) {
-        while let Some((mut chunk, due)) = self.topics[topic.get()].parked.pop_front() {
+        let state = &self.topics[topic.get()];
+        if !state.is_known() && !state.parked.is_empty() {
+            self.cluster.want_metadata_for(state.last_error.is_none());
+            self.send_queue.fresh(Destination::Topic(topic));
+        }
+        while self.topics[topic.get()].is_known() {
+            let Some((mut chunk, due)) = self.topics[topic.get()].parked.pop_front() else { break };
             let appended = catch_unwind(AssertUnwindSafe(|| {
                 if !self.append_run(&mut chunk, due) {
                     // Tickets in it may have gaps, so each message counts as old as the oldest.

@@ -360,6 +360,7 @@ mod tests {
     use crate::ids::NodeId;
     use crate::message::{Message, Timestamp};
     use crate::partitioner::Partitioner;
+    use crate::queue::chunk::Chunk;
     use crate::queue::{Limits, Prepared, Queue};
     use crate::wire::api::metadata::{BrokerMetadata, MetadataResponse};
 
@@ -408,6 +409,24 @@ mod tests {
         }
         tell(&mut engine, answer(4, &[(1, 3), (0, 3), (0, 2)]), now);
         assert_eq!(leaders(&engine)[0], 3, "what comes before the gap is believed");
+    }
+
+    #[test]
+    fn messages_wait_on_when_the_topic_is_told_without_a_partition() {
+        let (mut engine, now) = (engine(), crate::engine::test_clock());
+        for ticket in 0..3 {
+            let message = Message::new("orders", vec![ticket as u8]);
+            engine.append(&mut Chunk::of(ticket, TopicIndex(0), &message, Timestamp::from_millis(0)), now);
+        }
+        for nothing in [&[][..], &[(1, 1)]] {
+            tell(&mut engine, answer(4, nothing), now);
+            let alarm = engine.alarms.next_deadline();
+            assert!(!engine.topics[0].parked.is_empty() && alarm != Deadline::NEVER, "{nothing:?}");
+        }
+        tell(&mut engine, answer(4, &[(0, 1)]), now);
+        assert!(engine.topics[0].parked.is_empty());
+        assert!(engine.topics[0].partitions[0].has_unsent());
+        assert_eq!(engine.unfinished(), 3);
     }
 
     #[test]
