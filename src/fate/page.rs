@@ -259,6 +259,9 @@ fn take(failed: &mut Vec<(u32, DeliveryError)>, index: u32) -> Option<DeliveryEr
 /// A page of this many places has about 1 KiB, which is the most that a handle kept for long holds.
 pub(super) const PLACES: usize = 30;
 
+// `queue::extras` has a bit for each place, and one more.
+const _: () = assert!(PLACES < u32::BITS as usize);
+
 /// The number of producers for which a thread keeps a page.
 pub(super) const PAGES: usize = 4;
 
