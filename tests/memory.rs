@@ -158,6 +158,8 @@ struct Run {
     /// Bytes that the producer has, and had at most.
     allocated: i64,
     peak: i64,
+    /// Bytes that it counted at most. What was delivered is counted no more, so it may count little in the end.
+    counted: i64,
 }
 
 impl Run {
@@ -189,7 +191,8 @@ impl Run {
         let side = Unthreaded::new(client, Arc::new(producer), &queue, callback, 7);
         let (handles, inbox) = (Vec::new(), Vec::new());
         let limit = limit as i64;
-        Self { obstacle, side, cluster, start: now, now, topics, handles, inbox, limit, allocated: 0, peak: 0 }
+        let (allocated, peak, counted) = (0, 0, 0);
+        Self { obstacle, side, cluster, start: now, now, topics, handles, inbox, limit, allocated, peak, counted }
     }
 
     fn bounded(mut self, kind: Kind, size: usize, rate: Rate) {
@@ -227,7 +230,7 @@ impl Run {
     }
 
     fn check(mut self, what: &str) {
-        let counted = self.counted();
+        let counted = self.counted;
         println!("{what}: {} KiB counted, {} KiB at the peak", counted / 1024, self.peak / 1024);
         // A batch alone may take more than there is room for.
         let most = 2 * self.limit + 2 * MIB;
@@ -266,9 +269,10 @@ impl Run {
         self.side.queue(|queue| queue.accepted())
     }
 
-    /// What the producer says that it holds.
-    fn counted(&self) -> i64 {
-        (self.side.queue(|queue| queue.bytes()) + self.side.engine().held().bytes) as i64
+    /// Notes what the producer says that it holds.
+    fn count(&mut self) {
+        let counted = self.side.queue(|queue| queue.bytes()) + self.side.engine().held().bytes;
+        self.counted = self.counted.max(counted as i64);
     }
 
     /// Whether the message was taken.
@@ -304,6 +308,7 @@ impl Run {
 
     /// The worker and the brokers go on until there is nothing to do.
     fn settle(&mut self) {
+        self.count();
         let mut again = true;
         while again || !self.inbox.is_empty() || self.side.is_awaited() {
             let inbox = mem::take(&mut self.inbox);
@@ -316,6 +321,7 @@ impl Run {
             let mut asked = Vec::new();
             self.measured(|run| asked = mem::take(&mut run.side.wires().asked));
             asked.into_iter().for_each(|asked| self.serve(asked));
+            self.count();
             if ended {
                 break;
             }
