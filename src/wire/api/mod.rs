@@ -113,7 +113,7 @@ apis! {
 
     /// Names the mechanism of a login.
     // After version 0 come bytes without a frame.
-    SaslHandshake = 17, ottla 1..=1, cluster 1..=1, flexible 32767..;
+    SaslHandshake = 17, ottla 1..=1, cluster 0..=1, flexible 32767..;
 
     /// Lists the requests and versions that the broker knows: the first request of a connection.
     ApiVersions = 18, ottla 0..=4, cluster 0..=4, flexible 3.., throttle 2..;
