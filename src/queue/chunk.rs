@@ -162,8 +162,7 @@ impl Chunk {
     /// Appends a message behind others within the first `room` bytes of the batch; `None` as for
     /// [`append_usual`](BatchBuilder::append_usual). If it does not go where all others go,
     /// [`route`](Self::route) follows.
-    // This and `note`, `Times::note` and `only_borrows` are always inlined: 362 instructions instead of 399, and 519 instead
-    // of 568 with keys.
+    // Always inlined: 351 instructions instead of 397, and 512 instead of 560 with keys.
     #[inline(always)]
     pub(super) fn push_behind(
         &mut self,
@@ -185,6 +184,7 @@ impl Chunk {
     }
 
     /// Notes the extras of the message that was just appended.
+    // Always inlined: 351 instructions instead of 382, and 512 instead of 545 with keys.
     #[inline(always)]
     fn note(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>, cost: usize) {
         self.cost += cost;

@@ -68,8 +68,7 @@ impl Queue {
     /// **The fast path**, of almost all messages when many come: appends a message that goes where the last one went,
     /// if nothing else is to be done for it, and gives its ticket. It decides nothing: [`offer`](Self::offer) has
     /// counted before how many messages may take it.
-    // The functions of this folder that it calls are always inlined, too: 386 instructions instead of 450, and 564
-    // instead of 637 with keys.
+    // Always inlined: 351 instructions instead of 437, and 512 instead of 637 with keys.
     #[inline(always)]
     pub fn append_like_last(&mut self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         let LikeLast { messages, topic, serial, target, chunk_bytes } = self.like_last;

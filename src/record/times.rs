@@ -26,7 +26,7 @@ impl Times {
     }
 
     /// Adds the time of the next record, which has this index.
-    #[inline(always)]
+    #[inline]
     pub fn note(&mut self, index: u32, time: i64) {
         if time != self.last {
             self.change(index, time);

@@ -101,27 +101,25 @@ pub(super) struct Packed {
     len: u32,
 }
 
-// Its functions, and `Times::note`, are always inlined: 362 instructions for a message instead of 393, and 519 instead of
-// 561 with keys.
 impl Packed {
     pub const ZERO: Self = Self { bytes: 0, len: 1 };
     /// -1, the length of what is null.
     pub const NULL: Self = Self { bytes: 1, len: 1 };
 
     /// A number of at most three bytes.
-    #[inline(always)]
+    #[inline]
     pub fn number(value: i64) -> Option<Self> {
         Self::zigzagged(zigzag(value))
     }
 
     /// A length, or a count, of at most three bytes.
-    #[inline(always)]
+    #[inline]
     pub fn length(value: usize) -> Option<Self> {
         if value < THREE_BYTES as usize { Self::zigzagged((value as u64) << 1) } else { None }
     }
 
     /// A length of at most five bytes, which is a word of its own if it has more than three.
-    #[inline(always)]
+    #[inline]
     pub fn long_length(value: usize) -> Self {
         Self::length(value).unwrap_or_else(|| Self::of_many((value as u64) << 1))
     }
@@ -133,6 +131,7 @@ impl Packed {
         Self { bytes: (0..len.min(8)).map(|at| part(at) << (8 * at)).sum(), len }
     }
 
+    // Always inlined: 351 instructions for a message instead of 386, and 512 instead of 558 with keys.
     #[inline(always)]
     fn zigzagged(bits: u64) -> Option<Self> {
         let (bytes, len) = match bits {
@@ -145,7 +144,7 @@ impl Packed {
     }
 
     /// The same with others behind: all together at most eight bytes.
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn then(self, behind: Self) -> Self {
         debug_assert!(self.len + behind.len <= u64::BITS / 8, "no more than a word has");
@@ -153,13 +152,13 @@ impl Packed {
     }
 
     /// The number of bytes that they take.
-    #[inline(always)]
+    #[inline]
     pub fn len(self) -> usize {
         self.len as usize
     }
 
     /// Appends them.
-    #[inline(always)]
+    #[inline]
     pub fn put(self, out: &mut Vec<u8>) {
         let end = out.len() + self.len();
         out.extend_from_slice(&self.bytes.to_le_bytes());

@@ -22,7 +22,7 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// The record with this time, key, value and headers.
-    #[inline(always)]
+    #[inline]
     pub fn new<'h>(
         create_time: i64,
         key: Option<&'a [u8]>,
@@ -41,6 +41,7 @@ impl<'a> Draft<'a> {
 impl BatchBuilder {
     /// Appends a record of less than a mebibyte behind others, if it is a few seconds from the first and certainly
     /// within the first `room` bytes of the batch, for which there is memory. `None` if it is not, and nothing happened.
+    // Always inlined: 351 instructions instead of 396, and 512 instead of 551 with keys.
     #[inline(always)]
     pub fn append_usual<'a>(
         &mut self,
@@ -84,6 +85,7 @@ impl BatchBuilder {
     }
 
     /// Length, attributes and time of a record of the usual kind, which follows, and its offset. Notes its time.
+    // Always inlined: 351 instructions instead of 370, and 512 instead of 537 with keys.
     #[inline(always)]
     fn usual_head(&mut self, room: usize, create_time: i64, tail_len: usize) -> Option<(Packed, Packed)> {
         if self.count == 0 || self.len() + MOST_HEAD + tail_len > room {

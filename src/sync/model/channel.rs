@@ -64,11 +64,6 @@ impl<T> Sender<T> {
     pub fn len(&self) -> usize {
         self.0.state.lock().items.len()
     }
-
-    pub fn is_full(&self) -> bool {
-        let state = self.0.state.lock();
-        state.items.len() >= state.slots
-    }
 }
 
 impl<T> Receiver<T> {

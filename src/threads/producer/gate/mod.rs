@@ -114,6 +114,7 @@ impl Gate {
     ///
     /// # Errors
     /// The reason why it is not queued.
+    // Always inlined: 351 instructions instead of 423, and 512 instead of 588 with keys.
     #[inline(always)]
     pub fn offer(
         &self,
@@ -124,8 +125,8 @@ impl Gate {
         start: &dyn Fn() -> io::Result<()>,
     ) -> Result<u64, ProduceErrorKind> {
         // Three times the same: the compiler makes shorter ways where it knows the parts of a message, which it does
-        // where the message was just made. By `append_any` alone it is 467 instead of 386 instructions, and 641 instead
-        // of 564 with keys.
+        // where the message was just made. By `append_any` alone it is 526 instead of 351 instructions, and 686 instead
+        // of 512 with keys.
         let (time, tag) = (message.create_time.unwrap_or(now), message.tag);
         let topic = message.topic.checked().filter(|_| message.has_only_key_and_value());
         let like_last = match (topic, message.key(), message.value()) {
@@ -170,7 +171,7 @@ impl Gate {
     }
 
     /// [The fast path](Queue::append_like_last), if the lock is free.
-    // Always inlined, as is `Times::note`: 362 instructions instead of 451, and 519 instead of 631 with keys.
+    // Always inlined: 351 instructions instead of 451, and 512 instead of 626 with keys.
     #[inline(always)]
     fn append_like_last(&self, message: &Prepared<'_, '_>, slot: Option<Slot<'_>>) -> Option<u64> {
         if !message.is_good(self.good_bytes) {
