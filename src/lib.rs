@@ -209,14 +209,17 @@ mod tests {
             Advertised, ApiRange, AsyncProducer, BrokerAddress, BrokerInfo, BufferLimit, BufferOverflow, Client,
             ClientBuilder, ClusterInfo, ConfigProblem, ConnectionErrorKind, Delivered, ErrorCode, FlushReport,
             HeaderValue<'static>, Message<'static>, OnOverflow, PartitionInput<'static>, Partitioner, Payload<'static>,
-            Persistence, ProducerBuilder, RequiredAcks, Sasl, Speaks, Timestamp, TlsAlert, TlsFault, Token, Topic,
+            Persistence, ProducerBuilder, RequiredAcks, Speaks, Timestamp, TlsAlert, TlsFault, Topic,
             TopicRef<'static>,
         );
         let values = names!(value: DeliveryHandle, Fate, ShutdownReport, Undelivered);
         let sent = names!(sent: AsyncProducerBuilder, Producer);
         #[cfg(feature = "_tls")]
         let _ = names!(value: KeyExchangeGroup, Tls);
-        let others = ["Produce", "TokenProvider", "KeyExchangeGroup", "Tls"];
+        #[cfg(feature = "sasl")]
+        let _ = names!(shared: Sasl, Token);
+        // Two traits, and what features add.
+        let others = ["Produce", "TokenProvider", "KeyExchangeGroup", "Tls", "Sasl", "Token"];
         let looked_at: BTreeSet<&str> = errors.chain(shared).chain(values).chain(sent).chain(others).collect();
 
         let exports =
