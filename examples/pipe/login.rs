@@ -11,8 +11,7 @@ use ottla::{ClientBuilder, Sasl, Token};
 /// The part of the usage text that is about logins.
 macro_rules! sasl_usage {
     () => {
-        "\
-  --sasl-mechanism M            log in by plain, scram-sha-256, scram-sha-512 or oauthbearer
+        "  --sasl-mechanism M            log in by plain, scram-sha-256, scram-sha-512 or oauthbearer
   --sasl-username U             as this user (not with oauthbearer)
   --sasl-password-file FILE     the password, or the token of oauthbearer, is what FILE holds; without
                                 this option, what the environment variable OTTLA_SASL_PASSWORD holds

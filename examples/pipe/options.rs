@@ -42,8 +42,7 @@ usage: pipe --bootstrap HOST:PORT[,HOST:PORT...] --topic T [options]
 ",
     tls_usage!(),
     sasl_usage!(),
-    "\
-  --help                        this text
+    "  --help                        this text
 
 The last line of standard output is the account: {\"read\":n,\"accepted\":n,\"delivered\":n,\"failed\":n,
 \"undelivered\":n,\"overflowed\":n}.

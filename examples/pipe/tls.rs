@@ -9,8 +9,7 @@ use ottla::ClientBuilder;
 /// The lines of `--help`.
 macro_rules! tls_usage {
     () => {
-        "\
-  --tls                         encrypt connections (needs a build with --features tls); the options below do so, too
+        "  --tls                         encrypt connections (needs a build with --features tls); the options below do so, too
   --ca-file FILE                trust the certificates in FILE (PEM), and not those of the system
   --cert-file FILE              the client certificate, with those between it and its CA behind it (PEM)
   --key-file FILE               its private key (PEM)

@@ -43,8 +43,7 @@ usage: producer_perf [options]
 ",
     tls_usage!(),
     sasl_usage!(),
-    "\
-  --help                       this text
+    "  --help                       this text
 
 On a terminal it tells each second how fast it is, with latencies of a sample of the messages, for which it
 has a callback. The last line of standard output is the account, the times in seconds, of the measured

@@ -38,7 +38,10 @@ fn bad_usage_has_a_status_of_its_own_and_help_goes_to_standard_output() {
     for name in ["quickstart", "producer_perf", "pipe"] {
         let help = output_of(name, &["--help"]);
         assert!(help.status.success() && help.stderr.is_empty(), "{name}");
-        assert!(String::from_utf8_lossy(&help.stdout).contains(&format!("usage: {name}")), "{name}");
+        let text = String::from_utf8_lossy(&help.stdout);
+        assert!(text.contains(&format!("usage: {name}")), "{name}");
+        let options: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("--")).collect();
+        assert!(options.iter().all(|line| line.starts_with("  --")), "{name}: {options:#?}");
         for wrong in [&["--colour"][..], &["--bootstrap"], &["what"]] {
             let output = output_of(name, wrong);
             assert_eq!(output.status.code(), Some(2), "{name} {wrong:?}");
