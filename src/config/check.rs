@@ -97,7 +97,7 @@ impl ClientConfig {
         if let Some(sasl) = &self.sasl {
             sasl.check(problems);
             require(is_encrypted || !self.sasl_over_ssl, &["sasl", "sasl_over_ssl"], problems, || {
-                "sasl would go over a connection without encryption, where others can read it or what comes behind: \
+                "the login (sasl) would go over a connection without encryption, where others can read it: \
                  use TLS, or set sasl_over_ssl(false) if the network is trusted"
                     .into()
             });

@@ -128,7 +128,8 @@ impl fmt::Display for FlushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout { unfinished, last_error } => {
-                write!(f, "{unfinished} messages are still under way")?;
+                let are = if *unfinished == 1 { "message is" } else { "messages are" };
+                write!(f, "{unfinished} {are} still under way")?;
                 because(f, last_error.as_deref())
             }
             Self::InCallback => f.write_str("flush was called inside a delivery callback"),
