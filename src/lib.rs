@@ -200,6 +200,10 @@ mod tests {
         fn value<T: Debug + Send + Sync + 'static>() {}
         fn shared<T: Debug + Send + Sync + Clone + 'static>() {}
         fn sent<T: Debug + Send + 'static>() {}
+        #[cfg(feature = "_tls")]
+        let _ = names!(value: KeyExchangeGroup, Tls);
+        #[cfg(feature = "sasl")]
+        let _ = names!(shared: Sasl, Token);
         let errors = names!(error:
             BrokerError, CheckError, ConfigError, ConnectionError, DeliveryError, DeliveryErrorKind, DeliveryFailed,
             FatalError, FlushError, InvalidAddress, InvalidTopic, MetadataError, ProduceError, ProduceErrorKind,
@@ -214,10 +218,6 @@ mod tests {
         );
         let values = names!(value: DeliveryHandle, Fate, ShutdownReport, Undelivered);
         let sent = names!(sent: AsyncProducerBuilder, Producer);
-        #[cfg(feature = "_tls")]
-        let _ = names!(value: KeyExchangeGroup, Tls);
-        #[cfg(feature = "sasl")]
-        let _ = names!(shared: Sasl, Token);
         // Two traits, and what features add.
         let others = ["Produce", "TokenProvider", "KeyExchangeGroup", "Tls", "Sasl", "Token"];
         let looked_at: BTreeSet<&str> = errors.chain(shared).chain(values).chain(sent).chain(others).collect();
