@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "_tls")]
     fn tls_is_for_seeds_that_do_not_ask_for_plaintext() {
         let tls = || Tls::new().dangerous_accept_any_certificate();
         let error = Client::builder(["plaintext://a:9093", "b"]).tls(tls()).build().unwrap_err();

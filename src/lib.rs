@@ -86,8 +86,6 @@
 struct ReadmeDoctests;
 
 mod client;
-#[cfg(feature = "_tls")]
-mod crypto;
 mod error;
 mod message;
 mod producer;
@@ -95,6 +93,8 @@ mod sync;
 
 #[cfg(not(feature = "_internal"))]
 mod config;
+#[cfg(all(feature = "_tls", not(feature = "_internal")))]
+mod crypto;
 #[cfg(not(feature = "_internal"))]
 mod deadline;
 #[cfg(not(feature = "_internal"))]
@@ -120,6 +120,9 @@ mod wire;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod config;
+#[cfg(all(feature = "_tls", feature = "_internal"))]
+#[doc(hidden)]
+pub mod crypto;
 #[cfg(feature = "_internal")]
 #[doc(hidden)]
 pub mod deadline;
@@ -155,7 +158,7 @@ pub mod wire;
 pub mod testing;
 
 /// Certificates for the unit tests, which make them themselves.
-#[cfg(all(test, feature = "tls", not(shuttle)))]
+#[cfg(all(test, feature = "_tls", not(shuttle)))]
 #[path = "../tests/certificates/mod.rs"]
 mod certificates;
 

@@ -1,5 +1,6 @@
-//! Certificates for tests of TLS, good and bad ones, made by the test itself: P-256 keys, X.509 as DER and PEM, and no
-//! program of the machine. It writes the few forms that the tests need, also those that no usual generator makes.
+//! Certificates for tests of TLS, good and bad ones, made by the test itself: small keys, X.509 as DER and PEM, and no
+//! program of the machine. It writes the few forms that the tests need, also those that no usual generator makes. The
+//! cryptography is that of the build, which whoever includes this file names `crypto`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use rustls::SignatureScheme;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::SigningKey;
+
+use super::crypto;
 
 /// A CA, or one between it and the leaf.
 pub struct Authority {
@@ -46,6 +49,7 @@ pub struct Identity {
 struct Key {
     pkcs8: Vec<u8>,
     signer: Arc<dyn SigningKey>,
+    scheme: SignatureScheme,
 }
 
 impl Default for Leaf<'_> {
@@ -111,32 +115,44 @@ impl Identity {
 }
 
 impl Key {
+    /// Of P-256; or Ed25519, if the provider takes no key of P-256 without its public half, as ring.
     fn new() -> Self {
-        let provider = provider();
-        let mut scalar = [0; 32];
-        provider.secure_random.fill(&mut scalar).expect("the system has random numbers");
+        let mut secret = [0; 32];
+        provider().secure_random.fill(&mut secret).expect("the system has random numbers");
         // Below the order of the curve, and above zero.
-        scalar[0] = 0x7f;
-        let sec1 = sequence(&[&tlv(0x02, &[1]), &tlv(0x04, &scalar)]);
-        let algorithm = sequence(&[&oid(EC_PUBLIC_KEY), &oid(P256)]);
-        let pkcs8 = sequence(&[&tlv(0x02, &[0]), &algorithm, &tlv(0x04, &sec1)]);
+        secret[0] = 0x7f;
+        let sec1 = sequence(&[&tlv(0x02, &[1]), &tlv(0x04, &secret)]);
+        let p256 = Self::of(&[EC_PUBLIC_KEY, P256], &sec1, SignatureScheme::ECDSA_NISTP256_SHA256);
+        let ed25519 = || Self::of(&[ED25519], &tlv(0x04, &secret), SignatureScheme::ED25519);
+        p256.or_else(ed25519).expect("the provider takes one of them")
+    }
+
+    /// RFC 5958.
+    fn of(algorithm: &[&[u8]], secret: &[u8], scheme: SignatureScheme) -> Option<Self> {
+        let algorithm: Vec<u8> = algorithm.iter().flat_map(|id| oid(id)).collect();
+        let pkcs8 = sequence(&[&tlv(0x02, &[0]), &sequence(&[&algorithm]), &tlv(0x04, secret)]);
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.clone()));
-        let signer = provider.key_provider.load_private_key(key).expect("it is a key of P-256");
-        Self { pkcs8, signer }
+        let signer = provider().key_provider.load_private_key(key).ok()?;
+        Some(Self { pkcs8, signer, scheme })
     }
 
     fn pem(&self) -> String {
         pem("PRIVATE KEY", &self.pkcs8)
     }
 
+    /// How it signs, as certificates tell it.
+    fn algorithm(&self) -> Vec<u8> {
+        sequence(&[&oid(if self.scheme == SignatureScheme::ED25519 { ED25519 } else { ECDSA_WITH_SHA256 })])
+    }
+
     fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let signer = self.signer.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).expect("it is of P-256");
+        let signer = self.signer.choose_scheme(&[self.scheme]).expect("the key is for it");
         signer.sign(message).expect("it signs")
     }
 }
 
 pub fn provider() -> CryptoProvider {
-    rustls_graviola::default_provider()
+    crypto::provider().expect("this processor has what the provider needs")
 }
 
 /// RFC 5280, section 4.1.
@@ -144,7 +160,7 @@ fn certificate(leaf: &Leaf<'_>, subject: &str, key: &Key, issuer: &str, issuer_k
     let mut serial = [0; 8];
     provider().secure_random.fill(&mut serial).expect("the system has random numbers");
     serial[0] = 1;
-    let algorithm = sequence(&[&oid(ECDSA_WITH_SHA256)]);
+    let algorithm = issuer_key.algorithm();
     let time = |day: &str| tlv(0x17, format!("{day}000000Z").as_bytes());
     let public_key = key.signer.public_key().expect("the provider tells it");
     let (version, extensions) = if leaf.version_1 {
@@ -236,6 +252,8 @@ pub fn pem(label: &str, der: &[u8]) -> String {
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+// 1.3.101.112
+const ED25519: &[u8] = &[0x2b, 101, 112];
 // 2.5.4.3, 2.5.29.17, 2.5.29.19, 2.5.29.37
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 29, 17];

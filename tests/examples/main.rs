@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "these tests wait for processes")]
 #![cfg(unix)]
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "_tls")]
 #[path = "../certificates/mod.rs"]
 #[expect(dead_code, reason = "the unit tests use all of it")]
 mod certificates;
@@ -13,6 +13,8 @@ mod run;
 
 use std::process::{Command, Output, Stdio};
 
+#[cfg(feature = "_tls")]
+use ottla::crypto;
 use run::example;
 
 #[test]

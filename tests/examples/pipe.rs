@@ -41,7 +41,7 @@ fn a_build_without_tls_says_so() {
 }
 
 #[test]
-#[cfg(feature = "tls")]
+#[cfg(feature = "_tls")]
 fn lines_arrive_over_tls_with_a_client_certificate() {
     use crate::certificates::{Authority, Leaf};
     use ottla::testing::BrokerTls;

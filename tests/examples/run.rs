@@ -68,12 +68,17 @@ pub fn example(name: &str) -> PathBuf {
     let folder = FOLDER.get_or_init(|| {
         // tmp is in the target folder.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+        let tls = [
+            (cfg!(feature = "tls"), "tls"),
+            (cfg!(feature = "tls-ring"), "tls-ring"),
+            (cfg!(feature = "tls-aws-lc-rs"), "tls-aws-lc-rs"),
+        ];
         let built = Command::new(env!("CARGO"))
             .args(["build", "--profile", "test", "--examples", "--manifest-path"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
             .arg("--target-dir")
             .arg(target)
-            .args(if cfg!(feature = "tls") { &["--features", "tls"][..] } else { &[] })
+            .args(tls.iter().filter(|(is_on, _)| *is_on).flat_map(|(_, name)| ["--features", name]))
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the examples do not build");

@@ -44,7 +44,7 @@ impl RealKafka {
 
     /// A single node with more lines in its `server.properties`, which name its certificate, and one more listener,
     /// `tls_address`.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "_tls")]
     pub fn start_with_tls(settings: &[&str]) -> Self {
         Self::start_nodes(1, settings, Some("SSL"))
     }
@@ -111,7 +111,7 @@ impl RealKafka {
     }
 
     /// The address of the listener of the first node that is encrypted.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "_tls")]
     pub fn tls_address(&self) -> String {
         self.also_address()
     }

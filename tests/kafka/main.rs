@@ -8,7 +8,7 @@
 
 mod anew;
 mod by_hand;
-#[cfg(feature = "tls")]
+#[cfg(feature = "_tls")]
 #[path = "../certificates/mod.rs"]
 #[expect(dead_code, reason = "the unit tests use all of it")]
 mod certificates;
@@ -26,7 +26,10 @@ mod pipe;
 mod refusals;
 #[path = "../examples/run.rs"]
 mod run;
-#[cfg(feature = "tls")]
+#[cfg(feature = "_tls")]
 mod tls;
 mod tools;
 mod topics;
+
+#[cfg(feature = "_tls")]
+use ottla::crypto;

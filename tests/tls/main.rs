@@ -11,6 +11,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use ottla::crypto;
 use ottla::testing::{BrokerTls, Cluster, Logins};
 use ottla::{CheckError, ClientBuilder, ConnectionErrorKind, DeliveryErrorKind, Message, Sasl, Speaks, Tls, TlsFault};
 

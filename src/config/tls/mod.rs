@@ -2,7 +2,7 @@
 
 mod build;
 mod pem;
-#[cfg(all(test, feature = "tls", not(shuttle)))]
+#[cfg(all(test, feature = "_tls", not(shuttle)))]
 mod tests;
 mod verifier;
 

@@ -12,7 +12,7 @@ mod connecting;
 mod ending;
 mod looking_up;
 mod reading;
-#[cfg(feature = "tls")]
+#[cfg(feature = "_tls")]
 mod tls;
 mod watching;
 mod writing;
