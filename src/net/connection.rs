@@ -110,11 +110,6 @@ impl Connection {
         (progress, Ok(()))
     }
 
-    /// Says that nothing more will come, before it is dropped.
-    pub(super) fn end(&mut self) {
-        self.transport.end();
-    }
-
     /// Reads the bytes that the peer sent before a write failed, and returns why the connection ended.
     ///
     /// A peer that is no broker often says something and closes: its words tell more than the failed write.
@@ -133,6 +128,13 @@ impl Connection {
             }
         }
         ConnectionErrorKind::Io(Arc::new(write_error))
+    }
+}
+
+impl Drop for Connection {
+    /// Says that nothing more will come.
+    fn drop(&mut self) {
+        self.transport.end();
     }
 }
 

@@ -165,7 +165,6 @@ impl Net {
             self.readable.retain(|readable| *readable != conn);
             // Closing the descriptor is what counts; this only spares the poll an entry on some systems.
             let _ = self.poll.registry().deregister(connection.socket());
-            connection.end();
         } else if let Some(dial) = self.dials.remove(&conn) {
             self.tokens.remove(&dial.token);
         }

@@ -189,9 +189,12 @@ impl Drop for Listening {
 }
 
 /// The open connections of a broker. The accepting thread adds to them, each connection's thread takes itself out,
-/// and the thread that stops the broker closes them all.
+/// and the thread that stops the broker ends them all.
 #[derive(Debug, Default)]
-pub(super) struct Doors(Mutex<DoorsInner>);
+pub(super) struct Doors {
+    inner: Mutex<DoorsInner>,
+    left: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct DoorsInner {
@@ -203,12 +206,12 @@ struct DoorsInner {
 impl Doors {
     /// The number of open connections.
     pub fn open(&self) -> usize {
-        self.0.lock().open.len()
+        self.inner.lock().open.len()
     }
 
     /// `None` if the broker is stopping.
     fn enter(&self, stream: Arc<TcpStream>) -> Option<u64> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if inner.closing {
             return None;
         }
@@ -219,21 +222,32 @@ impl Doors {
     }
 
     fn leave(&self, id: u64) {
-        if let Some(stream) = self.0.lock().open.remove(&id) {
+        if let Some(stream) = self.inner.lock().open.remove(&id) {
             let _ = stream.shutdown(Shutdown::Both);
+            self.left.notify_all();
         }
     }
 
+    /// Ends what the threads of connections read, so that they leave; over TLS they say so to their clients.
     fn close(&self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         inner.closing = true;
+        for stream in inner.open.values() {
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// Cuts the connections whose threads do not leave: they write to clients that read nothing.
+    fn cut(&self) {
+        let mut inner = self.inner.lock();
+        self.left.wait_while_for(&mut inner, |inner| !inner.open.is_empty(), LEAVES_WITHIN);
         for stream in inner.open.values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
     fn is_closing(&self) -> bool {
-        self.0.lock().closing
+        self.inner.lock().closing
     }
 }
 
@@ -265,6 +279,7 @@ impl Accept {
             }
             fails = failed;
         }
+        self.doors.cut();
         for thread in threads {
             let _ = thread.join();
         }
@@ -400,3 +415,5 @@ pub(super) fn bind(port: u16) -> io::Result<TcpListener> {
 // As socket.request.max.bytes of a broker.
 const MAX_FRAME: u64 = 100 * 1024 * 1024;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Enough for a thread that has nothing to do but to end.
+const LEAVES_WITHIN: Duration = Duration::from_millis(200);

@@ -97,6 +97,8 @@ impl Drop for Accepted<'_> {
     fn drop(&mut self) {
         if !self.0.conn.is_handshaking() {
             self.0.conn.send_close_notify();
+            // Who reads nothing holds up no end.
+            let _ = self.0.sock.set_nonblocking(true);
             let _ = self.0.flush();
         }
     }

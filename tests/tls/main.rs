@@ -9,11 +9,17 @@ mod certificates;
 #[expect(dead_code, reason = "the tests of the cluster use all of it")]
 mod common;
 
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla::crypto;
 use ottla::testing::{BrokerTls, Cluster, Logins};
 use ottla::{CheckError, ClientBuilder, ConnectionErrorKind, DeliveryErrorKind, Message, Sasl, Speaks, Tls, TlsFault};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConnection, RootCertStore, StreamOwned};
 
 use crate::certificates::{Authority, Identity, Leaf};
 use crate::common::*;
@@ -150,6 +156,26 @@ fn a_login_goes_over_tls_and_into_no_connection_that_is_not_verified() {
             assert!(cluster.requests().is_empty(), "not a byte of the login");
         }
     }
+}
+
+#[test]
+fn a_broker_that_is_stopped_says_that_it_ends() {
+    let authority = Authority::new("root");
+    let identity = authority.issue(&Leaf::default());
+    // A client by hand: without close_notify its read would be an error.
+    let cluster = brokers(shown(&identity));
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(certificates::provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let config = Arc::new(config.with_no_client_auth());
+    let address = cluster.bootstrap().split(',').next().unwrap().to_owned();
+    let session = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let mut stream = StreamOwned::new(session, TcpStream::connect(address).unwrap());
+    stream.conn.complete_io(&mut stream.sock).unwrap();
+    wait_until("the broker knows it", || cluster.connections() == 1);
+    cluster.stop_broker(1);
+    assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "said, and not only seen");
 }
 
 #[test]

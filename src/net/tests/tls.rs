@@ -119,18 +119,21 @@ fn a_request_gets_its_response_in_both_versions_of_tls() {
 
 #[test]
 fn the_end_is_said() {
-    let authority = Authority::new("root");
-    let config = server_config(&authority.issue(&Leaf::default()), None, BOTH);
-    let (address, server) = serve(move |peer| {
-        let mut stream = rustls::StreamOwned::new(ServerConnection::new(config).unwrap(), peer);
-        // Without close_notify this is an error.
-        assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0);
-    });
-    let mut rig = Rig::with_tls(&trusting(&authority));
-    rig.connect(A, &address);
-    assert!(matches!(rig.next(), Event::Connected(A)));
-    rig.net.close_all();
-    server.join().unwrap();
+    let ends: [fn(Rig); 3] = [|mut rig| rig.net.close(A), |mut rig| rig.net.close_all(), drop];
+    for end in ends {
+        let authority = Authority::new("root");
+        let config = server_config(&authority.issue(&Leaf::default()), None, BOTH);
+        let (address, server) = serve(move |peer| {
+            let mut stream = rustls::StreamOwned::new(ServerConnection::new(config).unwrap(), peer);
+            // Without close_notify this is an error.
+            assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0);
+        });
+        let mut rig = Rig::with_tls(&trusting(&authority));
+        rig.connect(A, &address);
+        assert!(matches!(rig.next(), Event::Connected(A)));
+        end(rig);
+        server.join().unwrap();
+    }
 }
 
 #[test]
