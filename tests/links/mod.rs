@@ -36,8 +36,9 @@ impl Link {
     }
 
     /// The same, with a login first.
-    pub fn and_login(self) -> Self {
-        Self { logs_in: true, ..self }
+    pub fn and_login(mut self) -> Self {
+        self.logs_in = true;
+        self
     }
 
     /// Whether everybody on the way can read what passes.
