@@ -50,6 +50,12 @@ impl Connection {
         self.writable = true;
     }
 
+    /// `true` if the last write has not found the socket full.
+    #[cfg(all(test, feature = "_tls"))]
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
     /// `true` if a read may find something, because the last one stopped for fairness.
     pub(super) fn is_readable(&self) -> bool {
         self.readable
@@ -90,6 +96,11 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// What the socket took while it was read. Whoever hears of an answer must hear of it in the same turn.
+    pub(super) fn progress(&mut self) -> Option<Progress> {
+        self.transport.progress()
     }
 
     pub(super) fn push(&mut self, frame: Frame) {

@@ -13,6 +13,7 @@ use mio::{Poll, Token, Waker};
 use self::connection::Connection;
 use self::dial::Dial;
 use self::resolve::{LookUps, Resolve};
+use self::send_buffer::Progress;
 use crate::config::{BrokerAddress, Encryption};
 use crate::error::ConnectionErrorKind;
 use crate::wire::frame::{ConnId, Frame};
@@ -324,6 +325,9 @@ impl Net {
         readable.retain(|conn| {
             let Some((_, connection)) = self.open.get_mut(conn) else { return false };
             let read = connection.read(&mut self.scratch, &mut |body| events.push(Event::Response(*conn, body)));
+            if let Some(Progress { started, finished }) = connection.progress() {
+                events.push(Event::Wrote { conn: *conn, started, finished });
+            }
             let more = connection.is_readable();
             match read {
                 Ok(()) => more,

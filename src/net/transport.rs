@@ -54,7 +54,15 @@ impl Transport {
         }
     }
 
-    /// `true` if `write` has something to do or to tell, though the send buffer may be empty.
+    /// What the socket took of the requests while it was read: TLS may have to answer at once.
+    pub(super) fn progress(&mut self) -> Option<Progress> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.progress(),
+        }
+    }
+
+    /// `true` if `write` has something to do, though the send buffer may be empty.
     pub(super) fn holds_bytes(&self) -> bool {
         match self {
             Self::Plain(_) => false,

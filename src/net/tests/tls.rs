@@ -477,3 +477,58 @@ fn what_the_socket_has_not_taken_has_not_finished_and_little_is_ahead_of_it() {
     rig.net.close(A);
     server.join().unwrap();
 }
+
+#[test]
+fn what_a_socket_takes_while_it_is_read_is_told_with_what_came() {
+    let authority = Authority::new("root");
+    let config = server_config(&authority.issue(&Leaf::default()), None, BOTH);
+    let (go, gone) = mpsc::channel::<()>();
+    let (address, server) = serve(move |peer| {
+        let mut stream = rustls::StreamOwned::new(ServerConnection::new(config).unwrap(), peer);
+        stream.read_exact(&mut [0; 4]).unwrap();
+        // Takes nothing until the client's socket is full, then all that there is, and answers.
+        let _ = gone.recv();
+        stream.sock.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        while stream.read(&mut [0; 60_000]).is_ok() {}
+        stream.write_all(&framed(b"answer")).unwrap();
+        stream.sock.set_read_timeout(None).unwrap();
+        wait_for_end(&mut stream.sock);
+    });
+    let mut rig = Rig::with_tls(&trusting(&authority));
+    rig.connect(A, &address);
+    assert!(matches!(rig.next(), Event::Connected(A)));
+    let mut sent = 0;
+    while rig.net.open[&A].1.is_writable() {
+        rig.send(A, framed(&[7; 4000]));
+        sent += 1;
+    }
+    let progress = |events: &mut Vec<Event>| {
+        let (mut finished, mut answered) = (0, false);
+        for event in events.drain(..) {
+            match event {
+                Event::Wrote { finished: more, .. } => finished += more,
+                Event::Response(A, _) => answered = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        (finished, answered)
+    };
+    let (before, _) = progress(&mut rig.events);
+    assert!(before < sent, "some are encrypted, and not taken");
+    drop(go);
+    // As if the socket had been found readable, and not yet writable.
+    let begin = Instant::now();
+    loop {
+        assert!(begin.elapsed() < PATIENCE);
+        rig.net.open.get_mut(&A).unwrap().1.set_readable();
+        rig.net.readable = vec![A];
+        rig.net.read_all(&mut rig.events);
+        let (finished, answered) = progress(&mut rig.events);
+        if answered {
+            assert_eq!(before + finished, sent);
+            break;
+        }
+    }
+    rig.net.close(A);
+    server.join().unwrap();
+}

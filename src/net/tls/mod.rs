@@ -121,7 +121,12 @@ impl TlsStream {
     }
 
     pub(super) fn holds_bytes(&self) -> bool {
-        self.session.wants_write() || self.marks.has_passed()
+        self.session.wants_write()
+    }
+
+    /// What the socket took since it was asked last, as while it was read.
+    pub(super) fn progress(&mut self) -> Option<Progress> {
+        self.marks.has_passed().then(|| Progress { started: 0, finished: self.marks.passed() })
     }
 
     /// Encrypts the next requests, unless some are left that the socket has not taken, and writes.
@@ -131,7 +136,7 @@ impl TlsStream {
         }
         let before = self.marks.taken();
         let written = self.flush();
-        if self.marks.taken() > before || self.marks.has_passed() {
+        if self.marks.taken() > before {
             progress.get_or_insert_default().finished += self.marks.passed();
         }
         written
