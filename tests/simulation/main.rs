@@ -3,7 +3,7 @@
 //! Each seed is one run: callers produce, flush, purge, wait for handles and shut down, while connections are cut,
 //! answers are late, brokers refuse, stop, and come back elsewhere, leaders move, topics are deleted, threads run late
 //! or wake for nothing, and the worker panics. Then everything is repaired, and what callers were told of each message
-//! is compared with what is in the brokers' logs. A seed that fails is printed and fails again in the same way.
+//! is compared with what is in the brokers' logs. In a third of the runs connections are encrypted. A seed that fails is printed and fails again in the same way.
 //!
 //! What runs is the producer's own code: the queue and what is kept with it under the gate's lock, the worker's turns
 //! with the engine, the handles, the outlet and the callbacks (`tests/unthreaded`). Not the threads, their

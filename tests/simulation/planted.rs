@@ -32,6 +32,8 @@ pub enum Bug {
     FlushEarly,
     /// What a socket took counts as written only once it was answered: a purge hands it back, and a failure is certain.
     NotWrittenUntilAnswered,
+    /// What is encrypted counts as written only once it is known that the socket took it.
+    NotStartedUntilWritten,
     /// A failed message is always said not to be in the log.
     FailForCertain,
     /// The timer is not told of the first message.
@@ -44,7 +46,7 @@ pub enum Bug {
 
 impl Bug {
     /// Each, with what may be seen of it.
-    pub const ALL: [(Self, &'static [Anomaly]); 15] = [
+    pub const ALL: [(Self, &'static [Anomaly]); 16] = [
         (Self::DropLastBatchAtShutdown, &[Anomaly::NoOutcome, Anomaly::LostWrite]),
         (Self::ResendWithNewSequence, &[Anomaly::Duplicate]),
         (Self::AcknowledgeAfterCut, &[Anomaly::LostWrite, Anomaly::InconsistentOffset]),
@@ -56,6 +58,7 @@ impl Bug {
         (Self::LoseWakeUp, &[Anomaly::LostWakeUp]),
         (Self::FlushEarly, &[Anomaly::NoOutcome]),
         (Self::NotWrittenUntilAnswered, &[Anomaly::FalseNotPersisted]),
+        (Self::NotStartedUntilWritten, &[Anomaly::FalseNotPersisted]),
         (Self::FailForCertain, &[Anomaly::FalseNotPersisted]),
         (Self::TimerNotArmed, &[Anomaly::LostWakeUp]),
         (Self::BlameTheNeighbour, &[Anomaly::FalseBlame]),

@@ -25,6 +25,8 @@ pub struct Setup {
     pub compacted: bool,
     /// Whether the seeds are names that lead to the brokers wherever they are; only then brokers change their address.
     pub names: bool,
+    /// Whether connections are encrypted.
+    pub encrypted: bool,
     /// Whether topics are named in requests, and not told by their ids.
     pub by_name: bool,
     /// Whether no message fails for want of time, no connection is lost, and no topic loses partitions.
@@ -119,6 +121,7 @@ impl Setup {
             queue.delivery_threshold = queue.delivery_threshold.max(1);
         }
         let (callbacks, callers) = (below(2) == 0, 1 + below(4) as usize);
+        let encrypted = story.is_any() && below(3) == 0;
         let (client, producer) = (Arc::new(client), Arc::new(producer));
         Self {
             cluster,
@@ -132,6 +135,7 @@ impl Setup {
             callers,
             compacted: compacted && story.is_any(),
             names,
+            encrypted,
             by_name: versions > 0,
             calm,
         }

@@ -1,5 +1,7 @@
-//! The connections between the worker and the brokers: how long a frame takes, and what a cut loses.
+//! The connections between the worker and the brokers: how long a frame takes, and what a cut loses. An encrypted one
+//! has got a frame before its socket has taken anything of it, and tells that the socket took it some time later.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,13 +38,16 @@ pub struct Wire {
     /// planted bugs.
     unanswered: Vec<Bytes>,
     unnoted: (usize, usize),
+    /// If it is encrypted: when its socket takes the frames of which the client has not heard that, and for a planted
+    /// bug their messages.
+    sealed: Vec<(Instant, Vec<u64>)>,
 }
 
 impl Wire {
     /// Ends the client's side; says whether it was open.
     pub fn end(&mut self, now: Instant) -> bool {
         self.ended.get_or_insert(now);
-        std::mem::replace(&mut self.open, false)
+        mem::replace(&mut self.open, false)
     }
 
     /// What comes behind the frames that are on their way waits for so long: no socket may have taken them yet.
@@ -119,6 +124,7 @@ impl World {
                     muted: now,
                     unanswered: Vec::new(),
                     unnoted: (0, 0),
+                    sealed: Vec::new(),
                 };
                 self.wires.insert(conn, wire);
                 let (soon, happening) = match self.below(40) {
@@ -141,8 +147,8 @@ impl World {
 
     fn send(&mut self, conn: ConnId, frame: &Frame) {
         let (write, travel) = (self.latency() / 10, self.latency());
-        // Now and then a frame stops in the middle.
-        let slow = if self.below(8) == 0 { self.latency() } else { Duration::ZERO };
+        // Now and then a frame stops in the middle, or long in the session that encrypts it.
+        let slow = if self.below(if self.encrypted { 3 } else { 8 }) == 0 { self.latency() } else { Duration::ZERO };
         let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open) else { return };
         let begun = self.now.max(wire.there) + write;
         let written = begun + slow;
@@ -161,18 +167,51 @@ impl World {
             self.wires.get_mut(&conn).expect("it was there").unanswered.push(bytes.clone());
         }
         let ids = found.into_iter().flat_map(|batch| batch.ids).collect();
-        let started = self.at(begun - self.start, Happening::Wrote(conn, 1, usize::from(slow.is_zero())));
-        self.loads.insert(started, Load::Ids(ids));
-        if !slow.is_zero() {
-            self.at(written - self.start, Happening::Wrote(conn, 0, 1));
-        }
+        self.plan_progress(conn, ids, begun, written);
         let number = self.at(there, Happening::AtBroker(conn));
         self.loads.insert(number, Load::Request(bytes, written));
     }
 
-    /// A frame, or a part of it, was taken by the client's socket.
+    /// When the client hears that a frame with these messages has begun, and that it is written.
+    fn plan_progress(&mut self, conn: ConnId, ids: Vec<u64>, begun: Instant, written: Instant) {
+        let (begun, end) = (begun - self.start, written - self.start);
+        if self.encrypted {
+            // What the session has got may leave at any time. That the socket took it is seen with a later look.
+            let look = if self.below(4) == 0 { self.within(MOST_BETWEEN_LOOKS) } else { self.latency() };
+            self.at(end + look, Happening::Wrote(conn, 0, 0));
+            let wire = self.wires.get_mut(&conn).expect("it is open");
+            if self.bug == Some(Bug::NotStartedUntilWritten) {
+                return wire.sealed.push((written, ids));
+            }
+            wire.sealed.push((written, Vec::new()));
+            let number = self.at(self.elapsed(), Happening::Wrote(conn, 1, 0));
+            self.loads.insert(number, Load::Ids(ids));
+            return;
+        }
+        let at_once = begun == end;
+        let number = self.at(begun, Happening::Wrote(conn, 1, usize::from(at_once)));
+        self.loads.insert(number, Load::Ids(ids));
+        if !at_once {
+            self.at(end, Happening::Wrote(conn, 0, 1));
+        }
+    }
+
+    /// What the client hears of an encrypted connection whenever it looks at it.
+    fn look_at_sealed(&mut self, conn: ConnId) -> (usize, usize) {
+        let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open) else { return (0, 0) };
+        let now = self.now;
+        let (taken, left): (Vec<_>, _) = mem::take(&mut wire.sealed).into_iter().partition(|(taken, _)| *taken <= now);
+        wire.sealed = left;
+        taken.iter().for_each(|(_, ids)| self.ledger.wrote(ids));
+        let late = self.bug == Some(Bug::NotStartedUntilWritten);
+        (if late { taken.len() } else { 0 }, taken.len())
+    }
+
+    /// A frame, or a part of it, was taken by the client's socket, or by what encrypts it.
     pub fn wrote(&mut self, number: u64, conn: ConnId, started: usize, finished: usize) {
         let ids = self.loads.remove(&number);
+        let taken = self.look_at_sealed(conn);
+        let (started, finished) = (started + taken.0, finished + taken.1);
         if self.wires.get(&conn).is_some_and(|wire| wire.open) {
             if let Some(Load::Ids(ids)) = ids {
                 self.ledger.wrote(&ids);
@@ -182,7 +221,9 @@ impl World {
                 *unnoted = (unnoted.0 + started, unnoted.1 + finished);
                 return;
             }
-            self.hear(Event::Wrote { conn, started, finished });
+            if started + finished > 0 {
+                self.hear(Event::Wrote { conn, started, finished });
+            }
         }
     }
 
@@ -265,11 +306,16 @@ impl World {
         }
         if let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open || stray) {
             wire.unanswered.retain(|frame| frame[4..8] != bytes[..4]);
-            let (started, finished) = std::mem::take(&mut wire.unnoted);
+            let (started, finished) = mem::take(&mut wire.unnoted);
             if started + finished > 0 {
                 self.hear(Event::Wrote { conn, started, finished });
             }
             self.hear(Event::Response(conn, bytes));
+            // A socket is read before it is written.
+            let (started, finished) = self.look_at_sealed(conn);
+            if started + finished > 0 {
+                self.hear(Event::Wrote { conn, started, finished });
+            }
         }
     }
 
@@ -278,7 +324,7 @@ impl World {
         let now = self.now;
         let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open) else { return };
         wire.end(now);
-        let (node, unanswered) = (wire.node, std::mem::take(&mut wire.unanswered));
+        let (node, unanswered) = (wire.node, mem::take(&mut wire.unanswered));
         for frame in unanswered {
             // The answer of a broker that nobody will see again.
             let mut gone = self.cluster.clone();
@@ -327,3 +373,6 @@ impl World {
         messages.iter().filter(|message| message.partition == partition).count()
     }
 }
+
+/// So long may it take until the client sees what a socket took while it was read.
+const MOST_BETWEEN_LOOKS: Duration = Duration::from_secs(3);

@@ -78,6 +78,7 @@ pub struct World {
     /// Whether the second topic began as one that refuses messages without a key.
     pub compacted: bool,
     pub names: bool,
+    pub encrypted: bool,
     pub bug: Option<Bug>,
     pub sequences: Sequences,
     pub meddling: Meddling,
@@ -213,6 +214,7 @@ impl World {
             callbacks,
             compacted: setup.compacted,
             names: setup.names,
+            encrypted: setup.encrypted,
             bug,
             sequences: Sequences::default(),
             meddling: Meddling::with(bug),
