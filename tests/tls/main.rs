@@ -8,6 +8,7 @@ mod certificates;
 #[path = "../cluster/common.rs"]
 #[expect(dead_code, reason = "the tests of the cluster use all of it")]
 mod common;
+mod hostile;
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -87,8 +87,12 @@ impl TlsStream {
         let missing = FIRST_BYTES.saturating_sub(self.first.len()).min(bytes.len());
         self.first.extend_from_slice(&bytes[..missing]);
         while !bytes.is_empty() {
-            self.session.read_tls(&mut bytes).map_err(|error| ConnectionErrorKind::Io(Arc::new(error)))?;
             let was_in_handshake = self.session.is_handshaking();
+            self.session.read_tls(&mut bytes).map_err(|error| match was_in_handshake {
+                // A message in so many small records that it fills rustls' buffer.
+                true => ConnectionErrorKind::Tls(TlsFault::Protocol(error.to_string().into())),
+                false => ConnectionErrorKind::Io(Arc::new(error)),
+            })?;
             let processed = self.session.process_new_packets();
             // An alert to say why, or an answer to a change of keys. If the socket takes it later, so be it.
             let _ = self.flush();
