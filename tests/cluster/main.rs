@@ -3,11 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
 mod callbacks;
+#[cfg(feature = "_tls")]
+#[path = "../certificates/mod.rs"]
+#[expect(dead_code, reason = "the unit tests use all of it")]
+mod certificates;
 mod check;
 mod common;
+#[path = "../proxy/door.rs"]
+#[expect(dead_code, reason = "the tests of bad networks use all of it")]
+mod door;
 mod errors;
 mod fates;
 mod leaders;
+#[path = "../links/mod.rs"]
+#[expect(dead_code, reason = "the tests of bad networks use all of it")]
+mod links;
 mod logins;
 mod lost_connections;
 mod messages;
@@ -19,3 +29,6 @@ mod strangers;
 mod sync_producer;
 mod topics;
 mod versions;
+
+#[cfg(feature = "_tls")]
+use ottla::crypto;

@@ -8,9 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ottla::testing::{Api, Cluster, Fault};
-use ottla::{CheckError, Client, ConnectionErrorKind, DeliveryErrorKind, Message, Persistence, Speaks};
+use ottla::{CheckError, Client, ClientBuilder, ConnectionErrorKind, DeliveryErrorKind, Message, Persistence, Speaks};
 
 use crate::common::*;
+use crate::door::Door;
+use crate::links::Link;
 
 #[test]
 fn what_speaks_something_else_is_recognised() {
@@ -25,8 +27,12 @@ fn what_speaks_something_else_is_recognised() {
         (&[0; 4096], Speaks::Unknown, "not Kafka"),
         (b"SSH-2.0-OpenSSH_9.6p1 Debian-4\r\n", Speaks::Ssh, "SSH server"),
     ] {
-        let server = Stranger::saying(says);
-        server.refused_at_once(|kind| matches!(kind, ConnectionErrorKind::NotKafka(found) if *found == speaks), part);
+        on_each_link(&|link| {
+            let server = Stranger::saying(says).behind(link);
+            let fits =
+                |kind: &ConnectionErrorKind| matches!(kind, ConnectionErrorKind::NotKafka(found) if *found == speaks);
+            server.refused_at_once(fits, part);
+        });
     }
 }
 
@@ -35,21 +41,25 @@ fn lengths_that_cannot_be_are_refused_before_anything_is_read() {
     for says in
         [&b"\x7f\xff\xff\xff"[..], b"\x80\0\0\0 and so on", b"\xff\xff\xff\xff", b"220 smtp.example.org ESMTP\r\n"]
     {
-        let server = Stranger::saying(says);
-        let (kind, text) = server.fate();
-        assert!(matches!(kind, ConnectionErrorKind::NotKafka(Speaks::Unknown)), "{text}");
-        assert!(text.contains("check") && !text.contains("max_response_bytes"), "{text}");
-        server.check_fails();
+        on_each_link(&|link| {
+            let server = Stranger::saying(says).behind(link);
+            let (kind, text) = server.fate();
+            assert!(matches!(kind, ConnectionErrorKind::NotKafka(Speaks::Unknown)), "{text}");
+            assert!(text.contains("check") && !text.contains("max_response_bytes"), "{text}");
+            server.check_fails();
+        });
     }
 }
 
 #[test]
 fn frames_without_sense_are_an_error_with_the_api() {
     for says in [&b"\0\0\0\x04\0\0\0\0"[..], b"\0\0\0\x08\0\0\0\0\0\0\0\0"] {
-        let server = Stranger::saying(says);
-        let (_, text) = server.fate();
-        assert!(text.contains("ApiVersions") && text.contains("check"), "{text}");
-        server.check_fails();
+        on_each_link(&|link| {
+            let server = Stranger::saying(says).behind(link);
+            let (_, text) = server.fate();
+            assert!(text.contains("ApiVersions") && text.contains("check"), "{text}");
+            server.check_fails();
+        });
     }
 }
 
@@ -58,36 +68,63 @@ fn a_listener_that_wants_a_login_is_recognised() {
     let cluster = cluster(1);
     // As a SASL listener of Kafka's: versions are told, and whatever else comes before the login ends the connection.
     let _login = [Api::Metadata, Api::InitProducerId].map(|api| cluster.inject(Fault::on(api).cut_before()));
-    let (kind, text) = fate(&cluster.bootstrap());
+    let (kind, text) = fate(&Link::plain(), &cluster.bootstrap());
     assert!(matches!(kind, ConnectionErrorKind::ClosedUnanswered { .. }), "{text}");
     assert!(text.contains("SASL") && text.contains("plaintext listener"), "{text}");
 }
 
 #[test]
 fn a_server_that_says_nothing_ends_with_the_connect_timeout() {
-    let server = Stranger::saying(b"");
-    let (kind, text) = server.fate();
-    assert!(matches!(kind, ConnectionErrorKind::ConnectTimeout(after) if after == CONNECT_TIMEOUT), "{text}");
-    assert!(text.contains("connect_timeout (500ms)") && text.contains("check the address"), "{text}");
-    server.check_fails();
+    on_each_link(&|link| {
+        let server = Stranger::saying(b"").behind(link);
+        let (kind, text) = server.fate();
+        assert!(matches!(kind, ConnectionErrorKind::ConnectTimeout(after) if after == CONNECT_TIMEOUT), "{text}");
+        assert!(text.contains("connect_timeout (500ms)") && text.contains("check the address"), "{text}");
+        server.check_fails();
+    });
+}
+
+#[test]
+fn a_server_that_dribbles_ends_with_the_connect_timeout() {
+    on_each_link(&|link| {
+        // A frame of 64 bytes, of which one comes now and then.
+        let server = Stranger::start(|mut stream| {
+            let mut own = stream.try_clone().ok()?;
+            thread::spawn(move || {
+                let bytes = [0, 0, 0, 64].into_iter().chain(std::iter::repeat(0));
+                let mut bytes = bytes.take_while(|byte| own.write_all(&[*byte]).is_ok());
+                while bytes.next().is_some() {
+                    thread::sleep(ms(50));
+                }
+            });
+            let _ = stream.read(&mut [0; 1024]);
+            Some(stream)
+        });
+        let server = server.behind(link);
+        let (kind, text) = server.fate();
+        assert!(matches!(kind, ConnectionErrorKind::ConnectTimeout(after) if after == CONNECT_TIMEOUT), "{text}");
+        server.check_fails();
+    });
 }
 
 #[test]
 fn a_server_that_hangs_up_is_an_error() {
-    let server = Stranger::hanging_up();
-    let (kind, text) = server.fate();
-    assert!(matches!(kind, ConnectionErrorKind::Closed | ConnectionErrorKind::Io(_)), "{text}");
-    assert!(text.contains("plaintext or TLS") || text.contains("check the network"), "{text}");
-    server.check_fails();
+    on_each_link(&|link| {
+        let server = Stranger::hanging_up().behind(link);
+        let (kind, text) = server.fate();
+        assert!(matches!(kind, ConnectionErrorKind::Closed | ConnectionErrorKind::Io(_)), "{text}");
+        assert!(text.contains("plaintext or TLS") || text.contains("check the network"), "{text}");
+        server.check_fails();
+    });
 }
 
 #[test]
 fn a_port_where_nobody_listens_is_an_error() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let (kind, text) = fate(&address);
+    let (kind, text) = fate(&Link::plain(), &address);
     assert!(matches!(kind, ConnectionErrorKind::Connect(_)), "{text}");
     assert!(text.contains(&address) && text.contains("check that a broker listens there"), "{text}");
-    check_fails(&address);
+    check_fails(&Link::plain(), &address);
 }
 
 #[test]
@@ -96,10 +133,10 @@ fn a_name_without_an_address_is_an_error() {
     assert!(("host.invalid", 9092).to_socket_addrs().is_err());
     // A resolver without a network can be slower than any patience.
     let slow = began.elapsed() > CONNECT_TIMEOUT / 2;
-    let (kind, text) = fate("host.invalid:9092");
+    let (kind, text) = fate(&Link::plain(), "host.invalid:9092");
     assert!(matches!(kind, ConnectionErrorKind::Resolve(_)) || slow, "{text}");
     assert!(text.contains("host.invalid:9092") && (text.contains("check its spelling") || slow), "{text}");
-    check_fails("host.invalid:9092");
+    check_fails(&Link::plain(), "host.invalid:9092");
 }
 
 #[test]
@@ -133,10 +170,23 @@ fn a_dead_broker_is_called_a_few_times_and_the_worker_sleeps() {
     assert_eq!(producer.shutdown_within(Duration::ZERO).unwrap().given_up, 1);
 }
 
-fn check_fails(address: &str) {
+/// In the clear and encrypted, with a login and without: a server that does not speak Kafka behaves so before it.
+fn on_each_link(test: &(dyn Fn(Link) + Sync)) {
+    thread::scope(|scope| {
+        for link in Link::all() {
+            scope.spawn(move || test(link));
+        }
+    });
+}
+
+fn client(link: &Link, address: &str) -> ClientBuilder {
+    link.client(quick(address))
+}
+
+fn check_fails(link: &Link, address: &str) {
     let began = Instant::now();
-    let error =
-        quick(address).connect_timeout(CONNECT_TIMEOUT).build().unwrap().check(2 * CONNECT_TIMEOUT).unwrap_err();
+    let client = client(link, address).connect_timeout(CONNECT_TIMEOUT).build().unwrap();
+    let error = client.check(2 * CONNECT_TIMEOUT).unwrap_err();
     let text = error.to_string();
     let CheckError::Unreachable { errors, .. } = error else { panic!("{text}") };
     assert_eq!(errors.iter().map(|error| &*error.address).collect::<Vec<_>>(), [address], "{text}");
@@ -145,8 +195,8 @@ fn check_fails(address: &str) {
 }
 
 /// What a message that cannot be delivered to this address fails with.
-fn fate(address: &str) -> (ConnectionErrorKind, String) {
-    let client = quick(address).connect_timeout(CONNECT_TIMEOUT).build().unwrap();
+fn fate(link: &Link, address: &str) -> (ConnectionErrorKind, String) {
+    let client = client(link, address).connect_timeout(CONNECT_TIMEOUT).build().unwrap();
     let producer = client.async_producer().delivery_timeout(2 * CONNECT_TIMEOUT).build().unwrap();
     let began = Instant::now();
     let error = producer.produce_with_handle(Message::new("orders", "v").with_tag(1)).unwrap().wait().unwrap_err();
@@ -160,6 +210,9 @@ fn fate(address: &str) -> (ConnectionErrorKind, String) {
 /// A server that is not Kafka.
 struct Stranger {
     address: SocketAddr,
+    /// How clients come to it, and the port for that.
+    link: Link,
+    front: Option<Door>,
     calls: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -195,22 +248,33 @@ impl Stranger {
                 open.extend(serve(stream));
             }
         });
-        Self { address, calls, over, thread: Some(thread) }
+        Self { address, link: Link::plain(), front: None, calls, over, thread: Some(thread) }
+    }
+
+    fn behind(mut self, link: Link) -> Self {
+        self.front = link.before(self.address);
+        self.link = link;
+        self
+    }
+
+    /// Where clients find it.
+    fn seen(&self) -> String {
+        self.front.as_ref().map_or(self.address, |front| front.address).to_string()
     }
 
     fn fate(&self) -> (ConnectionErrorKind, String) {
-        fate(&self.address.to_string())
+        fate(&self.link, &self.seen())
     }
 
     fn check_fails(&self) {
-        check_fails(&self.address.to_string());
+        check_fails(&self.link, &self.seen());
     }
 
     /// Panics unless `check` says so without waiting, and a message's fate names it.
     fn refused_at_once(&self, is_expected: impl Fn(&ConnectionErrorKind) -> bool, part: &str) {
-        let address = self.address.to_string();
+        let address = self.seen();
         let began = Instant::now();
-        let error = quick(&address).build().unwrap().check(LONG).unwrap_err();
+        let error = client(&self.link, &address).build().unwrap().check(LONG).unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         let told = error.to_string();
         let CheckError::Unreachable { errors, .. } = error else { panic!("{told}") };

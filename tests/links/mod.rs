@@ -1,8 +1,15 @@
 //! Ways from a client to brokers: in the clear, encrypted, and with a login. A test that goes over each of them shows
 //! that none changes what it is about.
 
+#[cfg(feature = "_tls")]
+mod front;
+
+use std::net::SocketAddr;
+
 use ottla::testing::{ClusterBuilder, Logins};
 use ottla::{ClientBuilder, Sasl};
+
+use crate::door::Door;
 
 /// A way, with what both ends need for it.
 #[derive(Clone, Debug, Default)]
@@ -49,16 +56,43 @@ impl Link {
         true
     }
 
-    /// Brokers at its end.
-    pub fn brokers(&self, mut builder: ClusterBuilder) -> ClusterBuilder {
-        if self.logs_in {
-            builder = builder.sasl(Logins::new().plain("ann", "secret"));
+    /// Each way that this build has.
+    pub fn all() -> Vec<Self> {
+        let all = vec![Self::plain(), Self::plain().and_login()];
+        #[cfg(feature = "_tls")]
+        let all = [all, vec![Self::tls(), Self::tls().and_login()]].concat();
+        all
+    }
+
+    /// A port for it in front of a server that knows nothing of TLS; `None` if that needs none.
+    pub fn before(&self, server: SocketAddr) -> Option<Door> {
+        #[cfg(feature = "_tls")]
+        return self.tls.as_ref().map(|tls| front::before(server, &tls.broker));
+        #[cfg(not(feature = "_tls"))]
+        {
+            let _ = server;
+            None
         }
+    }
+
+    /// Whether a login comes first.
+    pub fn logs_in(&self) -> bool {
+        self.logs_in
+    }
+
+    /// Brokers at its end.
+    pub fn brokers(&self, builder: ClusterBuilder) -> ClusterBuilder {
+        let builder = self.brokers_in_the_clear(builder);
         #[cfg(feature = "_tls")]
         if let Some(tls) = &self.tls {
-            builder = builder.tls(ottla::testing::BrokerTls::new(&tls.broker.certificates, &tls.broker.key));
+            return builder.tls(ottla::testing::BrokerTls::new(&tls.broker.certificates, &tls.broker.key));
         }
         builder
+    }
+
+    /// The same behind a port that speaks TLS for them (`before`).
+    pub fn brokers_in_the_clear(&self, builder: ClusterBuilder) -> ClusterBuilder {
+        if self.logs_in { builder.sasl(Logins::new().plain("ann", "secret")) } else { builder }
     }
 
     /// A client at its beginning.

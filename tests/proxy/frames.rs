@@ -8,15 +8,19 @@ use ottla::{ConnectionErrorKind, Persistence};
 
 use crate::common::*;
 use crate::liar::Liar;
+use crate::links::Link;
 use crate::meddler::{Answer, Asked, framed, honest};
 
 #[test]
 fn a_size_that_cannot_be_closes_the_connection_whenever_it_comes() {
-    let mut liar = Liar::new();
-    for api in APIS {
-        for size in [-1, i32::MIN, 16 * 1024 * 1024 + 5000, 16 * 1024 * 1024 + 1] {
-            let connections = liar.once(api, move |_, _| Answer::Bytes(size.to_be_bytes().to_vec()));
-            assert!(connections >= 2, "{api:?}: size {size}");
+    for link in Link::all() {
+        let apis = apis(&link);
+        let mut liar = Liar::on(link, newest());
+        for api in apis {
+            for size in [-1, i32::MIN, 16 * 1024 * 1024 + 5000, 16 * 1024 * 1024 + 1] {
+                let connections = liar.once(api, move |_, _| Answer::Bytes(size.to_be_bytes().to_vec()));
+                assert!(connections >= 2, "{api:?}: size {size}");
+            }
         }
     }
 }
@@ -55,8 +59,12 @@ fn sizes_that_lie_take_no_memory() {
 
 #[test]
 fn a_response_cut_inside_its_frame_is_not_believed() {
-    for versions in [newest as fn() -> ClusterBuilder, oldest] {
-        let mut liar = Liar::of(versions());
+    // With a login it is the same, and each try takes seconds. Within TLS some lengths are enough, at which frames end.
+    let links = Link::all().into_iter().filter(|link| !link.logs_in());
+    let links = links.map(|link| (link, newest as fn() -> ClusterBuilder));
+    for (link, versions) in links.chain([(Link::plain(), oldest as _)]) {
+        let step = if link.is_plain() { 1 } else { 7 };
+        let mut liar = Liar::on(link, versions());
         for api in APIS {
             let mut length = 0;
             loop {
@@ -69,7 +77,7 @@ fn a_response_cut_inside_its_frame_is_not_believed() {
                 if told.recv().unwrap() <= length + 1 {
                     break;
                 }
-                length += 1;
+                length += step;
             }
         }
     }
@@ -210,6 +218,12 @@ fn names_that_are_no_text_or_very_long_cost_nothing() {
     for part in ["Metadata", "name", "UTF-8"] {
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
+}
+
+/// What is asked on this link, each before a message is delivered.
+fn apis(link: &Link) -> Vec<ApiKey> {
+    let login = [ApiKey::SaslHandshake, ApiKey::SaslAuthenticate];
+    if link.logs_in() { [&login[..], &APIS].concat() } else { APIS.to_vec() }
 }
 
 const APIS: [ApiKey; 4] = [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::InitProducerId, ApiKey::Produce];

@@ -2,6 +2,7 @@
 //! whether its messages are delivered in spite of it.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use kafka_protocol::messages::ApiKey;
@@ -9,13 +10,17 @@ use ottla::testing::{Cluster, ClusterBuilder};
 use ottla::{AsyncProducer, AsyncProducerBuilder, ClientBuilder, DeliveryError, Message};
 
 use crate::common::*;
-use crate::door::broker;
+use crate::door::{Door, broker};
+use crate::links::Link;
 use crate::meddler::{Answer, Asked, Meddler, honest};
 
 /// The cluster, with topic `orders` of two partitions, and what is done to its answers.
 pub struct Liar {
     pub cluster: Cluster,
     pub meddler: Meddler,
+    link: Link,
+    /// Where clients come to the meddler, if that needs another port.
+    front: Option<Door>,
     lies: Arc<Mutex<Lies>>,
     delivered: usize,
 }
@@ -38,7 +43,12 @@ impl Liar {
     }
 
     pub fn of(builder: ClusterBuilder) -> Self {
-        let cluster = builder.topic("orders", 2).start().expect("loopback");
+        Self::on(Link::plain(), builder)
+    }
+
+    /// On this link lies are told within TLS, and before the login.
+    pub fn on(link: Link, builder: ClusterBuilder) -> Self {
+        let cluster = link.brokers_in_the_clear(builder.topic("orders", 2)).start().expect("loopback");
         let lies: Arc<Mutex<Lies>> = Arc::default();
         let shared = Arc::clone(&lies);
         let meddler = Meddler::before(broker(&cluster), move |asked, response| {
@@ -56,8 +66,15 @@ impl Liar {
                 _ => honest(&response),
             }
         });
-        cluster.advertise(1, meddler.address().ip().to_string(), meddler.address().port());
-        Self { cluster, meddler, lies, delivered: 0 }
+        let front = link.before(meddler.address());
+        let liar = Self { cluster, meddler, link, front, lies, delivered: 0 };
+        liar.cluster.advertise(1, liar.address().ip().to_string(), liar.address().port());
+        liar
+    }
+
+    /// Where clients find it.
+    pub fn address(&self) -> SocketAddr {
+        self.front.as_ref().map_or(self.meddler.address(), |front| front.address)
     }
 
     /// The next client, who alone is lied to from now on.
@@ -69,7 +86,7 @@ impl Liar {
         let mut lies = self.lies.lock().expect("no panic");
         lies.client += 1;
         (lies.told, lies.connections) = (0, HashSet::new());
-        let client = quick(&self.meddler.address().to_string()).client_id(format!("client {}", lies.client));
+        let client = self.link.client(quick(&self.address().to_string())).client_id(format!("client {}", lies.client));
         let client = options(client.reconnect_backoff(ms(1)).metadata_min_age(ms(1)));
         let client = client.build().expect("good options");
         client.async_producer().retry_backoff(ms(1)).retry_backoff_max(ms(20))
@@ -157,7 +174,7 @@ impl Liar {
         let message = Message::new("orders", "lost").with_partition(0);
         let error = producer.produce_with_handle(message).expect("room").wait().expect_err("there is no truth");
         // A user sees where it happened.
-        assert!(error.to_string().contains(&self.meddler.address().to_string()), "{error}");
+        assert!(error.to_string().contains(&self.address().to_string()), "{error}");
         error
     }
 }
