@@ -1,9 +1,12 @@
 //! Logins: what brokers answer to SaslHandshake and SaslAuthenticate, and the messages of the mechanisms in it.
 
-use ottla::config::sasl::Sasl;
+use std::sync::LazyLock;
+
+use ottla::config::sasl::{Sasl, Secret};
 use ottla::engine::cluster::sasl::exchange::Exchange;
 use ottla::engine::cluster::sasl::oauthbearer;
 use ottla::engine::cluster::sasl::reply::{Fault, Reply};
+use ottla::engine::cluster::sasl::scram::Salted;
 use ottla::wire::api::{Api, sasl_authenticate, sasl_handshake};
 use ottla::{ConnectionErrorKind, Token};
 
@@ -13,13 +16,13 @@ use super::input::Input;
 pub fn sasl_login(data: &[u8]) {
     let mut input = Input::new(data);
     let token = oauthbearer::message(&Token::new(TEXT)).unwrap_or_else(|what| panic!("{what}"));
-    let (sasl, is_scram) = match input.below(4) {
-        0 => (Sasl::plain("ann", TEXT), false),
-        1 => (Sasl::oauthbearer(|| Ok(Token::new(TEXT))), false),
-        2 => (Sasl::scram_sha_256("ann", TEXT), true),
-        _ => (Sasl::scram_sha_512("ann", TEXT).delegation_token(), true),
+    let (sasl, salted) = match input.below(4) {
+        0 => (Sasl::plain("ann", TEXT), None),
+        1 => (Sasl::oauthbearer(|| Ok(Token::new(TEXT))), None),
+        2 => (sha_256(), Some(&*SALTED_256)),
+        _ => (sha_512(), Some(&*SALTED_512)),
     };
-    let Some(mut exchange) = Exchange::new(&sasl.nonces(|| [7; 24]), Some(&token)) else { panic!("no exchange") };
+    let mut exchange = begin(&sasl, Some(&token));
     assert!(!exchange.first().bytes().is_empty());
     while !input.is_empty() {
         let (kind, version, piece) = (input.below(4), input.below(3) as i16, input.piece());
@@ -30,7 +33,7 @@ pub fn sasl_login(data: &[u8]) {
                 // The nonce, so that what comes behind it is read, too.
                 let text = String::from_utf8_lossy(piece).replace('@', NONCE);
                 let message = if kind == 2 { text.as_bytes() } else { piece };
-                if hear(&mut exchange, message, is_scram) {
+                if hear(&mut exchange, message, salted) {
                     return;
                 }
             }
@@ -39,10 +42,10 @@ pub fn sasl_login(data: &[u8]) {
 }
 
 /// The mechanism takes a message; `true` if that ends the login.
-fn hear(exchange: &mut Exchange, message: &[u8], is_scram: bool) -> bool {
-    match exchange.answer(message, None) {
+fn hear(exchange: &mut Exchange, message: &[u8], salted: Option<&Salted>) -> bool {
+    match exchange.answer(message, salted) {
         Ok(Reply::Done) => {
-            assert!(!is_scram, "the broker does not know the password: {message:?}");
+            assert!(salted.is_none(), "the broker does not know the password: {message:?}");
             true
         }
         Ok(Reply::Send(message)) => {
@@ -84,6 +87,30 @@ fn authenticate(version: i16, frame: &[u8]) {
 
 fn fits_a_log(text: &str) {
     assert!(text.len() <= 12_000 && !text.chars().any(char::is_control), "{text:?}");
+}
+
+fn sha_256() -> Sasl {
+    Sasl::scram_sha_256("ann", TEXT)
+}
+
+fn sha_512() -> Sasl {
+    Sasl::scram_sha_512("ann", TEXT).delegation_token()
+}
+
+fn begin(sasl: &Sasl, token: Option<&Secret>) -> Exchange {
+    Exchange::new(&sasl.clone().nonces(|| [7; 24]), token).expect("there is a token and a nonce")
+}
+
+/// Of the salt `salt` and 4096 rounds: a challenge with both is answered at once, so that the signature is read, too.
+static SALTED_256: LazyLock<Salted> = LazyLock::new(|| salted(&sha_256()));
+static SALTED_512: LazyLock<Salted> = LazyLock::new(|| salted(&sha_512()));
+
+fn salted(sasl: &Sasl) -> Salted {
+    let mut exchange = begin(sasl, None);
+    let challenge = format!("r={NONCE}x,s=c2FsdA==,i=4096");
+    let reply = exchange.answer(challenge.as_bytes(), None);
+    assert!(matches!(reply, Ok(Reply::Work)), "{reply:?}");
+    (0..4096).find_map(|_| exchange.work(None)?.1).expect("it was computed anew")
 }
 
 const TEXT: &str = "secret";
