@@ -161,6 +161,10 @@ pub mod testing;
 #[cfg(all(test, feature = "_tls", not(shuttle)))]
 #[path = "../tests/certificates/mod.rs"]
 mod certificates;
+/// Looks for secrets that the unit tests have used.
+#[cfg(all(test, target_os = "linux", any(feature = "sasl", feature = "_tls"), not(shuttle)))]
+#[path = "../tests/left_in_memory/mod.rs"]
+mod left_in_memory;
 
 pub use client::{Client, ClientBuilder};
 #[cfg(feature = "sasl")]

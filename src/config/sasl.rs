@@ -52,6 +52,10 @@ pub enum ScramHash {
 
 impl Sasl {
     /// User and password, as they are (PLAIN). Use it over TLS only.
+    ///
+    /// There is no other user to act for (ruby-kafka's `sasl_plain_authzid`), as with Kafka's own clients and librdkafka:
+    /// Kafka's brokers take none but the user itself.
+    #[doc(alias = "sasl_plain_authzid")]
     #[doc(alias = "sasl_plain_username")]
     #[doc(alias = "sasl_plain_password")]
     #[must_use]
@@ -170,7 +174,8 @@ pub trait TokenProvider: Send + Sync {
     /// A token for a login that follows at once. May block.
     ///
     /// # Errors
-    /// Whatever keeps it from giving one. The text goes into the error of the connection, so it must hold no secret.
+    /// Whatever keeps it from giving one. The text goes into the error of the connection, as that of a panic does, so it
+    /// must hold no secret.
     fn token(&self) -> Result<Token, Box<dyn Error + Send + Sync>>;
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, NamedGroup, RootCertStore};
 
 use super::verifier::{Strictness, Verifier};
@@ -15,7 +15,7 @@ use crate::config::Encryption;
 use crate::crypto;
 use crate::error::ConfigProblem;
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+type Identity = (Vec<CertificateDer<'static>>, pem::Key);
 
 impl Tls {
     /// What connections use; `None`, with the faults of these options in `problems`, if there are any.
@@ -170,7 +170,7 @@ impl Tls {
                 .map_err(|why| problems.push(ConfigProblem::new(&[option], format!("{option} {why}"))))
                 .unwrap_or_default()
         };
-        let mut certificates = read("ssl_client_cert", certificate);
+        let mut certificates = read("ssl_client_cert", &certificate.0);
         if !self.client_chain.is_empty() {
             certificates.extend(read("ssl_client_cert_chain", &self.client_chain));
         }
@@ -241,7 +241,7 @@ fn client_config(
         .with_custom_certificate_verifier(Arc::new(Verifier { inner, strictness }));
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some((certificates, key)) => builder.with_client_auth_cert(certificates, key).map_err(|error| {
+        Some((certificates, key)) => builder.with_client_auth_cert(certificates, key.clone_key()).map_err(|error| {
             ConfigProblem::new(
                 &["ssl_client_cert", "ssl_client_cert_key"],
                 format!(

@@ -42,7 +42,8 @@ pub struct Tls {
     given: Option<Encryption>,
     roots: Vec<Source>,
     system_roots: Option<bool>,
-    client_cert: Option<Vec<u8>>,
+    /// A text that may have the key, too.
+    client_cert: Option<Secret>,
     client_chain: Vec<u8>,
     client_key: Option<Secret>,
     key_password: Option<Secret>,
@@ -112,7 +113,7 @@ impl Tls {
     #[doc(alias = "ssl.certificate.pem")]
     #[doc(alias = "ssl.keystore.certificate.chain")]
     pub fn ssl_client_cert(mut self, pem: impl AsRef<[u8]>) -> Self {
-        self.client_cert = Some(pem.as_ref().to_vec());
+        self.client_cert = Some(Secret::new(pem.as_ref()));
         self
     }
 

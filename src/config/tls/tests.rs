@@ -163,3 +163,24 @@ fn no_output_has_the_key_or_its_password() {
         assert!(!shown.contains(bytes), "{shown}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_key_is_wiped_with_its_options_and_when_it_was_read() {
+    use crate::left_in_memory;
+    // A key for the reader, which does not look inside.
+    const PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
+                       dGhlIGluc2lkZSBvZiBhIHByaXZhdGUga2V5IHRoYXQgbm9ib2R5IGhhcyBzZWVuIGFzIHlldCwg\n\
+                       YW5kIG5vYm9keSB3aWxsIHNlZSBsYXRlcg==\n\
+                       -----END PRIVATE KEY-----\n";
+    const PASSWORD: &str = "the password of a key that nobody has seen";
+    let tls = Tls::new().ssl_client_cert(PEM).ssl_client_cert_key(PEM).ssl_client_cert_key_password(PASSWORD);
+    let key = super::pem::private_key(PEM.as_bytes(), None).unwrap();
+    let inside: &[u8] = b"the inside of a private key that nobody has seen as yet, and nobody will see later";
+    assert!(left_in_memory::has(&PEM.as_bytes()[28..60]) && left_in_memory::has(inside));
+    assert_eq!(key.secret_der(), inside);
+    drop((tls.clone(), tls, key));
+    for bytes in [&PEM.as_bytes()[28..60], inside, PASSWORD.as_bytes()] {
+        assert!(!left_in_memory::has(bytes), "{bytes:?}");
+    }
+}

@@ -2,9 +2,10 @@
 //! rounds a worker would otherwise miss its deadlines. The hashes are RustCrypto's; this file has the loop over them,
 //! because the one of their crate cannot stop in the middle.
 
+use hmac::digest::{FixedOutput, Output};
 use hmac::{EagerHash, Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha512};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::sasl::{ScramHash, Secret};
 
@@ -46,16 +47,18 @@ impl Salting {
     }
 }
 
-/// The keyed state is copied for each round: a new one would hash the key again, which doubles the time.
+/// The keyed state is copied for each round: a new one would hash the key again, which doubles the time. The hash is
+/// written where the last one was, so that none is left on the stack.
 fn go_on<D: EagerHash>(keyed: &Hmac<D>, last: &mut [u8], sum: &mut [u8], rounds: u32)
 where
-    Hmac<D>: Mac + Clone,
+    Hmac<D>: Mac + FixedOutput + Clone,
 {
+    let last = <&mut Output<Hmac<D>>>::try_from(last).expect("it is a hash of this kind");
     for _ in 0..rounds {
         let mut mac = keyed.clone();
-        mac.update(last);
-        last.copy_from_slice(&mac.finalize().into_bytes());
-        sum.iter_mut().zip(&*last).for_each(|(sum, byte)| *sum ^= byte);
+        Mac::update(&mut mac, last);
+        mac.finalize_into(last);
+        sum.iter_mut().zip(last.iter()).for_each(|(sum, byte)| *sum ^= byte);
     }
 }
 
@@ -70,8 +73,8 @@ impl Keyed {
 
     fn hash(&self, parts: &[&[u8]]) -> Secret {
         match self.clone() {
-            Self::Sha256(keyed) => Secret::of(&[&fed(keyed, parts).finalize().into_bytes()]),
-            Self::Sha512(keyed) => Secret::of(&[&fed(keyed, parts).finalize().into_bytes()]),
+            Self::Sha256(keyed) => moved(fed(keyed, parts).finalize().into_bytes()),
+            Self::Sha512(keyed) => moved(fed(keyed, parts).finalize().into_bytes()),
         }
     }
 }
@@ -100,9 +103,17 @@ pub fn is_hmac(hash: ScramHash, key: &Secret, text: &[u8], what: &[u8]) -> bool 
 #[must_use]
 pub fn hash(hash: ScramHash, key: &Secret) -> Secret {
     match hash {
-        ScramHash::Sha256 => Secret::of(&[&Sha256::digest(key.bytes())]),
-        ScramHash::Sha512 => Secret::of(&[&Sha512::digest(key.bytes())]),
+        ScramHash::Sha256 => moved(Sha256::digest(key.bytes())),
+        ScramHash::Sha512 => moved(Sha512::digest(key.bytes())),
     }
+}
+
+/// A hash; what it was in is wiped.
+fn moved(mut hash: impl AsMut<[u8]>) -> Secret {
+    let bytes = hash.as_mut();
+    let secret = Secret::of(&[bytes]);
+    bytes.zeroize();
+    secret
 }
 
 #[cfg(test)]
