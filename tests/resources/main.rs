@@ -7,6 +7,8 @@ mod common;
 #[cfg(target_os = "linux")]
 mod cycles;
 mod deadlines;
+#[path = "../forms/mod.rs"]
+mod forms;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]

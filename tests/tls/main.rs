@@ -8,7 +8,10 @@ mod certificates;
 #[path = "../cluster/common.rs"]
 #[expect(dead_code, reason = "the tests of the cluster use all of it")]
 mod common;
+#[path = "../forms/mod.rs"]
+mod forms;
 mod hostile;
+mod secrets;
 
 use std::io::Read;
 use std::net::TcpStream;
