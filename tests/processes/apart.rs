@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ottla::testing::{Api, Cluster, Fault, StoredMessage};
+use ottla::testing::{Api, Cluster, ClusterBuilder, Fault, StoredMessage};
 use ottla::{AsyncProducerBuilder, Client, Message};
 
 /// Longer than anything here takes, on the slowest machine.
@@ -18,11 +18,20 @@ pub const LONG: Duration = Duration::from_secs(30);
 /// Runs `program` in a process of its own with the brokers' address, and returns the cluster once it has succeeded:
 /// nothing in that process. `test` is the path of the calling test.
 pub fn apart(test: &str, program: impl FnOnce(&str)) -> Option<Cluster> {
+    apart_from(test, |cluster| cluster, program)
+}
+
+/// As `apart`, from brokers that are described further.
+pub fn apart_from(
+    test: &str,
+    describe: impl FnOnce(ClusterBuilder) -> ClusterBuilder,
+    program: impl FnOnce(&str),
+) -> Option<Cluster> {
     if let Ok(brokers) = std::env::var(BROKERS) {
         program(&brokers);
         return None;
     }
-    let cluster = Cluster::builder().topic("orders", 1).start().unwrap();
+    let cluster = describe(Cluster::builder().topic("orders", 1)).start().unwrap();
     let (success, _, told) = watch(start(test, &cluster.bootstrap()));
     assert!(success && told.contains("1 passed"), "{test}: {told}");
     Some(cluster)

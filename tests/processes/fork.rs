@@ -163,6 +163,41 @@ fn the_sync_producer_belongs_to_the_process_of_its_first_message() {
 }
 
 #[test]
+#[cfg(feature = "_tls")]
+fn a_child_says_nothing_on_the_encrypted_connections_of_its_parent() {
+    use crate::certificates::{Authority, Leaf};
+    use ottla::Tls;
+    use ottla::testing::BrokerTls;
+
+    let test = "fork::a_child_says_nothing_on_the_encrypted_connections_of_its_parent";
+    let broker = Authority::new("root").issue(&Leaf::default());
+    let tls = BrokerTls::new(&broker.certificates, &broker.key);
+    let apart = apart_from(
+        test,
+        |cluster| cluster.tls(tls),
+        |brokers| {
+            let tls = Tls::new().dangerous_accept_any_certificate();
+            let client = Client::builder([brokers]).tls(tls).build().unwrap();
+            let mut sync = Some(client.producer().build().unwrap());
+            let mut threaded = Some(client.async_producer().build().unwrap());
+            for _ in 0..2 {
+                let producer = sync.as_mut().unwrap();
+                producer.produce(message("parent")).unwrap();
+                producer.deliver_messages().unwrap();
+                let producer = threaded.as_ref().unwrap();
+                producer.produce_with_handle(message("parent")).unwrap().wait().unwrap();
+                // Not even that it ends.
+                in_a_child(|| drop((sync.take(), threaded.take())));
+            }
+        },
+    );
+    let Some(cluster) = apart else { return };
+    assert_eq!(values(&cluster.messages("orders")), ["parent"; 4]);
+    let connects = cluster.requests().iter().filter(|request| request.api == Api::ApiVersions).count();
+    assert_eq!(connects, 2, "the parent's connections stayed");
+}
+
+#[test]
 fn no_call_hangs_on_a_lock_that_was_held_when_the_process_forked() {
     let apart = apart("fork::no_call_hangs_on_a_lock_that_was_held_when_the_process_forked", |brokers| {
         let producer = builder(brokers).streaming().max_queue_size(1000).build().unwrap();

@@ -6,8 +6,15 @@
 #![expect(clippy::unwrap_used, reason = "it is a test, helpers included")]
 
 mod apart;
+#[cfg(feature = "_tls")]
+#[path = "../certificates/mod.rs"]
+#[expect(dead_code, reason = "the unit tests use all of it")]
+mod certificates;
 mod descriptors;
 mod exit;
 mod fork;
 mod signals;
 mod threads_run_out;
+
+#[cfg(feature = "_tls")]
+use ottla::crypto;
