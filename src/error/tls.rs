@@ -45,8 +45,10 @@ pub enum TlsFault {
     X509V1,
     /// The broker's certificate does not allow its use by a server.
     NotForServers,
-    /// The signature in the broker's certificate is wrong, or made with a key that is too short.
+    /// The signature in the broker's certificate is wrong, or the key of its CA is too short.
     BadSignature,
+    /// The RSA key of the broker's certificate has fewer than 2048 bits.
+    ShortKey,
     /// The broker's certificate is signed with an algorithm that is not accepted, such as SHA-1.
     SignatureAlgorithm,
     /// The broker's certificate is unacceptable for another reason.
@@ -184,8 +186,11 @@ impl fmt::Display for TlsFault {
                 "the broker's certificate is not for servers; make it with the extended key usage serverAuth"
             }
             Self::BadSignature => {
-                "the signature of the broker's certificate is wrong, or its RSA key is below 2048 bits; check the \
-                 trusted CA, or make it with a longer key"
+                "the signature of the broker's certificate is wrong, or the RSA key of its CA is below 2048 bits; check \
+                 the trusted CA"
+            }
+            Self::ShortKey => {
+                "the RSA key of the broker's certificate is below 2048 bits; make it with a longer key"
             }
             Self::SignatureAlgorithm => {
                 "the broker's certificate is signed with an algorithm that is not accepted, such as SHA-1; make it \
@@ -275,8 +280,12 @@ mod tests {
             ),
             (
                 TlsFault::BadSignature,
-                "the signature of the broker's certificate is wrong, or its RSA key is below 2048 bits; check the \
-                 trusted CA, or make it with a longer key",
+                "the signature of the broker's certificate is wrong, or the RSA key of its CA is below 2048 bits; \
+                 check the trusted CA",
+            ),
+            (
+                TlsFault::ShortKey,
+                "the RSA key of the broker's certificate is below 2048 bits; make it with a longer key",
             ),
             (
                 TlsFault::SignatureAlgorithm,

@@ -37,6 +37,8 @@ pub struct Leaf<'a> {
     pub version_1: bool,
     /// The signature does not fit.
     pub is_forged: bool,
+    /// The length of an RSA key that nobody has, in place of the leaf's own; 0 for that.
+    pub rsa_bits: usize,
 }
 
 /// A certificate with those between it and its CA, and its key: all PEM.
@@ -65,6 +67,7 @@ impl Default for Leaf<'_> {
             is_ca: false,
             version_1: false,
             is_forged: false,
+            rsa_bits: 0,
         }
     }
 }
@@ -162,7 +165,10 @@ fn certificate(leaf: &Leaf<'_>, subject: &str, key: &Key, issuer: &str, issuer_k
     serial[0] = 1;
     let algorithm = issuer_key.algorithm();
     let time = |day: &str| tlv(0x17, format!("{day}000000Z").as_bytes());
-    let public_key = key.signer.public_key().expect("the provider tells it");
+    let public_key = match leaf.rsa_bits {
+        0 => key.signer.public_key().expect("the provider tells it").to_vec(),
+        bits => rsa_public_key(bits),
+    };
     let (version, extensions) = if leaf.version_1 {
         (Vec::new(), Vec::new())
     } else {
@@ -204,6 +210,13 @@ fn extensions(leaf: &Leaf<'_>) -> Vec<u8> {
         add(EXTENDED_KEY_USAGE, sequence(&[&oid(if leaf.for_servers { SERVER_AUTH } else { CLIENT_AUTH })]));
     }
     tlv(0x30, &all.concat())
+}
+
+/// RFC 8017, appendix A.1.1.
+fn rsa_public_key(bits: usize) -> Vec<u8> {
+    let modulus = [vec![0], vec![0xff; bits / 8]].concat();
+    let numbers = sequence(&[&tlv(0x02, &modulus), &tlv(0x02, &[1, 0, 1])]);
+    sequence(&[&sequence(&[&oid(RSA), &tlv(0x05, &[])]), &tlv(0x03, &[vec![0], numbers].concat())])
 }
 
 fn name(common: &str) -> Vec<u8> {
@@ -252,6 +265,8 @@ pub fn pem(label: &str, der: &[u8]) -> String {
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+// 1.2.840.113549.1.1.1
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1];
 // 1.3.101.112
 const ED25519: &[u8] = &[0x2b, 101, 112];
 // 2.5.4.3, 2.5.29.17, 2.5.29.19, 2.5.29.37

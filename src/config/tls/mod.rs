@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-pub use self::verifier::SelfSigned;
+pub use self::verifier::{SelfSigned, ShortKey};
 use super::Encryption;
 
 /// Encrypted connections (TLS 1.2 and 1.3), for [`ClientBuilder::tls`](crate::ClientBuilder::tls).

@@ -151,7 +151,11 @@ fn a_name_is_verified_in_every_form_of_an_address() {
 
 /// The reason why a broker with this certificate is refused; nothing reaches it within TLS.
 fn refused(identity: &Identity, tls: &Tls, host: &str) -> TlsFault {
-    let (address, server, heard) = echo(server_config(identity, None, BOTH));
+    refused_by(server_config(identity, None, BOTH), tls, host)
+}
+
+fn refused_by(config: Arc<rustls::ServerConfig>, tls: &Tls, host: &str) -> TlsFault {
+    let (address, server, heard) = echo(config);
     let mut rig = Rig::with_tls(tls);
     rig.connect(A, &broker(host, address.port));
     rig.send(A, framed(b"a secret"));
@@ -194,6 +198,52 @@ fn each_bad_certificate_is_refused_with_its_own_reason_before_any_request() {
     ask_and_get(&mut rig, &address, b"with the one between");
     rig.net.close(A);
     server.join().unwrap();
+}
+
+/// Signs anything with the same bytes, as if by RSA.
+#[derive(Debug)]
+struct FakeRsa;
+
+impl rustls::sign::SigningKey for FakeRsa {
+    fn choose_scheme(&self, _: &[rustls::SignatureScheme]) -> Option<Box<dyn rustls::sign::Signer>> {
+        Some(Box::new(Self))
+    }
+
+    fn algorithm(&self) -> rustls::SignatureAlgorithm {
+        rustls::SignatureAlgorithm::RSA
+    }
+}
+
+impl rustls::sign::Signer for FakeRsa {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        Ok(vec![1; 256])
+    }
+
+    fn scheme(&self) -> rustls::SignatureScheme {
+        rustls::SignatureScheme::RSA_PSS_SHA256
+    }
+}
+
+#[test]
+fn a_key_that_is_too_short_is_told_from_a_wrong_signature() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let authority = Authority::new("root");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (rsa_bits, fault) in [
+            (1024, TlsFault::ShortKey),
+            (2040, TlsFault::ShortKey),
+            (2048, TlsFault::BadSignature),
+            (4096, TlsFault::BadSignature),
+        ] {
+            let identity = authority.issue(&Leaf { rsa_bits, ..Leaf::default() });
+            let mut config = Arc::unwrap_or_clone(server_config(&identity, None, &[version]));
+            let certificate = CertificateDer::from_pem_slice(identity.certificates.as_bytes()).unwrap();
+            let certified = rustls::sign::CertifiedKey::new(vec![certificate], Arc::new(FakeRsa));
+            config.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+            assert_eq!(refused_by(Arc::new(config), &trusting(&authority), "localhost"), fault, "{rsa_bits} bits");
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 
-use crate::config::tls::SelfSigned;
+use crate::config::tls::{SelfSigned, ShortKey};
 use crate::error::{ConnectionErrorKind, Speaks, TlsAlert, TlsFault};
 
 /// The kind of an error, of a peer whose first bytes were these.
@@ -60,6 +60,7 @@ fn certificate(why: &CertificateError) -> TlsFault {
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => TlsFault::SignatureAlgorithm,
         CertificateError::Other(OtherError(cause)) if cause.is::<SelfSigned>() => TlsFault::SelfSigned,
+        CertificateError::Other(OtherError(cause)) if cause.is::<ShortKey>() => TlsFault::ShortKey,
         CertificateError::Other(OtherError(cause)) => match cause.downcast_ref() {
             Some(webpki::Error::UnsupportedCertVersion) => TlsFault::X509V1,
             Some(webpki::Error::CaUsedAsEndEntity) => TlsFault::CaUsedAsEndEntity,
