@@ -49,6 +49,13 @@ impl RealKafka {
         Self::start_nodes(1, settings, Some("SSL"))
     }
 
+    /// So many nodes with more lines in their `server.properties`, which name their certificate, and one more listener
+    /// each, those of `secured_bootstrap`: encrypted, and with the logins of `start_with_logins`.
+    #[cfg(feature = "_tls")]
+    pub fn start_secured(count: usize, settings: &[&str]) -> Self {
+        Self::start_nodes(count, settings, Some("SASL_SSL"))
+    }
+
     /// `also` is the security protocol of one more listener.
     fn start_nodes(count: usize, settings: &[&str], also: Option<&'static str>) -> Self {
         assert!(count == 1 || count == 3, "a quorum of 1 or 3 nodes, not {count}");
@@ -116,8 +123,14 @@ impl RealKafka {
         self.also_address()
     }
 
+    /// The addresses of all encrypted listeners that want a login, `ssl://host:port,ssl://host:port`.
+    #[cfg(feature = "_tls")]
+    pub fn secured_bootstrap(&self) -> String {
+        self.nodes.iter().map(|node| format!("ssl://{}", node.also_address())).collect::<Vec<_>>().join(",")
+    }
+
     fn also_address(&self) -> String {
-        format!("127.0.0.1:{}", self.nodes[0].also.expect("it was started with one more listener").1)
+        self.nodes[0].also_address()
     }
 
     fn is_running(&self, node: usize) -> bool {
@@ -333,6 +346,10 @@ impl Node {
         format!("127.0.0.1:{}", self.port)
     }
 
+    fn also_address(&self) -> String {
+        format!("127.0.0.1:{}", self.also.expect("it was started with one more listener").1)
+    }
+
     fn properties(&self) -> PathBuf {
         self.folder.join("server.properties")
     }
@@ -355,11 +372,14 @@ impl Drop for Node {
 fn properties(node: &Node, id: usize, voters: &[String]) -> String {
     let (port, controller_port) = (node.port, node.controller_port);
     let also = node.also.map_or_else(String::new, |(protocol, port)| format!(",{protocol}://127.0.0.1:{port}"));
-    let security = match node.also {
-        Some(("SASL_PLAINTEXT", _)) => LOGINS.replace("PASSWORD", PASSWORD),
-        Some(_) => TLS.to_owned(),
-        None => String::new(),
-    };
+    let mut security = String::new();
+    if let Some((protocol, _)) = node.also {
+        security +=
+            &format!("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,{protocol}:{protocol},CONTROLLER:PLAINTEXT\n");
+        if protocol.starts_with("SASL") {
+            security += &LOGINS.replace("PASSWORD", PASSWORD).replace("LISTENER", &protocol.to_lowercase());
+        }
+    }
     let replicas = voters.len();
     let in_sync = if replicas == 1 { 1 } else { 2 };
     format!(
@@ -444,19 +464,16 @@ pub const PASSWORD: &str = "open-sesame";
 
 /// The lines of a listener that wants a login.
 const LOGINS: &str = "\
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
-listener.name.sasl_plaintext.plain.sasl.jaas.config=\
+listener.name.LISTENER.plain.sasl.jaas.config=\
 org.apache.kafka.common.security.plain.PlainLoginModule required user_ann=\"PASSWORD\";
-listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=\
+listener.name.LISTENER.scram-sha-256.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
+listener.name.LISTENER.scram-sha-512.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config=\
+listener.name.LISTENER.oauthbearer.sasl.jaas.config=\
 org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
 ";
-
-const TLS: &str = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n";
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 

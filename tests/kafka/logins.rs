@@ -114,7 +114,7 @@ fn start_pipe(kafka: &RealKafka, mechanism: &str, secret: &str) -> Child {
 }
 
 /// A token that nobody signed, which ends after so many seconds.
-fn token(subject: &str, seconds: i64) -> String {
+pub fn token(subject: &str, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
     let claims = format!(r#"{{"sub":"{subject}","exp":{}}}"#, now + seconds);
     format!("{}.{}.", base64(br#"{"alg":"none"}"#), base64(claims.as_bytes()))

@@ -27,6 +27,8 @@ mod refusals;
 #[path = "../examples/run.rs"]
 mod run;
 #[cfg(feature = "_tls")]
+mod secured;
+#[cfg(feature = "_tls")]
 mod tls;
 mod tools;
 mod topics;

@@ -15,7 +15,7 @@ use crate::run::{account, example, fresh_file, text};
 const LONG: Duration = Duration::from_secs(30);
 
 /// The lines of `server.properties` for a certificate, and for clients' if they are demanded.
-fn settings(identity: &Identity, client_ca: Option<&Authority>) -> Vec<String> {
+pub fn settings(identity: &Identity, client_ca: Option<&Authority>) -> Vec<String> {
     let line = |pem: &str| pem.replace('\n', "\\n");
     let mut settings = vec![
         "ssl.keystore.type=PEM".to_owned(),
