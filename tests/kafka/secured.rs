@@ -75,10 +75,40 @@ fn lines_are_complete_and_in_order_while_sessions_end_and_a_leader_is_killed() {
     }
 }
 
-fn start_pipe(kafka: &RealKafka, mechanism: &str, ca: &str) -> Child {
+/// A connection that Kafka closes because it was idle costs nothing, and nobody is told.
+#[test]
+fn a_connection_that_was_idle_for_too_long_is_made_anew_without_a_word() {
+    let authority = Authority::new("root");
+    let mut lines = settings(&authority.issue(&Leaf::default()), None);
+    lines.push("connections.max.idle.ms=1000".to_owned());
+    let kafka = RealKafka::start_secured(1, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    kafka.create_topic("idle", 1, &[]);
+    let ca = fresh_file("idle-ca");
+    fs::write(&ca, authority.pem()).expect("it can be written");
+    let mut pipe = start_pipe(&kafka, "idle", text(&ca));
+    let mut input = pipe.stdin.take().expect("piped");
+    for number in 0..3 {
+        if number > 0 {
+            thread::sleep(Duration::from_secs(3));
+        }
+        writeln!(input, "{number}").expect("pipe reads");
+    }
+    drop(input);
+    let output = pipe.wait_with_output().expect("pipe ends");
+    fs::remove_file(ca).expect("it is there");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(account(&output), [3, 3, 3, 0, 0, 0], "{log}");
+    assert!(log.matches(": connected").count() >= 3, "no connection was closed, this shows nothing: {log}");
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    assert_numbers_in_order(&kafka.read_all("idle"), 3);
+}
+
+/// Writes lines to a topic; the mechanism is that of the topic's name, or PLAIN.
+fn start_pipe(kafka: &RealKafka, topic: &str, ca: &str) -> Child {
+    let mechanism = if MECHANISMS.contains(&topic) { topic } else { "plain" };
     let secret = if mechanism == "oauthbearer" { token("ann", 3600) } else { PASSWORD.to_owned() };
     Command::new(example("pipe"))
-        .args(["--bootstrap", &kafka.secured_bootstrap(), "--topic", mechanism, "--ca-file", ca])
+        .args(["--bootstrap", &kafka.secured_bootstrap(), "--topic", topic, "--ca-file", ca])
         .args(["--sasl-mechanism", mechanism, "--sasl-username", "ann"])
         .env("OTTLA_SASL_PASSWORD", secret)
         .env("RUST_LOG", "ottla=debug")

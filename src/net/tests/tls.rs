@@ -1,5 +1,6 @@
 //! Encrypted connections, against rustls' server over real sockets.
 
+use std::net::IpAddr;
 use std::sync::Mutex;
 
 use proptest::prelude::*;
@@ -175,6 +176,7 @@ fn each_bad_certificate_is_refused_with_its_own_reason_before_any_request() {
     let tls = trusting(&authority);
     let wrong = |presented: &str| TlsFault::WrongName { presented: presented.into() };
     let good = Leaf::default();
+    let elsewhere = [IpAddr::from([10, 0, 0, 1])];
     for (identity, host, fault) in [
         (authority.issue(&Leaf { to: "210101", ..good.clone() }), "localhost", TlsFault::Expired),
         (authority.issue(&Leaf { from: "480101", ..good.clone() }), "localhost", TlsFault::NotValidYet),
@@ -183,6 +185,7 @@ fn each_bad_certificate_is_refused_with_its_own_reason_before_any_request() {
         (between.issue(&good).alone(), "localhost", TlsFault::UnknownIssuer),
         (authority.issue(&Leaf { ips: &[], ..good.clone() }), "other.test", wrong("localhost")),
         (authority.issue(&Leaf { ips: &[], ..good.clone() }), "127.0.0.1", wrong("localhost")),
+        (authority.issue(&Leaf { dns: &[], ips: &elsewhere, ..good.clone() }), "127.0.0.1", wrong("10.0.0.1")),
         (authority.issue(&Leaf { dns: &["*.test"], ips: &[], ..good.clone() }), "a.b.test", wrong("*.test")),
         (authority.issue(&Leaf { dns: &[], ips: &[], ..good.clone() }), "localhost", TlsFault::NoName),
         (authority.issue(&Leaf { for_servers: false, ..good.clone() }), "localhost", TlsFault::NotForServers),
@@ -293,7 +296,7 @@ fn what_does_not_speak_tls_is_told_apart() {
     type Script = fn(TcpStream);
     type Fits = fn(&ConnectionErrorKind) -> bool;
     let tls = trusting(&Authority::new("root"));
-    let cases: [(Script, Fits); 6] = [
+    let cases: [(Script, Fits); 7] = [
         // As a plaintext listener of Kafka.
         (drop, |kind| matches!(kind, ConnectionErrorKind::Tls(TlsFault::ClosedAtOnce))),
         (
@@ -314,6 +317,14 @@ fn what_does_not_speak_tls_is_told_apart() {
         (
             |mut peer| peer.write_all(&[0x15, 3, 3, 0, 2, 2, 70]).unwrap(),
             |kind| matches!(kind, ConnectionErrorKind::TlsRefused { alert } if alert.code() == 70),
+        ),
+        // A ServerHello of TLS 1.1.
+        (
+            |mut peer| {
+                peer.write_all(&[&[0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat())
+                    .unwrap();
+            },
+            |kind| matches!(kind, ConnectionErrorKind::Tls(TlsFault::Version)),
         ),
         // The beginning of a handshake, and the end.
         (
